@@ -1,0 +1,67 @@
+"""Data sets: one file (or folder) a family, found by being here.
+
+A family is a frozen pydantic model with a `type: Literal["name"] = "name"` and the settings that the sweep file gives
+under `data:`. It imports torch only inside `split`, so that a plan can be made where no torch is installed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from saeft_ray.draws import IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+Role = Literal["selection", "id", "ood"]
+
+
+class Split(Protocol):
+    """The images of one split, in a fixed order."""
+
+    labels: IntArray  # (N,) class indices
+    order: str  # SHA-256 of the ordered example ids: bits of two trials pair only if these agree
+
+    def images(self, index: IntArray) -> "torch.Tensor":
+        """Images under the evaluation transform, uint8 (B, 3, H, W)."""
+        ...
+
+    def views(self, index: IntArray, view: IntArray, seed: int) -> "torch.Tensor":
+        """View number `view[i]` of image `index[i]`, uint8 (B, 3, H, W): a pure function of its arguments."""
+        ...
+
+
+class Dataset(BaseModel, ABC):
+    """Where images, labels and words come from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @abstractmethod
+    def class_names(self) -> Sequence[str]:
+        """One name a class, in label order."""
+
+    @abstractmethod
+    def prompts(self) -> Sequence[str]:
+        """Templates of the zero-shot head; "{}" stands for the class name."""
+
+    @abstractmethod
+    def test_sets(self) -> dict[str, Role]:
+        """The test sets by name, in report order, each `id` or `ood`."""
+
+    @abstractmethod
+    def sizes(self) -> dict[str, int]:
+        """Number of images of every split: `train`, `selection` and the test sets."""
+
+    @abstractmethod
+    def split(self, name: str, image_size: int) -> Split:
+        """One of `train`, `selection` or a test set, rendered at `image_size` pixels."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of everything that determines the images, labels and their order."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the data, in words, found without reading all of it; empty if nothing."""
+        return []
