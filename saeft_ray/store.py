@@ -1,0 +1,279 @@
+"""Shared work, kept by what it is: content-addressed artifacts on a local folder, S3, or any other fsspec URL.
+
+An artifact is a few files in `<url>/artifacts/<kind>/<key>/<build>/`. They are written first and
+`<url>/artifacts/<kind>/<key>/manifest.json` last, so what was left half-way does not exist. The first manifest wins.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from saeft_ray.files import NAME, Files, named
+from saeft_ray.identity import canonical, fingerprint
+
+_log = logging.getLogger(__name__)
+_BUILDS = 3
+_digests: dict[tuple[str, int, int], str] = {}
+
+_Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
+
+
+class Missing(KeyError):  # noqa: N818
+    """The artifact is not in the store."""
+
+    def __str__(self) -> str:  # KeyError would show the message in quotes
+        return str(self.args[0])
+
+
+class Damaged(OSError):  # noqa: N818
+    """Stored bytes differ from what the manifest says. `build` is the build id, "" if the manifest is unreadable."""
+
+    def __init__(self, message: str, build: str = "") -> None:
+        super().__init__(message)
+        self.build = build
+
+
+class Blob(BaseModel):
+    """One file of an artifact: `size` in bytes, `sha256` in hex."""
+
+    model_config = ConfigDict(frozen=True)
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """What makes an artifact exist."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: _Name
+    key: _Name
+    build: _Name
+    describe: dict[str, Any]
+    files: dict[_Name, Blob]
+
+
+class Store(Files):
+    """Artifacts, and the plain files of `Files`, below one URL. Picklable."""
+
+    def __init__(self, url: str, *, endpoint: str | None = None, cache: Path | None = None) -> None:
+        """As `Files`; `cache` is the local folder for copies of remote artifacts (else the environment's
+        SAEFT_RAY_CACHE, else ~/.cache/saeft_ray, on each machine its own)."""
+        super().__init__(url, endpoint=endpoint)
+        self.cache = cache
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _store, (self.url, self.endpoint, self.cache)
+
+    def has(self, kind: str, key: str) -> bool:
+        """Whether a manifest exists. Reads no blob."""
+        return self.exists(f"{_folder(kind, key)}/manifest.json")
+
+    def manifest(self, kind: str, key: str) -> Manifest | None:
+        """The artifact's manifest, None if absent. Raises Damaged if it cannot be understood."""
+        path = f"{_folder(kind, key)}/manifest.json"
+        try:
+            found = Manifest.model_validate_json(self.read_bytes(path))
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise Damaged(f"{self.url}/{path}: not a manifest ({error.error_count()} faults)") from error
+        if (found.kind, found.key) != (kind, key):
+            raise Damaged(f"{self.url}/{path}: is the manifest of {found.kind}/{found.key}", found.build)
+        return found
+
+    def size(self, kind: str, key: str) -> int | None:
+        """Bytes in the artifact's files as its manifest says, None if absent."""
+        found = self.manifest(kind, key)
+        return None if found is None else sum(blob.size for blob in found.files.values())
+
+    def get(self, kind: str, key: str) -> Path:
+        """A local folder with the artifact's files, verified: the stored folder itself where the store is local (do
+        not write there), else a cached copy. Raises Missing or Damaged."""
+        found = self.manifest(kind, key)
+        if found is None:
+            raise Missing(f"{self.url}/{_folder(kind, key)}: no such artifact")
+        if not self.local:
+            return self._download(found)
+        folder = Path(self.url, _folder(kind, key), found.build)
+        _verify(folder, found, str(folder))
+        return folder
+
+    def ensure(self, kind: str, key: str, build: Callable[[Path], None], describe: Mapping[str, object] = {}) -> Path:
+        """As `get`, but calls `build` with an empty local folder to fill if the artifact is absent or damaged.
+
+        `describe` (JSON) goes into the manifest for people. Of two that build at once, both get the files of the one
+        whose manifest came first. What `build` raises passes through and leaves no artifact.
+        """
+        # Here, so that a value that JSON cannot hold is told before an hour of building.
+        described: dict[str, object] = json.loads(canonical(describe))
+        for _ in range(_BUILDS):
+            try:
+                return self.get(kind, key)
+            except Missing:
+                pass
+            except Damaged as error:
+                _log.warning("%s; the artifact %s/%s is set aside and built again", error, kind, key)
+                self._set_aside(kind, key, error.build)
+            self._build(kind, key, build, described)
+        return self.get(kind, key)
+
+    def _cached(self, kind: str, key: str) -> Path:
+        base = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray").expanduser()
+        return base / fingerprint([self.url, self.endpoint]) / kind / key
+
+    def _build(self, kind: str, key: str, build: Callable[[Path], None], describe: dict[str, object]) -> None:
+        name = uuid.uuid4().hex[:12]
+        place = f"{_folder(kind, key)}/{name}"
+        folder = Path(self.url, place) if self.local else self._cached(kind, key) / f".tmp-{name}"
+        folder.mkdir(parents=True)
+        with _removed_on_error(folder):
+            build(folder)
+            files = _inventory(folder, f"the builder of {kind}/{key}")
+        made = Manifest(kind=kind, key=key, build=name, describe=describe, files=files)
+        if not self.local:
+            with _removed_on_error(folder), self._guard:
+                for file, blob in files.items():
+                    self._fs.put_file(str(folder / file), self._place(f"{place}/{file}"))
+                    stored = self._fs.info(self._place(f"{place}/{file}"))["size"]
+                    if stored != blob.size:
+                        raise OSError(f"{self.url}/{place}/{file}: {blob.size} bytes sent, {stored} stored")
+        path = f"{_folder(kind, key)}/manifest.json"
+        try:
+            self.write_once(path, made.model_dump_json(indent=1).encode())
+        except FileExistsError:
+            # Ours, if the answer to a first try was lost.
+            if _build_of(self.read_bytes(path)) != name:
+                shutil.rmtree(folder, ignore_errors=True)
+                self._drop(place, files)
+                return
+        if not self.local:
+            _into_cache(folder, self._cached(kind, key) / name, made)
+
+    def _drop(self, place: str, files: Mapping[str, Blob]) -> None:
+        """Removes what lost against another builder; left-overs only cost space."""
+        if not self.local:
+            for file in files:
+                with self._guard, suppress(OSError):
+                    self._fs.rm_file(self._place(f"{place}/{file}"))
+
+    def _download(self, manifest: Manifest) -> Path:
+        home = self._cached(manifest.kind, manifest.key)
+        target = home / manifest.build
+        if target.exists():
+            try:
+                _verify(target, manifest, str(target))
+                return target
+            except Damaged as error:
+                _log.warning("%s; the cached copy is fetched again", error)
+                aside = home / f".tmp-{uuid.uuid4().hex}"
+                with suppress(FileNotFoundError):
+                    target.rename(aside)
+                shutil.rmtree(aside, ignore_errors=True)
+        place = f"{_folder(manifest.kind, manifest.key)}/{manifest.build}"
+        temporary = home / f".tmp-{uuid.uuid4().hex}"
+        temporary.mkdir(parents=True)
+        with _removed_on_error(temporary):
+            for file in manifest.files:
+                with self._guard, suppress(FileNotFoundError):
+                    self._fs.get_file(self._place(f"{place}/{file}"), str(temporary / file))
+            _verify(temporary, manifest, f"{self.url}/{place}")
+        _into_cache(temporary, target, manifest)
+        return target
+
+    def _set_aside(self, kind: str, key: str, build: str) -> None:
+        """Renames the manifest of `build`, unless another process already put a new one in its place. Between the
+        look and the removal a new one can still be lost: then its artifact is only built once more."""
+        path = f"{_folder(kind, key)}/manifest.json"
+        with suppress(FileNotFoundError):
+            raw = self.read_bytes(path)
+            if _build_of(raw) != build:
+                return
+            with suppress(FileExistsError):
+                name = build or f"unreadable-{fingerprint(raw.hex())}"
+                self.write_once(f"{_folder(kind, key)}/manifest.damaged-{name}.json", raw)
+            with self._guard:
+                self._fs.rm_file(self._place(path))
+
+
+def _store(url: str, endpoint: str | None, cache: Path | None) -> Store:
+    return Store(url, endpoint=endpoint, cache=cache)
+
+
+def _folder(kind: str, key: str) -> str:
+    return f"artifacts/{named(kind, 'kind')}/{named(key, 'key')}"
+
+
+def _build_of(raw: bytes) -> str:
+    try:
+        return Manifest.model_validate_json(raw).build
+    except ValidationError:
+        return ""
+
+
+def _inventory(folder: Path, whose: str) -> dict[str, Blob]:
+    """Size and digest of every file that a builder left. Raises ValueError for what an artifact cannot hold."""
+    entries = sorted(folder.iterdir())
+    if not entries:
+        raise ValueError(f"{whose} wrote no file")
+    for entry in entries:
+        named(entry.name, whose)
+        if entry.is_symlink() or not entry.is_file():
+            raise ValueError(f"{whose} left {entry.name!r}: an artifact is plain files, no folders and no links")
+    return {entry.name: Blob(size=entry.stat().st_size, sha256=_sha256(entry)) for entry in entries}
+
+
+def _verify(folder: Path, manifest: Manifest, shown: str) -> None:
+    """Raises Damaged, naming the file as below `shown`, unless every file is what the manifest says."""
+    for name, blob in manifest.files.items():
+        file, fault = folder / name, ""
+        try:
+            size = file.stat().st_size
+            if size != blob.size:
+                fault = f"{size} bytes, not {blob.size}"
+            elif _sha256(file) != blob.sha256:
+                fault = "content differs from its SHA-256"
+        except FileNotFoundError:
+            fault = "missing"
+        if fault:
+            raise Damaged(f"{shown}/{name}: {fault}", manifest.build)
+
+
+def _sha256(file: Path) -> str:
+    """Hex digest; a file whose path, size and time of change are known in this process is not read again."""
+    status = file.stat()
+    known = (str(file), status.st_size, status.st_mtime_ns)
+    if known not in _digests:
+        with file.open("rb") as stream:
+            _digests[known] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return _digests[known]
+
+
+def _into_cache(folder: Path, target: Path, manifest: Manifest) -> None:
+    """Moves verified files to their place in the cache, unless another process was first."""
+    try:
+        folder.rename(target)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        _verify(target, manifest, str(target))
+        return
+    for name, blob in manifest.files.items():
+        status = (target / name).stat()
+        _digests[str(target / name), status.st_size, status.st_mtime_ns] = blob.sha256
+
+
+@contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -1,0 +1,402 @@
+"""One contract for the store, on a local folder, in memory and on a real S3 server."""
+
+import json
+import logging
+import os
+import pickle
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+from s3_server import S3Server, free_ports
+
+import saeft_ray.store
+from saeft_ray.files import Files
+from saeft_ray.store import Damaged, Missing, Store
+
+BYTES = bytes(range(256)) * 40
+
+
+@pytest.fixture(params=["local", "memory", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path / "store")
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}/store"
+    return f"{request.getfixturevalue('s3_url')}/some/store"
+
+
+@pytest.fixture
+def make(url: str, tmp_path: Path) -> Callable[[], Store]:
+    """Stores on the same URL, each with a cache of its own, as on another machine."""
+    return lambda: Store(url, cache=tmp_path / f"cache-{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def store(make: Callable[[], Store]) -> Store:
+    return make()
+
+
+class Builder:
+    def __init__(self, content: bytes = BYTES) -> None:
+        self.runs = 0
+        self.content = content
+
+    def __call__(self, folder: Path) -> None:
+        self.runs += 1
+        (folder / "weights.bin").write_bytes(self.content)
+        (folder / "card.json").write_bytes(b'{"k": 32}')
+
+
+def raw(store: Store) -> fsspec.AbstractFileSystem:
+    """The file system behind the store, to damage things."""
+    return store._fs
+
+
+def blob(store: Store, name: str = "weights.bin", key: str = "k1") -> str:
+    found = store.manifest("sae", key)
+    assert found is not None
+    return store._place(f"artifacts/sae/{key}/{found.build}/{name}")
+
+
+def test_built_once_for_forty_trials_and_not_again_by_a_second_store(make: Callable[[], Store], store: Store) -> None:
+    build = Builder()
+    for _ in range(40):
+        folder = store.ensure("sae", "k1", build, {"k": 32})
+        assert (folder / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 1
+    again = make().ensure("sae", "k1", build)
+    assert sorted(path.name for path in again.iterdir()) == ["card.json", "weights.bin"]
+    assert (again / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 1
+
+
+def test_an_artifact_is_hashed_once_a_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.ensure("sae", "k1", Builder())
+    monkeypatch.setattr(saeft_ray.store.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    for _ in range(3):
+        store.get("sae", "k1")
+
+
+def test_what_is_known_about_an_artifact(store: Store) -> None:
+    assert not store.has("sae", "k1")
+    assert store.size("sae", "k1") is None
+    with pytest.raises(Missing, match=r"artifacts/sae/k1: no such artifact"):
+        store.get("sae", "k1")
+    store.ensure("sae", "k1", Builder(), {"k": 32, "name": "Wörter"})
+    assert store.has("sae", "k1")
+    assert store.size("sae", "k1") == len(BYTES) + 9
+    found = json.loads(store.read_bytes("artifacts/sae/k1/manifest.json"))
+    assert (found["kind"], found["key"], found["describe"]) == ("sae", "k1", {"k": 32, "name": "Wörter"})
+    assert found["files"]["weights.bin"]["size"] == len(BYTES)
+    assert not store.has("sae", "k2")
+    assert not store.has("head", "k1")
+
+
+def test_a_description_that_json_cannot_hold_is_told_before_building(store: Store) -> None:
+    build = Builder()
+    with pytest.raises(TypeError):
+        store.ensure("sae", "k1", build, {"fvu": float("nan")})
+    assert build.runs == 0
+
+
+def test_a_builder_that_fails_leaves_nothing(store: Store) -> None:
+    def fails(folder: Path) -> None:
+        (folder / "weights.bin").write_bytes(b"half")
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        store.ensure("sae", "k1", fails)
+    assert not store.has("sae", "k1")
+    assert store.list() == ()
+    build = Builder()
+    assert (store.ensure("sae", "k1", build) / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 1
+
+
+def test_blobs_without_a_manifest_do_not_exist(store: Store) -> None:
+    store.write("artifacts/sae/k1/0123456789ab/weights.bin", b"from a killed builder")
+    assert not store.has("sae", "k1")
+    build = Builder()
+    assert (store.ensure("sae", "k1", build) / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 1
+
+
+def flip(store: Store) -> None:
+    content = bytearray(BYTES)
+    content[5000] ^= 1
+    raw(store).pipe_file(blob(store), bytes(content))
+
+
+def truncate(store: Store) -> None:
+    raw(store).pipe_file(blob(store), BYTES[:-1])
+
+
+def remove(store: Store) -> None:
+    raw(store).rm_file(blob(store))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [(flip, "differs from its SHA-256"), (truncate, "10239 bytes, not 10240"), (remove, "missing")],
+)
+def test_damage_is_noticed_and_built_again(
+    make: Callable[[], Store],
+    store: Store,
+    damage: Callable[[Store], None],
+    said: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    build = Builder()
+    store.ensure("sae", "k1", build)
+    old = store.manifest("sae", "k1")
+    damage(store)
+    other = make()
+    with pytest.raises(Damaged, match=rf"weights\.bin: .*{said}"):
+        other.get("sae", "k1")
+    with caplog.at_level(logging.WARNING):
+        folder = other.ensure("sae", "k1", build)
+    assert said in caplog.text
+    assert "weights.bin" in caplog.text
+    assert (folder / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 2
+    new = other.manifest("sae", "k1")
+    assert old is not None
+    assert new is not None
+    assert new.build != old.build
+    kept = other.list("artifacts/sae/k1")
+    assert f"artifacts/sae/k1/manifest.damaged-{old.build}.json" in kept
+    assert f"artifacts/sae/k1/{old.build}/card.json" in kept
+    assert (make().get("sae", "k1") / "weights.bin").read_bytes() == BYTES
+
+
+@pytest.mark.parametrize("content", [b"", b'{"kind": "sae"', b"[]"])
+def test_an_unreadable_manifest_is_set_aside(store: Store, content: bytes) -> None:
+    build = Builder()
+    store.ensure("sae", "k1", build)
+    store.write("artifacts/sae/k1/manifest.json", content)
+    with pytest.raises(Damaged, match="not a manifest"):
+        store.get("sae", "k1")
+    assert (store.ensure("sae", "k1", build) / "weights.bin").read_bytes() == BYTES
+    assert build.runs == 2
+
+
+def test_a_manifest_at_the_wrong_place_or_with_a_path_in_it_is_not_used(store: Store) -> None:
+    build = Builder()
+    store.ensure("sae", "k1", build)
+    manifest = store.read_bytes("artifacts/sae/k1/manifest.json")
+    store.write("artifacts/sae/k2/manifest.json", manifest)
+    with pytest.raises(Damaged, match="is the manifest of sae/k1"):
+        store.get("sae", "k2")
+    store.ensure("sae", "k2", build)
+    assert build.runs == 2
+    store.write("artifacts/sae/k3/manifest.json", manifest.replace(b"weights.bin", b"../../x"))
+    with pytest.raises(Damaged, match="not a manifest"):
+        store.get("sae", "k3")
+
+
+def test_a_damaged_cache_copy_is_fetched_again(store: Store) -> None:
+    if store.local:
+        pytest.skip("a local store has no cache")
+    build = Builder()
+    folder = store.ensure("sae", "k1", build)
+    (folder / "weights.bin").write_bytes(b"short")
+    assert (store.get("sae", "k1") / "weights.bin").read_bytes() == BYTES
+    (folder / "card.json").unlink()
+    assert (store.get("sae", "k1") / "card.json").read_bytes() == b'{"k": 32}'
+    assert build.runs == 1
+
+
+def test_two_builders_at_once_end_with_one_manifest(make: Callable[[], Store]) -> None:
+    both = threading.Barrier(2)
+    results: dict[int, bytes] = {}
+
+    def work(number: int) -> None:
+        def build(folder: Path) -> None:
+            (folder / "weights.bin").write_bytes(BYTES + bytes([number]))
+            both.wait(20)
+
+        results[number] = (make().ensure("sae", "k1", build) / "weights.bin").read_bytes()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results[0] == results[1]
+    store = make()
+    assert [path for path in store.list() if "manifest" in path] == ["artifacts/sae/k1/manifest.json"]
+    assert len(store.list("artifacts/sae/k1")) == 2, "the loser's blob is removed"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/../b", "/etc", "a b", "a\n", ".hidden", "a\x00"])
+def test_names_that_leave_the_store_are_refused(store: Store, name: str) -> None:
+    for attempt in (
+        lambda: store.has(name, "k1"),
+        lambda: store.ensure("sae", name, Builder()),
+        lambda: store.get("sae", name),
+        lambda: store.exists(name),
+        lambda: store.write(name, b""),
+        lambda: store.write_once(f"rows/{name}", b""),
+    ):
+        with pytest.raises(ValueError, match="is not a name"):
+            attempt()
+
+
+def test_an_artifact_is_plain_files(store: Store, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("x")
+    with pytest.raises(ValueError, match="no folders and no links"):
+        store.ensure("sae", "k1", lambda folder: (folder / "sub").mkdir())
+    with pytest.raises(ValueError, match="no folders and no links"):
+        store.ensure("sae", "k1", lambda folder: (folder / "link").symlink_to(secret))
+    with pytest.raises(ValueError, match="wrote no file"):
+        store.ensure("sae", "k1", lambda folder: None)
+    assert not store.has("sae", "k1")
+
+
+def test_plain_files(store: Store, make: Callable[[], Store]) -> None:
+    assert store.list("rows") == ()
+    store.write_once("rows/confirm/a.parquet", b"1")
+    store.write_once("rows/b.parquet", b"")
+    with pytest.raises(FileExistsError, match=r"a\.parquet"):
+        make().write_once("rows/confirm/a.parquet", b"2")
+    assert store.read_bytes("rows/confirm/a.parquet") == b"1"
+    store.write("sweep.json", b"old")
+    store.write("sweep.json", b"new")
+    assert make().read_bytes("sweep.json") == b"new"
+    assert make().list() == ("rows/b.parquet", "rows/confirm/a.parquet", "sweep.json")
+    assert store.list("rows") == ("rows/b.parquet", "rows/confirm/a.parquet")
+    assert store.list("row") == ()
+    assert store.exists("rows/b.parquet")
+    assert not store.exists("rows")
+    assert not store.exists("rows/b.parquet/below")
+    with pytest.raises(FileNotFoundError):
+        store.read_bytes("rows/none")
+
+
+def test_of_many_writers_one_wins(make: Callable[[], Store]) -> None:
+    won: list[int] = []
+    together = threading.Barrier(8)
+
+    def claim(number: int) -> None:
+        store = make()
+        store.exists("claim")
+        together.wait(20)
+        try:
+            store.write_once("claim", str(number).encode())
+        except FileExistsError:
+            return
+        won.append(number)
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(won) == 1
+    assert make().read_bytes("claim") == str(won[0]).encode()
+
+
+def test_a_manifest_written_elsewhere_is_seen_at_once(make: Callable[[], Store]) -> None:
+    here, there = make(), make()
+    assert not here.has("sae", "k1")
+    assert here.list() == ()
+    there.ensure("sae", "k1", Builder())
+    assert here.has("sae", "k1")
+    assert len(here.list()) == 3
+
+
+def test_a_pickled_store_works_and_holds_no_secret(store: Store) -> None:
+    store.check_writable()
+    folder = store.ensure("sae", "k1", Builder())
+    pickled = pickle.dumps(store)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        if os.environ.get(name):
+            assert os.environ[name].encode() not in pickled
+    again = pickle.loads(pickled)
+    assert (again.url, again.endpoint) == (store.url, store.endpoint)
+    assert again.get("sae", "k1") == folder
+    assert pickle.loads(pickle.dumps(Files(store.url))).list() == store.list()
+
+
+def test_a_writable_place_passes_and_stays_clean(store: Store) -> None:
+    store.check_writable()
+    assert store.list() == ()
+
+
+def test_large_files_survive_multipart(s3_url: str, tmp_path: Path) -> None:
+    content = os.urandom(1 << 20) * 101  # above s3fs's limit of 100 MB for a single put
+
+    def build(folder: Path) -> None:
+        (folder / "large.bin").write_bytes(content)
+
+    Store(s3_url, cache=tmp_path / "a").ensure("activations", "k", build)
+    got = Store(s3_url, cache=tmp_path / "b").get("activations", "k")
+    assert (got / "large.bin").read_bytes() == content
+
+
+def test_local_urls_are_absolute_and_need_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Store("runs/store").url == Store(f"file://{tmp_path}/runs/store").url == str(tmp_path / "runs" / "store")
+    folder = Store("runs/store").ensure("sae", "k1", Builder())
+    assert folder.is_relative_to(tmp_path / "runs" / "store")
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".tmp")]
+
+
+def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "fast-disk"))
+    folder = Store(f"memory://{uuid.uuid4().hex}").ensure("sae", "k1", Builder())
+    assert folder.is_relative_to(tmp_path / "fast-disk")
+
+
+@pytest.mark.parametrize("bad", ["", "  ", "s3://", "s3:///", "s3://key:secret@bucket/x"])
+def test_urls_that_name_no_place_or_carry_secrets(bad: str) -> None:
+    with pytest.raises(ValueError, match="store") as caught:
+        Store(bad)
+    assert "key:secret" not in str(caught.value)
+
+
+class TestCheckWritable:
+    def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ValueError, match=r"file/store: cannot be used.*Not a directory.*Give a folder"):
+            Store(str(tmp_path / "file" / "store")).check_writable()
+
+    def test_wrong_credentials(self, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
+        with pytest.raises(ValueError, match=r"tests-.*signature.*Wrong credentials for http") as caught:
+            Store(s3_url).check_writable()
+        assert "not-the-secret" not in str(caught.value)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
+        with pytest.raises(ValueError, match=r"Wrong credentials.*AWS_ACCESS_KEY_ID"):
+            Store(s3_url).check_writable()
+        with pytest.raises(PermissionError):
+            Store(s3_url).has("sae", "k1")
+
+    def test_no_credentials(self, s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+        with pytest.raises(ValueError, match="No credentials: set AWS_ACCESS_KEY_ID"):
+            Store(s3_url).check_writable()
+
+    def test_no_such_bucket(self, s3_url: str) -> None:
+        with pytest.raises(ValueError, match=r"No such bucket: http.*'nowhere-at-all'; create it"):
+            Store("s3://nowhere-at-all/x").check_writable()
+
+    def test_an_endpoint_that_does_not_answer(self, s3: S3Server, s3_url: str) -> None:
+        closed = f"http://127.0.0.1:{free_ports(1)[0]}"
+        start = time.monotonic()
+        with pytest.raises(ValueError, match=rf"endpoint {closed} cannot be reached: correct AWS_ENDPOINT_URL"):
+            Store(s3_url, endpoint=closed).check_writable()
+        assert time.monotonic() - start < 10
+
+    def test_an_unknown_protocol(self) -> None:
+        with pytest.raises(ValueError, match=r"nonsense://x: cannot be used.*[Pp]rotocol"):
+            Store("nonsense://x").check_writable()
