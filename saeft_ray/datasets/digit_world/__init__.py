@@ -1,0 +1,75 @@
+"""Digit world: real handwritten digits drawn in many styles, a world small enough to pre-train, fine-tune and break a
+CLIP model on two CPU cores. Fine-tuning's images carry a spurious cue (the ground tells the digit); the shifts but V2
+do not.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from saeft_ray import identity
+from saeft_ray.datasets import Dataset, Role
+from saeft_ray.datasets.digit_world import digits
+from saeft_ray.datasets.digit_world.styles import (
+    ADVERSARIAL,
+    DIGITS,
+    GROUNDS,
+    INKS,
+    RENDER_VERSION,
+    SELECTION_RENDERINGS,
+    SHIFTS,
+    STROKES,
+)
+
+if TYPE_CHECKING:
+    from saeft_ray.datasets.digit_world.splits import DigitSplit
+
+
+class DigitWorld(Dataset):
+    """5,000 MNIST digits (2,000 for pre-training, 1,500 train, 500 selection, 1,000 test) and 1,797 UCI digits."""
+
+    type: Literal["digit_world"] = "digit_world"
+    cue: float = Field(default=0.8, ge=0, le=1)  # share of fine-tuning-style images whose ground is set by the digit
+
+    def class_names(self) -> Sequence[str]:
+        return DIGITS
+
+    def prompts(self) -> Sequence[str]:
+        return (
+            *(f"a {medium} of a {{}}" for medium in ("photo", "picture", "image", "drawing")),
+            *(f"a photo of a {ink} {{}}" for ink in INKS),
+            *(f"a photo of a {{}} on a {ground} background" for ground in GROUNDS),
+            *(f"a photo of a {stroke} {{}}" for stroke in STROKES[1:]),
+        )
+
+    def test_sets(self) -> dict[str, Role]:
+        roles: dict[str, Role] = {"ID": "id"}
+        return roles | dict.fromkeys(SHIFTS, "ood")
+
+    def sizes(self) -> dict[str, int]:
+        test = 10 * digits.PER_CLASS["test"]
+        return {
+            "train": 10 * digits.PER_CLASS["train"],
+            "selection": 10 * digits.PER_CLASS["selection"] * SELECTION_RENDERINGS,
+            "ID": test,
+            **dict.fromkeys(SHIFTS, test),
+            "UCI": digits.UCI_DIGITS,
+            "A": ADVERSARIAL,
+        }
+
+    def split(self, name: str, image_size: int = 28) -> "DigitSplit":
+        """Raises KeyError for a name that is no split, ValueError for less than 28 px."""
+        if name not in self.sizes():
+            raise KeyError(f"digit world has no split {name!r}; it has {', '.join(self.sizes())}")
+        from saeft_ray.datasets.digit_world.splits import DigitSplit
+
+        return DigitSplit(name, self.cue, image_size)
+
+    def fingerprint(self) -> str:
+        return identity.fingerprint(
+            {"digits": digits.fingerprint(), "render": RENDER_VERSION, "settings": self.model_dump()}
+        )
+
+    def problems(self) -> list[str]:
+        return digits.problems()
