@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
-    """Every concrete subclass of `base` defined in the modules of `package`, by the one value of its first Literal field.
+    """Every subclass of `base` in the modules of `package` that has a `type`, by the default of that field.
 
     Raises ValueError if two classes share a name.
     """

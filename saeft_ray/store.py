@@ -126,6 +126,21 @@ class Store(Files):
             self._build(kind, key, build, described)
         return self.get(kind, key)
 
+    def keys(self, kind: str, prefix: str = "") -> list[str]:
+        """Keys of the artifacts of `kind` that begin with `prefix`, sorted."""
+        root = f"artifacts/{named(kind, 'kind')}"
+        found = {path.split("/")[2] for path in self.list(root) if path.endswith("/manifest.json")}
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def remove(self, kind: str, key: str) -> None:
+        """Deletes an artifact, its manifest first, so that it is never half there. For our own checkpoints alone."""
+        with self._guard, suppress(FileNotFoundError):
+            self._fs.rm_file(self._place(f"{_folder(kind, key)}/manifest.json"))
+        with self._guard, suppress(FileNotFoundError):
+            self._fs.rm(self._place(_folder(kind, key)), recursive=True)
+        if not self.local:
+            shutil.rmtree(self._cached(kind, key), ignore_errors=True)
+
     def _cached(self, kind: str, key: str) -> Path:
         base = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray").expanduser()
         return base / fingerprint([self.url, self.endpoint]) / kind / key

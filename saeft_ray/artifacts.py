@@ -1,0 +1,51 @@
+"""How each shared artifact is built, and opened again: the one place that knows both the plan and torch."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saeft_ray import activations, encoder, sae, zeroshot
+from saeft_ray.plan import Artifact, Plan
+from saeft_ray.store import Store
+
+
+def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -> Path:
+    """The folder of `artifact`, built now if the store has no sound copy."""
+    return store.ensure(
+        artifact.kind, artifact.key, lambda folder: _build(artifact, plan, store, device, folder), artifact.identity
+    )
+
+
+def head(plan: Plan, store: Store) -> Tensor:
+    """(C, d) weights of the zero-shot head."""
+    artifact = plan.head()
+    return load_file(ensure(artifact, plan, store, torch.device("cpu")) / "head.safetensors")["weight"]
+
+
+def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:
+    return sae.load(ensure(artifact, plan, store, torch.device("cpu")), plan.facts.model)
+
+
+def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, folder: Path) -> None:
+    config = plan.config
+    if artifact.kind == "head":
+        model = encoder.load(config.model, config.storage.endpoint)
+        weight = zeroshot.zero_shot_head(model, config.data.class_names(), config.data.prompts())
+        save_file({"weight": weight.contiguous()}, folder / "head.safetensors")
+    elif artifact.kind == "activations":
+        model = encoder.load(config.model, config.storage.endpoint)
+        split = config.data.split("train", plan.facts.image_size)
+        activations.compute(model, split, plan.pool, plan.view_seed, device, folder)
+    elif artifact.kind == "dictionary":
+        x = activations.load(ensure(plan.activations(), plan, store, device))
+        seed = artifact.identity["seed"]
+        if artifact.identity["kind"] == "trained":
+            made = sae.train(x, config.dictionary, seed, device)
+        else:
+            made = sae.random(x, config.dictionary, seed)
+        quality = sae.quality(made, x)._asdict()
+        sae.save(made, {**artifact.identity, "model": plan.facts.model, "quality": quality}, folder)
+    else:
+        raise AssertionError(f"{artifact.kind} is made by its trial")

@@ -1,0 +1,362 @@
+"""The sweep file: its form, its reading, and every mistake in it at once (DESIGN, contract 8)."""
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+
+import saeft_ray.datasets
+import saeft_ray.methods
+from saeft_ray.datasets import Dataset
+from saeft_ray.methods import Method
+from saeft_ray.registry import discover
+
+METHODS = discover(saeft_ray.methods, Method)  # type: ignore[type-abstract]
+DATASETS = discover(saeft_ray.datasets, Dataset)  # type: ignore[type-abstract]
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Storage(Section):
+    """Where everything is kept: any fsspec URL. Credentials come from the environment, never from here."""
+
+    url: str = "./runs"
+    endpoint: str | None = None
+
+
+class Model(Section):
+    """An open_clip model. `pretrained`: a tag of open_clip, a file, an fsspec URL, `shipped` (weights in this package)
+    or `random` (initialised from the sweep's seed)."""
+
+    arch: str
+    pretrained: str
+
+
+class Train(Section):
+    """One recipe for every method, so that methods differ in their penalty alone."""
+
+    epochs: Count
+    batch_size: Count = 128
+    lr: Positive = 1e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    warmup: Share = 0.1
+    """Share of all steps over which the learning rate rises; it falls to 0 on a cosine afterwards."""
+    clip_norm: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    views: Count | None = None
+    """Size of each image's pool of views; default: as many as epochs."""
+    cache_gb: Annotated[float, Field(ge=0)] = 50.0
+    """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
+
+
+class DictionarySettings(Section):
+    """The sparse autoencoder (SAE) and, with the same sizes, its random control."""
+
+    width: Count = 2048
+    k: Count = 32
+    activation: Literal["relu_topk", "topk"] = "relu_topk"
+    input: Literal["unit", "raw"] = "unit"
+    steps: Count = 5000
+    batch_size: Count = 1024
+    lr: Positive = 1e-3
+    seeds: Count = 1
+    """Dictionaries of each kind; confirm seed i reads number i modulo this, so that no claim is about one draw."""
+
+
+class Search(Section):
+    """Optuna's search of the open values, on the selection split alone, with one budget for every method."""
+
+    trials: Count = 16
+    early_stopping: Literal["none", "asha"] = "none"
+
+
+class Rerank(Section):
+    """The best configurations of the search again, with fresh seeds."""
+
+    top: Count = 3
+    seeds: Count = 3
+
+
+class Confirm(Section):
+    """The chosen configuration of every method with seeds never used before; only here are test sets opened."""
+
+    seeds: Count = 5
+
+
+class Report(Section):
+    baseline: str = "ft"
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    margin: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Accuracy difference (a fraction) within which methods count as equivalent; declared before the runs."""
+    compare: Annotated[tuple[Annotated[tuple[str, str], Field(strict=False)], ...], Field(strict=False)] = ()
+    """Further pairs [method, against] to test, as a family of their own."""
+
+
+class Compute(Section):
+    """How trials run. It never changes what they compute."""
+
+    workers: Count = 1
+    cpus: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    concurrent: Count | None = None
+    """Trials at once; default: as many as the resources hold."""
+    loaders: Annotated[int, Field(ge=0)] = 0
+    """Processes a worker that render views ahead of the training step."""
+    address: str | None = None
+    """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
+
+
+def _labelled(value: Any) -> Any:
+    """A method's `type` is its label unless it says otherwise."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        label: {"type": label, **(settings or {})} if isinstance(settings, Mapping | None) else settings
+        for label, settings in value.items()
+    }
+
+
+def _one_of(classes: Mapping[str, type[Any]]) -> Any:
+    """A union of `classes`, told apart by `type`."""
+    tagged = tuple(Annotated[cls, Tag(name)] for name, cls in classes.items())
+    return Annotated[Union[tagged], Discriminator(_type_of)]  # noqa: UP007 - built at run time
+
+
+def _type_of(value: Any) -> Any:
+    return value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+
+
+if TYPE_CHECKING:
+    AnyDataset, AnyMethod = Dataset, Method
+else:
+    AnyDataset, AnyMethod = _one_of(DATASETS), _one_of(METHODS)
+
+Label = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+
+
+class SweepConfig(Section):
+    """One sweep file, validated."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
+    storage: Annotated[Storage, BeforeValidator(lambda v: {"url": v} if isinstance(v, str) else v)] = Storage()
+    seed: Annotated[int, Field(ge=0)] = 0
+    model: Model
+    data: AnyDataset
+    train: Train
+    dictionary: DictionarySettings = DictionarySettings()
+    methods: Annotated[dict[Label, AnyMethod], BeforeValidator(_labelled), Field(min_length=1)]
+    search: Search = Search()
+    rerank: Rerank = Rerank()
+    confirm: Confirm = Confirm()
+    report: Report = Report()
+    compute: Compute = Compute()
+
+    @property
+    def views(self) -> int:
+        return self.train.views or self.train.epochs
+
+    def science(self) -> dict[str, Any]:
+        """Everything that determines the results; where and how the sweep runs is left out."""
+        return self.model_dump(mode="json", exclude={"storage", "compute"})
+
+
+Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
+
+
+def load(path: str) -> SweepConfig:
+    """The sweep file at `path`. Raises ValueError that lists every mistake, each with its dotted place."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a text file ({error})") from error
+    return parse(text, path)
+
+
+def parse(text: str, source: str = "sweep file") -> SweepConfig:
+    """`load` for a text at hand; `source` names it in messages."""
+    try:
+        raw = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise ValueError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: {error}; this is not valid YAML") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
+    config, mistakes = None, []
+    try:
+        config = SweepConfig.model_validate(raw)
+        sections = {name: getattr(config, name) for name in SweepConfig.model_fields}
+    except ValidationError as error:
+        mistakes = [_mistake(detail, raw) for detail in error.errors(include_url=False)]
+        sections = _valid_sections(raw)
+    mistakes += [*_contradictions(sections)]
+    if mistakes or config is None:
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        lines = "".join(f"\n  {place}: {words}" if place else f"\n  {words}" for place, words in mistakes)
+        raise ValueError(f"{source}: {count}{lines}")
+    return config
+
+
+def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
+    """Mistakes between sections that are each valid; sections with mistakes of their own are not in `sections`."""
+    methods: Mapping[str, Method] | None = sections.get("methods")
+    train: Train | None = sections.get("train")
+    compute: Compute | None = sections.get("compute")
+    dictionary: DictionarySettings | None = sections.get("dictionary")
+    report: Report | None = sections.get("report")
+    for label, method in (methods or {}).items():
+        for words in method.problems():
+            yield f"methods.{label}", words
+        if methods and method.base is not None:
+            base = methods.get(method.base)
+            if base is None or not base.trains:
+                trained = [name for name, other in methods.items() if other.trains]
+                yield (
+                    f"methods.{label}.of",
+                    f"{method.base!r} is no method of this sweep that trains; {_allowed(trained)}",
+                )
+    if methods and report:
+        if report.baseline not in methods:
+            yield "report.baseline", _unknown("method", report.baseline, methods)
+        for index, pair in enumerate(report.compare):
+            for label in pair:
+                if label not in methods:
+                    yield f"report.compare.{index}", _unknown("method", label, methods)
+            if pair[0] == pair[1]:
+                yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
+    if train and compute and train.batch_size % compute.workers:
+        yield (
+            "compute.workers",
+            f"{compute.workers} workers cannot share train.batch_size = {train.batch_size} evenly; give a divisor",
+        )
+    if dictionary and dictionary.k > dictionary.width:
+        yield (
+            "dictionary.k",
+            f"k = {dictionary.k} atoms cannot be active among width = {dictionary.width}; give a smaller k",
+        )
+    if compute and compute.gpus and compute.gpus != int(compute.gpus) and compute.workers > 1:
+        yield "compute.gpus", f"{compute.gpus:g}: several workers need whole GPUs each"
+
+
+def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, field in SweepConfig.model_fields.items():
+        annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        try:
+            if name in raw:
+                found[name] = TypeAdapter(annotation).validate_python(raw[name])
+            elif not field.is_required():
+                found[name] = field.default
+        except ValidationError:
+            continue
+    return found
+
+
+def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
+    """One pydantic error in our words."""
+    loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        return loc, _unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
+    if kind == "missing":
+        return loc, "is missing; a sweep file must give it"
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        known = METHODS if loc.startswith("methods") else DATASETS
+        given = found.get("type") if isinstance(found, Mapping) else None
+        if given is None:
+            return loc, f"found {_short(found)}; give a map with a type, {_allowed(known)}"
+        return loc, _unknown("type", str(given), known)
+    if kind == "string_pattern_mismatch":
+        return (
+            loc,
+            f"found {_short(found)}; allowed: letters, digits and _, beginning with a letter (names become folders)",
+        )
+    message = detail["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return loc, message
+    hint = "; it is text: remove the quotes" if isinstance(found, str) and "number" in message else ""
+    return loc, f"found {_short(found)}; {message[:1].lower()}{message[1:]}{hint}"
+
+
+def _dotted(loc: Sequence[str | int], raw: Any) -> str:
+    """`loc` without pydantic's union tags: parts that are not in the file, save the last."""
+    parts, here = [], raw
+    for index, part in enumerate(loc):
+        if part == "[key]":
+            continue
+        inside = isinstance(here, Mapping) and part in here
+        if inside or (isinstance(here, list) and isinstance(part, int)):
+            here = here[part]
+            parts.append(str(part))
+        elif index == len(loc) - 1 and part not in {"number", "range", "choices"} | METHODS.keys() | DATASETS.keys():
+            parts.append(str(part))
+    return ".".join(parts)
+
+
+def _keys(loc: Sequence[str | int]) -> list[str]:
+    """The keys that the section at `loc` may have."""
+    annotation: Any = SweepConfig
+    for part in loc:
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and part in annotation.model_fields:
+            annotation = annotation.model_fields[str(part)].annotation
+        elif part in METHODS and loc[0] == "methods":
+            annotation = METHODS[str(part)]
+        elif part in DATASETS and loc[0] == "data":
+            annotation = DATASETS[str(part)]
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return [name for name in annotation.model_fields if name != "type"] if is_section else []
+
+
+def _unknown(what: str, name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"unknown {what} {name!r}" + (f", did you mean {close[0]!r}?" if close else "") + f"; {_allowed(known)}"
+
+
+def _allowed(names: Any) -> str:
+    return "allowed: " + (", ".join(names) or "none")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose words stay words: `1e-3` is a number, `no` is text, and a key given twice is an error."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own class variable
+        first: [(tag, regexp) for tag, regexp in resolvers if tag not in {_BOOL, _FLOAT}]
+        for _BOOL, _FLOAT in [("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, str) else id(key_node))
+        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    list("-+.0123456789"),
+)

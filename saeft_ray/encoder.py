@@ -1,0 +1,191 @@
+"""An open_clip model as what the trials need: an image encoder with a head, words to tokens, and an identity.
+
+Shapes: B batch, d embedding width, C classes. Images are uint8 (B, 3, H, W) everywhere outside this file; scaling to
+the model's mean and standard deviation happens on the device, inside `Classifier`.
+"""
+
+import copy
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import torch
+from torch import Tensor, nn
+
+from saeft_ray.config import Model
+from saeft_ray.words import WordTokenizer
+
+SHIPPED = Path(__file__).parent / "models"
+
+
+class Output(NamedTuple):
+    features: Tensor  # (B, d), as the encoder gives them
+    logits: Tensor  # (B, C)
+
+
+class Classifier(nn.Module):
+    """Image encoder and linear head on unit-norm features."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Linear, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255), persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, d) features of uint8 `images` (B, 3, H, W), not normalised."""
+        out: Tensor = self.encoder((images.float() - self.mean) * self.scale)
+        return out
+
+    def forward(self, images: Tensor) -> Output:
+        features = self.features(images)
+        return Output(features, self.head(nn.functional.normalize(features, dim=-1)))
+
+
+class ClipModel(NamedTuple):
+    """A loaded model; `clip` is open_clip's own module."""
+
+    clip: Any
+    tokenize: Callable[[Sequence[str]], Tensor]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def classifier(self, head: Tensor) -> Classifier:
+        """A trainable copy of the image tower with `head` (C, d) as its linear layer and no bias to begin with."""
+        linear = nn.Linear(head.shape[1], head.shape[0])
+        with torch.no_grad():
+            linear.weight.copy_(head)
+            linear.bias.zero_()
+        return Classifier(copy.deepcopy(self.clip.visual), linear, self.mean, self.std).requires_grad_(True)
+
+
+@lru_cache(maxsize=2)
+def load(model: Model, endpoint: str | None = None) -> ClipModel:
+    """The model that the sweep file names, on CPU in float32, in evaluation mode; kept for the next trial.
+
+    Raises ValueError if open_clip does not know the architecture or the weights do not fit it.
+    """
+    import open_clip
+
+    _register()
+    if model.arch not in open_clip.list_models():
+        raise ValueError(f"model.arch: open_clip knows no {model.arch!r}; see open_clip.list_models()")
+    with _weights(model, endpoint) as pretrained:
+        torch.manual_seed(0)
+        try:
+            clip = open_clip.create_model(model.arch, pretrained=pretrained)
+        except (RuntimeError, KeyError) as error:
+            first = str(error).strip().splitlines()[0][:300]
+            raise ValueError(
+                f"model.pretrained: {model.pretrained} holds no weights of {model.arch} ({first}); "
+                "give the weights of this architecture, or the architecture of these weights"
+            ) from error
+    words = SHIPPED / f"{model.arch}.words.txt"
+    if words.exists():
+        tokenize: Any = WordTokenizer.read(words, clip.context_length)
+    else:
+        tokenize = open_clip.get_tokenizer(model.arch)
+    size = clip.visual.image_size
+    preprocess = clip.visual.preprocess_cfg
+    clip.eval().requires_grad_(False)
+    mean, std = tuple(preprocess["mean"]), tuple(preprocess["std"])
+    return ClipModel(clip, tokenize, size if isinstance(size, int) else size[0], mean, std)
+
+
+def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
+    """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
+
+    Raises ValueError if a file of weights is named that is not there.
+    """
+    source = _source(model)
+    if source is None:
+        return {"arch": model.arch, "weights": model.pretrained}
+    fs, path = _open(source, endpoint)
+    try:
+        info = fs.info(path)
+        tag = info.get("ETag")
+        digest = tag.strip('"') if tag else _sha256(fs, path)
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL"
+        ) from error
+    return {"arch": model.arch, "weights": digest}
+
+
+def image_size(model: Model) -> int:
+    """Pixels of the square input of the architecture, without loading weights."""
+    import open_clip
+
+    _register()
+    size = open_clip.get_model_config(model.arch)["vision_cfg"].get("image_size", 224)
+    return int(size if isinstance(size, int) else size[0])
+
+
+def width(model: Model) -> int:
+    """d, the width of the image embedding, without loading weights."""
+    import open_clip
+
+    _register()
+    config = open_clip.get_model_config(model.arch)
+    if config is None:
+        raise ValueError(f"model.arch: open_clip knows no {model.arch!r}; see open_clip.list_models()")
+    return int(config["embed_dim"])
+
+
+@lru_cache(maxsize=1)
+def _register() -> None:
+    import open_clip
+
+    open_clip.add_model_config(SHIPPED)
+
+
+def _source(model: Model) -> str | None:
+    """The file or URL that holds the weights; None for a tag of open_clip and for random weights."""
+    import open_clip
+
+    if model.pretrained == "shipped":
+        return str(SHIPPED / f"{model.arch}.safetensors")
+    if model.pretrained == "random" or model.pretrained in open_clip.list_pretrained_tags_by_model(model.arch):
+        return None
+    return model.pretrained
+
+
+@contextmanager
+def _weights(model: Model, endpoint: str | None) -> Iterator[str | None]:
+    """What open_clip is given as `pretrained`: a tag, a local file, or None."""
+    source = _source(model)
+    if source is None:
+        yield None if model.pretrained == "random" else model.pretrained
+        return
+    fs, path = _open(source, endpoint)
+    if not fs.exists(path):
+        raise ValueError(f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL")
+    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        local = os.path.join(folder, Path(path).name)
+        fs.get_file(path, local)
+        yield local
+
+
+def _open(url: str, endpoint: str | None) -> tuple[Any, str]:
+    options = {"endpoint_url": endpoint} if endpoint and url.startswith("s3://") else {}
+    fs, path = fsspec.url_to_fs(url, **options)
+    return fs, path
+
+
+def _sha256(fs: Any, path: str) -> str:
+    digest = hashlib.sha256()
+    with fs.open(path, "rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

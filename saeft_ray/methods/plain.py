@@ -1,0 +1,35 @@
+"""Methods without a penalty: the frozen model, plain fine-tuning, and interpolation between the two."""
+
+from typing import ClassVar, Literal
+
+from saeft_ray.methods import Method
+from saeft_ray.space import Tunable, highest
+
+
+class ZeroShot(Method):
+    """The frozen model with its text head (Radford et al. 2021). Deterministic: one trial, no seed."""
+
+    type: Literal["zero_shot"] = "zero_shot"
+    trains: ClassVar[bool] = False
+
+
+class FineTuning(Method):
+    """Cross-entropy alone, all image-encoder and head weights."""
+
+    type: Literal["ft"] = "ft"
+
+
+class WiseFT(Method):
+    """(1 - alpha) · frozen + alpha · fine-tuned weights of method `of`, head included (Wortsman et al. 2022, eq. 1)."""
+
+    type: Literal["wise_ft"] = "wise_ft"
+    trains: ClassVar[bool] = False
+    of: str = "ft"
+    alpha: Tunable = 0.5
+
+    @property
+    def base(self) -> str:
+        return self.of
+
+    def problems(self) -> list[str]:
+        return ["alpha is a share: give numbers from 0 to 1"] if highest(self.alpha) > 1 else []

@@ -1,0 +1,282 @@
+"""Config → artifacts and trials. Pure and printable: it asks for sizes and fingerprints, and runs nothing."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from saeft_ray.config import AnyMethod, SweepConfig
+from saeft_ray.draws import seed_of
+from saeft_ray.identity import canonical, fingerprint
+from saeft_ray.methods import DictionaryKind, Method, Regularized
+from saeft_ray.rows import PHASES, Phase
+from saeft_ray.space import Choices
+
+# Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
+VERSIONS = {"head": 1, "activations": 1, "dictionary": 1, "endpoint": 1}
+
+
+class TrialSpec(BaseModel):
+    """One configuration with one seed in one phase: all that a trial needs beside its sweep's config.
+
+    `base` are the settings of the method that a derived one starts from. `number` counts the suggestions of a method's
+    search, the seeds of a phase otherwise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    phase: Phase
+    method: str
+    settings: AnyMethod
+    base: AnyMethod | None = None
+    seed: int | None
+    number: int
+
+    @property
+    def configuration(self) -> str:
+        """The hash of the method and its values, whatever the seed and phase."""
+        return fingerprint([self.method, self.values], 10)
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The settings, and those of the base, as JSON."""
+        base = {"base": self.base.model_dump(mode="json")} if self.base else {}
+        return {**self.settings.model_dump(mode="json"), **base}
+
+    @property
+    def trained(self) -> Method | None:
+        """The method whose training this trial evaluates: its own or its base's; None for the frozen model."""
+        return self.base or (self.settings if self.settings.trains else None)
+
+    @property
+    def id(self) -> str:
+        """The name of the trial: the same run has the same name on any machine and after any restart."""
+        # A search may suggest the same values twice; those are two trials.
+        key = [self.phase, self.method, self.values, self.seed, self.number if self.phase == "search" else None]
+        return f"{self.phase}-{self.method}-{fingerprint(key, 10)}"
+
+
+class Artifact(NamedTuple):
+    """Shared work. `identity` determines its bytes; `needs` must exist before it is built."""
+
+    kind: Literal["head", "activations", "dictionary", "endpoint"]
+    identity: dict[str, Any]
+    bytes: int
+    needs: tuple["Artifact", ...] = ()
+
+    @property
+    def key(self) -> str:
+        return fingerprint(self.identity, 24)
+
+
+class Facts(NamedTuple):
+    """What a plan must know of the world: found out once, by `sweep`, before anything runs."""
+
+    model: dict[str, str]  # encoder.identity
+    image_size: int
+    width: int  # d, the width of the embedding
+    data: str  # the data set's fingerprint
+    sizes: dict[str, int]  # images by split
+    classes: int
+
+
+class Plan:
+    """The artifacts and the trials of a sweep."""
+
+    def __init__(self, config: SweepConfig, facts: Facts):
+        self.config = config
+        self.facts = facts
+        self.view_seed = seed_of("views", config.seed)
+
+    # Artifacts -------------------------------------------------------------------------------------------------
+
+    def head(self) -> Artifact:
+        data = self.config.data
+        identity = {
+            "model": self.facts.model,
+            "classes": list(data.class_names()),
+            "prompts": list(data.prompts()),
+            "version": VERSIONS["head"],
+        }
+        return Artifact("head", identity, 4 * self.facts.classes * self.facts.width)
+
+    def activations(self) -> Artifact:
+        """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
+        identity = {
+            "model": self.facts.model,
+            "data": self.facts.data,
+            "views": self.pool,
+            "view_seed": self.view_seed,
+            "version": VERSIONS["activations"],
+        }
+        return Artifact("activations", identity, self.pool * self._bytes_a_view)
+
+    def dictionary(self, kind: DictionaryKind, number: int) -> Artifact:
+        """Dictionary `number` of its kind; the random one reads the activations too, for its mean."""
+        source = self.activations()
+        settings = self.config.dictionary
+        used = settings.model_dump(include={"width", "k", "activation", "input"})
+        if kind == "trained":
+            used |= settings.model_dump(include={"steps", "batch_size", "lr"})
+        identity = {
+            "kind": kind,
+            "activations": source.identity,
+            "settings": used,
+            "seed": seed_of("dictionary", kind, self.config.seed, number),
+            "version": VERSIONS["dictionary"],
+        }
+        return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, (source,))
+
+    def endpoint(self, spec: TrialSpec) -> Artifact:
+        """The weights that the training of `spec` ends in; phases and derived methods share them."""
+        method = spec.trained
+        assert method is not None
+        needs = self.needs(spec)
+        identity = {
+            "model": self.facts.model,
+            "data": self.facts.data,
+            "train": self.config.train.model_dump(exclude={"cache_gb", "views"}),
+            "views": self.config.views,
+            "view_seed": self.view_seed,
+            "method": method.model_dump(mode="json"),
+            "seed": spec.seed,
+            "needs": [artifact.key for artifact in needs],
+            "version": VERSIONS["endpoint"],
+        }
+        return Artifact("endpoint", identity, 0, needs)
+
+    def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
+        """What a trial reads before it trains: the head, then what the penalty asks for."""
+        found, method = [self.head()], spec.trained
+        if isinstance(method, Regularized) and self.cached:
+            found.append(self.activations())
+        if method and method.dictionary:
+            number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
+            found.append(self.dictionary(method.dictionary, number))
+        return tuple(found)
+
+    def artifacts(self) -> list[Artifact]:
+        """Everything that trials share, each once, what is needed before what needs it."""
+        found: dict[str, Artifact] = {}
+
+        def add(artifact: Artifact) -> None:
+            for need in artifact.needs:
+                add(need)
+            found.setdefault(artifact.key, artifact)
+
+        add(self.head())
+        for method in self.config.methods.values():
+            if isinstance(method, Regularized) and self.cached:
+                add(self.activations())
+            for number in range(self.config.dictionary.seeds):
+                if method.dictionary:
+                    add(self.dictionary(method.dictionary, number))
+        return list(found.values())
+
+    @property
+    def cached(self) -> bool:
+        """Whether the whole pool's activations are stored, so that training runs no frozen encoder."""
+        return self.config.views * self._bytes_a_view <= self.config.train.cache_gb * 1e9
+
+    @property
+    def pool(self) -> int:
+        """Views of each image whose activations are stored."""
+        fit = int(self.config.train.cache_gb * 1e9 // self._bytes_a_view)
+        return min(self.config.views, max(1, fit))
+
+    @property
+    def _bytes_a_view(self) -> int:
+        return 4 * self.facts.sizes["train"] * self.facts.width
+
+    # Trials ----------------------------------------------------------------------------------------------------
+
+    def tunable(self) -> dict[str, Method]:
+        """Methods whose open values the search chooses."""
+        return {label: m for label, m in self.config.methods.items() if m.open() and m.base is None}
+
+    def derived(self) -> dict[str, Method]:
+        """Methods that reuse another's end point and leave values open, chosen in the rerank phase."""
+        return {label: m for label, m in self.config.methods.items() if m.open() and m.base is not None}
+
+    def seeds(self, phase: Phase) -> list[int]:
+        """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
+        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.seeds}
+        seeds = {name: [seed_of(name, self.config.seed, i) for i in range(counts[name])] for name in PHASES}
+        flat = [seed for name in PHASES for seed in seeds[name]]
+        assert len(set(flat)) == len(flat), "two phases drew one seed; change the sweep's seed"
+        return seeds[phase]
+
+    def rerank(self, candidates: Mapping[str, list[Method]], chosen: Mapping[str, Method]) -> list[TrialSpec]:
+        """Every candidate configuration with the rerank seeds; `chosen` holds the settings of bases."""
+        return [
+            TrialSpec(
+                phase="rerank",
+                method=label,
+                settings=settings,
+                base=self._base(settings, chosen),
+                seed=seed,
+                number=number,
+            )
+            for label, best in candidates.items()
+            for settings in best
+            for number, seed in enumerate(self.seeds("rerank"))
+        ]
+
+    def alternatives(self, label: str) -> list[Method]:
+        """Every configuration of a derived method; evaluating one costs no training."""
+        method = self.config.methods[label]
+        ((name, value),) = method.open().items()
+        assert isinstance(value, Choices)
+        return [method.at({name: choice}) for choice in value.choices]
+
+    def confirm(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
+        """Every method at its chosen configuration with the confirm seeds; methods without a seed run once."""
+        bases_first = sorted(chosen, key=lambda label: chosen[label].base is not None)
+        return [
+            TrialSpec(
+                phase="confirm",
+                method=label,
+                settings=chosen[label],
+                base=self._base(chosen[label], chosen),
+                seed=seed if self._is_seeded(chosen[label]) else None,
+                number=number,
+            )
+            for number, seed in enumerate(self.seeds("confirm"))
+            for label in bases_first
+            if self._is_seeded(chosen[label]) or number == 0
+        ]
+
+    @staticmethod
+    def _base(method: Method, chosen: Mapping[str, Method]) -> Method | None:
+        return chosen[method.base] if method.base else None
+
+    @staticmethod
+    def _is_seeded(method: Method) -> bool:
+        return method.trains or method.base is not None
+
+    def counts(self) -> dict[Phase, int]:
+        """Trials of every phase."""
+        config = self.config
+        top = min(config.rerank.top, config.search.trials)
+        alternatives = sum(len(self.alternatives(label)) for label in self.derived())
+        return {
+            "search": len(self.tunable()) * config.search.trials,
+            "rerank": (len(self.tunable()) * top + alternatives) * config.rerank.seeds,
+            "confirm": len(self.confirm(config.methods)),
+        }
+
+    def trainings(self) -> Iterator[tuple[Phase, int]]:
+        """How many trials of every phase train; the others only evaluate."""
+        counts = self.counts()
+        trained = {label: method for label, method in self.config.methods.items() if method.trains}
+        bases = {str(m.base) for m in self.derived().values()} - self.tunable().keys()
+        top = min(self.config.rerank.top, self.config.search.trials)
+        yield "search", counts["search"]
+        yield "rerank", (len(self.tunable()) * top + len(bases)) * self.config.rerank.seeds
+        yield "confirm", len(trained) * self.config.confirm.seeds
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of one training."""
+        train = self.config.train
+        return max(1, self.facts.sizes["train"] // train.batch_size) * train.epochs

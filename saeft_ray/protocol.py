@@ -1,0 +1,76 @@
+"""The protocol of a sweep: search → rerank → choice → confirm. It decides what runs; a runner decides where."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from saeft_ray.ledger import Ledger
+from saeft_ray.methods import Method
+from saeft_ray.plan import Artifact, Plan, TrialSpec
+from saeft_ray.rows import Phase
+from saeft_ray.search import Deal, ListDeal, SearchDeal, ranking
+
+
+class Watcher(Protocol):
+    """Hears what happens; shows it or does not."""
+
+    def building(self, artifacts: Sequence[Artifact]) -> None: ...
+
+    def built(self, artifact: Artifact) -> None: ...
+
+    def phase(self, phase: Phase, total: int, done: int) -> None: ...
+
+    def started(self, spec: TrialSpec) -> None: ...
+
+    def ended(self, spec: TrialSpec, selection: float | None) -> None: ...
+
+
+class Runner(Protocol):
+    """Where work runs: in this process, or on a Ray cluster."""
+
+    def build(self, artifacts: Sequence[Artifact], watcher: Watcher) -> None:
+        """Makes sure that every artifact is in the store."""
+        ...
+
+    def run(self, deal: Deal, watcher: Watcher) -> None:
+        """Runs all trials of `deal`; their rows are in the ledger when it returns."""
+        ...
+
+
+def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, Method]:
+    """Runs what is left of the sweep; returns the chosen configuration of every method."""
+    runner.build(plan.artifacts(), watcher)
+    candidates = _search(plan, ledger, runner, watcher)
+    chosen = {label: method for label, method in plan.config.methods.items() if not method.open()}
+    if candidates:
+        chosen |= _rerank(plan, ledger, runner, watcher, lambda: plan.rerank(candidates, chosen))
+    derived = {label: plan.alternatives(label) for label in plan.derived()}
+    if derived:
+        chosen |= _rerank(plan, ledger, runner, watcher, lambda: plan.rerank(derived, chosen))
+    in_order = {label: chosen[label] for label in plan.config.methods}
+    ledger.choose(in_order)
+    _run(ListDeal("confirm", plan.confirm(in_order), ledger.finished()), ledger, runner, watcher)
+    return in_order
+
+
+def _search(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, list[Method]]:
+    """The best configurations of every searched method."""
+    if not plan.tunable():
+        return {}
+    _run(SearchDeal(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
+    ranked = ranking(ledger.asked("search"), ledger.results("search"))
+    return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
+
+
+def _rerank(
+    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, specs: Callable[[], list[TrialSpec]]
+) -> dict[str, Method]:
+    """The winner of every method among the candidates, by mean selection accuracy over the rerank seeds."""
+    trials = specs()
+    _run(ListDeal("rerank", trials, ledger.finished()), ledger, runner, watcher)
+    return {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
+
+
+def _run(deal: Deal, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
+    watcher.phase(deal.phase, deal.total, deal.total - deal.left)
+    if deal.left:
+        runner.run(deal, watcher)

@@ -1,0 +1,170 @@
+"""What to run next: the deals of the three phases. A deal hands out trials and is told what came of them.
+
+A deal knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
+answered stand in the ledger (`ledger.py`), so a deal begun again after a crash goes on where the first one was.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.trial import TrialState
+
+from saeft_ray.draws import seed_of
+from saeft_ray.methods import Method
+from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.rows import Phase
+from saeft_ray.space import Choices, Range
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Deal(Protocol):
+    """The trials of one phase."""
+
+    phase: Phase
+    total: int
+
+    def ask(self) -> TrialSpec | None:
+        """The next trial to run; None while every remaining one waits for a result. Ask no more once `left` is 0."""
+        ...
+
+    def tell(self, spec: TrialSpec, selection: float | None) -> None:
+        """A trial has ended with this selection accuracy; None if it failed."""
+        ...
+
+    @property
+    def left(self) -> int:
+        """Trials not handed out yet."""
+        ...
+
+
+class ListDeal:
+    """Trials known beforehand, in order; one that starts from another's end point waits for it."""
+
+    def __init__(self, phase: Phase, specs: Sequence[TrialSpec], done: Iterable[str] = ()):
+        self.phase, self.total = phase, len(specs)
+        known = set(done)
+        self._todo = [spec for spec in specs if spec.id not in known]
+        self._open = {(spec.trained, spec.seed) for spec in self._todo if spec.base is None and spec.trained}
+
+    @property
+    def left(self) -> int:
+        return len(self._todo)
+
+    def ask(self) -> TrialSpec | None:
+        for position, spec in enumerate(self._todo):
+            if spec.base is None or (spec.base, spec.seed) not in self._open:
+                if spec.base is not None:
+                    self._open.add((spec.base, spec.seed))
+                return self._todo.pop(position)
+        return None
+
+    def tell(self, spec: TrialSpec, selection: float | None) -> None:
+        self._open.discard((spec.trained, spec.seed))
+
+
+class SearchDeal:
+    """Optuna's suggestions for every method with open values: one study a method, dealt in turn, equal budgets."""
+
+    phase: Phase = "search"
+
+    def __init__(self, plan: Plan, asked: Iterable[TrialSpec] = (), results: Mapping[str, float | None] | None = None):
+        """`asked` are the suggestions of an earlier run of this sweep, `results` what the finished ones came to."""
+        trials = plan.config.search.trials
+        self._studies = {
+            label: _Study(label, method, plan.config.seed, trials) for label, method in plan.tunable().items()
+        }
+        self._seed = plan.seeds("search")[0]
+        self.total = trials * len(self._studies)
+        results = results or {}
+        known = sorted(asked, key=lambda spec: spec.number)
+        for spec in known:
+            self._studies[spec.method].recall(spec.number, spec.settings)
+        for spec in known:
+            if spec.id in results:
+                self.tell(spec, results[spec.id])
+        self._again = [spec for spec in known if spec.id not in results]
+
+    @property
+    def left(self) -> int:
+        return len(self._again) + sum(study.left for study in self._studies.values())
+
+    def ask(self) -> TrialSpec | None:
+        if self._again:
+            return self._again.pop(0)
+        label, study = max(self._studies.items(), key=lambda item: item[1].left)
+        number, settings = study.suggest()
+        return TrialSpec(phase="search", method=label, settings=settings, seed=self._seed, number=number)
+
+    def tell(self, spec: TrialSpec, selection: float | None) -> None:
+        self._studies[spec.method].tell(spec.number, selection)
+
+
+class _Study:
+    """One method's search. The sampler is seeded anew for every suggestion, so a suggestion is a function of its number
+    and of the results known at that time, and of nothing that a restart could lose."""
+
+    def __init__(self, label: str, method: Method, seed: int, trials: int):
+        self._label, self._method, self._seed, self._trials = label, method, seed, trials
+        self._space = {name: _distribution(value) for name, value in method.open().items()}
+        self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        self._told: set[int] = set()
+
+    @property
+    def left(self) -> int:
+        return self._trials - len(self._study.get_trials(deepcopy=False))
+
+    def suggest(self) -> tuple[int, Method]:
+        self._study.sampler = self._sampler(self._trials - self.left)
+        trial = self._study.ask(self._space)
+        return trial.number, self._method.at(trial.params)
+
+    def recall(self, number: int, settings: Method) -> None:
+        """Enters suggestion `number` of an earlier run, as running; numbers must come in order."""
+        values = {name: getattr(settings, name) for name in self._space}
+        self._study.enqueue_trial(values)
+        trial = self._study.ask(self._space)
+        assert trial.number == number, f"the ledger lacks suggestion {trial.number} of {self._label}"
+
+    def tell(self, number: int, selection: float | None) -> None:
+        if number in self._told:
+            return
+        self._told.add(number)
+        state = TrialState.FAIL if selection is None else TrialState.COMPLETE
+        self._study.tell(number, selection, state=state)
+
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        startup = max(4, self._trials // 3)
+        return optuna.samplers.TPESampler(
+            seed=seed_of("suggestion", self._label, self._seed, number),
+            n_startup_trials=startup,
+            multivariate=True,
+            constant_liar=True,
+        )
+
+
+def ranking(specs: Iterable[TrialSpec], results: Mapping[str, float | None]) -> dict[str, list[tuple[Method, float]]]:
+    """Configurations of every method, best mean selection accuracy first; one that failed with any seed comes last and
+    counts as 0. Ties go to the one that was asked first."""
+    scores: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
+    settings: dict[str, Method] = {}
+    for spec in specs:
+        scores[spec.method][spec.configuration].append(results.get(spec.id))
+        settings[spec.configuration] = spec.settings
+    ranked = {}
+    for label, configurations in scores.items():
+        means = {
+            name: sum(v for v in values if v is not None) / len(values) if None not in values else 0.0
+            for name, values in configurations.items()
+        }
+        ranked[label] = [(settings[name], means[name]) for name in sorted(means, key=lambda name: -means[name])]
+    return ranked
+
+
+def _distribution(value: Range | Choices) -> BaseDistribution:
+    if isinstance(value, Range):
+        return FloatDistribution(value.low, value.high, log=value.log)
+    return CategoricalDistribution(value.choices)

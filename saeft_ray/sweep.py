@@ -1,0 +1,162 @@
+"""`python -m saeft_ray.sweep FILE`: runs a sweep, or what is left of it, to its report."""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from saeft_ray import config as sweep_file
+from saeft_ray.config import SweepConfig
+from saeft_ray.plan import Facts, Plan
+from saeft_ray.progress import Progress, Quiet
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 the user's mistake, 130 stopped by Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m saeft_ray.sweep", description="Run a sweep file to its report.")
+    parser.add_argument("file", help="the sweep file (YAML)")
+    parser.add_argument("--plan", action="store_true", help="print artifacts, trials and work; run nothing")
+    parser.add_argument("--local", action="store_true", help="run serially in this process, without Ray")
+    parser.add_argument("--quiet", action="store_true", help="print only the path of the report")
+    options = parser.parse_args(arguments)
+    console = Console(stderr=options.quiet, quiet=options.quiet)
+    try:
+        config = sweep_file.load(options.file)
+        plan = Plan(config, find_facts(config))
+        if options.plan:
+            show(plan, console)
+            return 0
+        return run(plan, options.local, console)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def find_facts(config: SweepConfig) -> Facts:
+    """Looks at data and weights. Raises ValueError for what is missing or does not fit."""
+    problems = config.data.problems()
+    if problems:
+        raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
+    from saeft_ray import encoder
+
+    return Facts(
+        model=encoder.identity(config.model, config.storage.endpoint),
+        image_size=encoder.image_size(config.model),
+        width=encoder.width(config.model),
+        data=config.data.fingerprint(),
+        sizes=config.data.sizes(),
+        classes=len(config.data.class_names()),
+    )
+
+
+def run(plan: Plan, local: bool, console: Console) -> int:
+    """Runs the sweep and writes its report."""
+    from saeft_ray.ledger import Ledger
+    from saeft_ray.protocol import Runner, conduct
+    from saeft_ray.store import Store
+
+    config = plan.config
+    store = Store(config.storage.url, endpoint=config.storage.endpoint)
+    store.check_writable()
+    ledger = Ledger(store, config.name)
+    ledger.register(plan, _commit())
+    console.print(f"sweep [bold]{config.name}[/] in {ledger.url}", highlight=False)
+    with Progress(console) if not console.quiet else Quiet() as watcher:
+        runner: Runner
+        if local:
+            from saeft_ray.local import LocalRunner
+
+            conduct(plan, ledger, LocalRunner(plan, store, ledger), watcher)
+        else:
+            from saeft_ray.on_ray.runner import RayRunner
+
+            with RayRunner(plan, store, ledger) as runner:
+                conduct(plan, ledger, runner, watcher)
+    return _report(ledger.url, config.storage.endpoint, console)
+
+
+def _report(url: str, endpoint: str | None, console: Console) -> int:
+    from saeft_ray import results
+    from saeft_ray.report.__main__ import report
+
+    if not console.quiet:
+        results.main([url])
+    path = report(url)
+    print(f"report: {path}")
+    return 0
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Prints what a run would build and train."""
+    from saeft_ray.store import Store
+
+    store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
+    artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
+    for artifact in plan.artifacts():
+        stored = store.size(artifact.kind, artifact.key)
+        size = _bytes(artifact.bytes if stored is None else stored)
+        artifacts.add_row(artifact.kind, artifact.key[:12], size, "will be built" if stored is None else "exists")
+    trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
+    counts = plan.counts()
+    for phase, trained in plan.trainings():
+        trials.add_row(phase, str(counts[phase]), str(trained), str(plan.steps))
+    work = sum(trained for _, trained in plan.trainings()) * plan.steps
+    values = Table("method", "type", "settings", title="Methods", title_justify="left", box=None)
+    for label, method in plan.config.methods.items():
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in method if name != "type")
+        values.add_row(label, str(getattr(method, "type", "")), settings)
+    for table in (artifacts, values, trials):
+        console.print(table, "")
+    console.print(
+        f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
+        f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
+        f" ({plan.pool} of {plan.config.views} views an image stored). Nothing was run.",
+        highlight=False,
+    )
+
+
+def _shown(value: object) -> str:
+    from saeft_ray.space import Choices, Range
+
+    if isinstance(value, Range):
+        return f"searched in {value.low:g} … {value.high:g}{' (log)' if value.log else ''}"
+    if isinstance(value, Choices):
+        return "chosen among " + " ".join(f"{choice:g}" for choice in value.choices)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.1f} TB"
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it runs from a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.exit(main())
