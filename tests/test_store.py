@@ -259,6 +259,27 @@ def test_an_artifact_is_plain_files(store: Store, tmp_path: Path) -> None:
     assert not store.has("sae", "k1")
 
 
+def test_keys_and_removal(make: Callable[[], Store], store: Store) -> None:
+    assert store.keys("checkpoint") == []
+    store.remove("checkpoint", "none")
+    for key in ("a-00002", "a-00001", "b-00001"):
+        store.ensure("checkpoint", key, Builder())
+    store.ensure("sae", "a-00003", Builder())
+    store.write("artifacts/checkpoint/a-00009/0123456789ab/weights.bin", b"from a killed builder")
+    assert store.keys("checkpoint") == ["a-00001", "a-00002", "b-00001"]
+    assert make().keys("checkpoint", "a-") == ["a-00001", "a-00002"]
+    make().remove("checkpoint", "a-00001")
+    assert store.keys("checkpoint", "a-") == ["a-00002"]
+    assert store.list("artifacts/checkpoint/a-00001") == ()
+    with pytest.raises(Missing):
+        store.get("checkpoint", "a-00001")
+    build = Builder(b"new")
+    assert (store.ensure("checkpoint", "a-00001", build) / "weights.bin").read_bytes() == b"new"
+    assert (store.get("checkpoint", "a-00002") / "weights.bin").read_bytes() == BYTES
+    with pytest.raises(ValueError, match="is not a name"):
+        store.remove("checkpoint", "..")
+
+
 def test_plain_files(store: Store, make: Callable[[], Store]) -> None:
     assert store.list("rows") == ()
     store.write_once("rows/confirm/a.parquet", b"1")
