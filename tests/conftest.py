@@ -11,7 +11,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A real S3 server on loopback, started once a session."""
     server, process = start(tmp_path_factory.mktemp("s3"))
     yield server
-    stop(process)
+    stop(server, process)
 
 
 @pytest.fixture

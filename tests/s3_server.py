@@ -32,6 +32,7 @@ class S3Server:
     endpoint: str
     access_key: str = ACCESS_KEY
     secret_key: str = field(default=SECRET_KEY, repr=False)
+    sockets: tuple[Path, ...] = ()  # that weed leaves in /tmp
 
     def client(self) -> Any:
         """A boto3 client with this server's credentials."""
@@ -108,20 +109,24 @@ def start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
             stdout=log,
             stderr=log,
         )
-    server = S3Server(f"http://127.0.0.1:{ports[2 * _PORTS.index('s3.port')]}")
+    parts = [name.partition(".")[0] for name in _PORTS]
+    sockets = [Path(f"/tmp/seaweedfs-{part}-grpc-{grpc}.sock") for part, grpc in zip(parts, ports[1::2], strict=True)]
+    server = S3Server(f"http://127.0.0.1:{ports[2 * _PORTS.index('s3.port')]}", sockets=tuple(sockets))
     try:
         _wait(server, process)
     except BaseException as error:
-        stop(process)
+        stop(server, process)
         error.add_note((folder / "weed.log").read_text(errors="replace")[-3000:])
         raise
     return server, process
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
+def stop(server: S3Server, process: subprocess.Popen[bytes]) -> None:
     """Ends it at once: a polite end takes ten seconds, and its data is thrown away."""
     process.kill()
     process.wait()
+    for path in server.sockets:
+        path.unlink(missing_ok=True)
 
 
 def _wait(server: S3Server, process: subprocess.Popen[bytes]) -> None:
