@@ -21,7 +21,8 @@ def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -
 def head(plan: Plan, store: Store) -> Tensor:
     """(C, d) weights of the zero-shot head."""
     artifact = plan.head()
-    return load_file(ensure(artifact, plan, store, torch.device("cpu")) / "head.safetensors")["weight"]
+    weight: Tensor = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "head.safetensors")["weight"]
+    return weight
 
 
 def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:

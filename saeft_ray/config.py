@@ -15,7 +15,7 @@ from saeft_ray.datasets import Dataset
 from saeft_ray.methods import Method
 from saeft_ray.registry import discover
 
-METHODS = discover(saeft_ray.methods, Method)  # type: ignore[type-abstract]
+METHODS = discover(saeft_ray.methods, Method)
 DATASETS = discover(saeft_ray.datasets, Dataset)  # type: ignore[type-abstract]
 
 Count = Annotated[int, Field(ge=1)]
@@ -40,6 +40,9 @@ class Model(Section):
 
     arch: str
     pretrained: str
+    mean: Annotated[tuple[float, float, float], Field(strict=False)] | None = None
+    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = None
+    """What pixels in [0, 1] are normalised by; default: what open_clip knows of the tag, OpenAI's for a file."""
 
 
 class Train(Section):
@@ -138,7 +141,10 @@ def _type_of(value: Any) -> Any:
 
 
 if TYPE_CHECKING:
-    AnyDataset, AnyMethod = Dataset, Method
+    from saeft_ray.datasets import Dataset as AnyDataset
+    from saeft_ray.methods import Method as AnyMethod
+
+    __all__ = ["AnyDataset", "AnyMethod", "SweepConfig", "load", "parse"]
 else:
     AnyDataset, AnyMethod = _one_of(DATASETS), _one_of(METHODS)
 
@@ -254,7 +260,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
 def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:
     found = {}
     for name, field in SweepConfig.model_fields.items():
-        annotation = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
         try:
             if name in raw:
                 found[name] = TypeAdapter(annotation).validate_python(raw[name])
@@ -333,7 +339,7 @@ def _short(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML whose words stay words: `1e-3` is a number, `no` is text, and a key given twice is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own class variable

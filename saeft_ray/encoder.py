@@ -6,7 +6,6 @@ the model's mean and standard deviation happens on the device, inside `Classifie
 
 import copy
 import hashlib
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from saeft_ray.config import Model
 from saeft_ray.words import WordTokenizer
 
 SHIPPED = Path(__file__).parent / "models"
+HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
 
 class Output(NamedTuple):
@@ -36,6 +36,8 @@ class Classifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.head = head
+        self.mean: Tensor
+        self.scale: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255), persistent=False)
 
@@ -83,10 +85,10 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
         try:
             clip = open_clip.create_model(model.arch, pretrained=pretrained)
         except (RuntimeError, KeyError) as error:
-            first = str(error).strip().splitlines()[0][:300]
+            said = str(error).strip().splitlines()[0][:300]
             raise ValueError(
-                f"model.pretrained: {model.pretrained} holds no weights of {model.arch} ({first}); "
-                "give the weights of this architecture, or the architecture of these weights"
+                f"model.pretrained: {model.pretrained} cannot be loaded as {model.arch} ({said}); "
+                "give weights of this architecture, or the architecture of these weights"
             ) from error
     words = SHIPPED / f"{model.arch}.words.txt"
     if words.exists():
@@ -96,7 +98,9 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
     size = clip.visual.image_size
     preprocess = clip.visual.preprocess_cfg
     clip.eval().requires_grad_(False)
-    mean, std = tuple(preprocess["mean"]), tuple(preprocess["std"])
+    known = HALF if model.pretrained == "shipped" else None
+    mean = model.mean or known or tuple(preprocess["mean"])
+    std = model.std or known or tuple(preprocess["std"])
     return ClipModel(clip, tokenize, size if isinstance(size, int) else size[0], mean, std)
 
 
@@ -106,8 +110,9 @@ def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
     Raises ValueError if a file of weights is named that is not there.
     """
     source = _source(model)
+    pixels = {"mean": str(model.mean), "std": str(model.std)} if model.mean or model.std else {}
     if source is None:
-        return {"arch": model.arch, "weights": model.pretrained}
+        return {"arch": model.arch, "weights": model.pretrained, **pixels}
     fs, path = _open(source, endpoint)
     try:
         info = fs.info(path)
@@ -117,7 +122,7 @@ def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
         raise ValueError(
             f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL"
         ) from error
-    return {"arch": model.arch, "weights": digest}
+    return {"arch": model.arch, "weights": digest, **pixels}
 
 
 def image_size(model: Model) -> int:
@@ -172,7 +177,7 @@ def _weights(model: Model, endpoint: str | None) -> Iterator[str | None]:
         yield path
         return
     with tempfile.TemporaryDirectory() as folder:
-        local = os.path.join(folder, Path(path).name)
+        local = str(Path(folder) / Path(path).name)
         fs.get_file(path, local)
         yield local
 

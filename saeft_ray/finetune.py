@@ -7,7 +7,7 @@ Where a trial runs arrives as a `Place`; nothing here knows of Ray. Every draw (
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ class Place:
     """Where a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), and the mean of
     a tensor over them."""
 
-    device: torch.device = torch.device("cpu")
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
     world_size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
@@ -67,7 +67,7 @@ class State(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-class Diverged(ArithmeticError):
+class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
     """The loss was not finite: a result of the method, not a fault of the machine."""
 
 
@@ -149,7 +149,7 @@ class Training:
                 with torch.no_grad():
                     f0 = task.frozen.to(device).eval().features(images)
             else:
-                f0 = torch.from_numpy(task.frozen[batch.index, batch.view]).to(device, non_blocking=True)
+                f0 = torch.from_numpy(task.frozen[batch.sample, batch.view]).to(device, non_blocking=True)
             terms |= task.method.penalty(out.features, f0, self._dictionary)
         return terms
 
@@ -175,7 +175,7 @@ def view_of(seed: int, epoch: int, index: IntArray, views: int) -> IntArray:
 
 
 class Batch(NamedTuple):
-    index: IntArray
+    sample: IntArray
     view: IntArray
     images: Tensor  # uint8 (B, 3, H, W)
     labels: Tensor  # (B,)

@@ -9,6 +9,7 @@
 import io
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from saeft_ray.config import SweepConfig
 from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.methods import Method
-from saeft_ray.plan import Facts, Plan, TrialSpec
+from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
 from saeft_ray.rows import Phase, Row, table
 from saeft_ray.store import Store
 
@@ -100,6 +101,11 @@ class Ledger:
         except FileExistsError:
             return
 
+    def stop(self, spec: TrialSpec, selection: float | None) -> None:
+        """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
+        row = row_of(self._folder.rpartition("/")[2], spec, "selection", "selection", "accuracy", selection)
+        self.finish(spec, [replace(row, status="stopped")])
+
     def finished(self) -> set[str]:
         """The trials that have rows."""
         return set(self._trials("rows.parquet"))
@@ -123,7 +129,7 @@ class Ledger:
 
 
 def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
-    """The plan, ledger and store of a sweep by its own URL, as `sweep` prints it. Raises ValueError if there is none."""
+    """The plan, ledger and store of the sweep in folder `storage`. Raises ValueError if there is none."""
     root, _, name = storage.rstrip("/").rpartition("/sweeps/")
     store = Store(root or ".", endpoint=endpoint)
     ledger = Ledger(store, name)

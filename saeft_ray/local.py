@@ -1,4 +1,4 @@
-"""The serial runner: a whole sweep in this process, one trial after another. For debuggers, tests and small machines."""
+"""The serial runner: a whole sweep in this process, trial after trial; for debuggers, tests and small machines."""
 
 from collections.abc import Sequence
 

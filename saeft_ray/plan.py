@@ -9,7 +9,7 @@ from saeft_ray.config import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.methods import DictionaryKind, Method, Regularized
-from saeft_ray.rows import PHASES, Phase
+from saeft_ray.rows import PHASES, Phase, Row
 from saeft_ray.space import Choices
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
@@ -40,7 +40,7 @@ class TrialSpec(BaseModel):
     @property
     def values(self) -> dict[str, Any]:
         """The settings, and those of the base, as JSON."""
-        base = {"base": self.base.model_dump(mode="json")} if self.base else {}
+        base: dict[str, Any] = {"base": self.base.model_dump(mode="json")} if self.base else {}
         return {**self.settings.model_dump(mode="json"), **base}
 
     @property
@@ -54,6 +54,24 @@ class TrialSpec(BaseModel):
         # A search may suggest the same values twice; those are two trials.
         key = [self.phase, self.method, self.values, self.seed, self.number if self.phase == "search" else None]
         return f"{self.phase}-{self.method}-{fingerprint(key, 10)}"
+
+
+def row_of(sweep: str, spec: TrialSpec, dataset: str, role: str, metric: str, value: float | None, **more: Any) -> Row:
+    """A row of `spec`'s results; `more` are fields of Row."""
+    return Row(
+        sweep=sweep,
+        phase=spec.phase,
+        method=spec.method,
+        configuration=spec.configuration,
+        settings=canonical(spec.values),
+        seed=spec.seed,
+        trial=spec.id,
+        dataset=dataset,
+        role=role,
+        metric=metric,
+        value=value,
+        **more,
+    )
 
 
 class Artifact(NamedTuple):

@@ -1,6 +1,6 @@
 """The protocol of a sweep: search → rerank → choice → confirm. It decides what runs; a runner decides where."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from saeft_ray.ledger import Ledger
@@ -41,11 +41,15 @@ def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
     runner.build(plan.artifacts(), watcher)
     candidates = _search(plan, ledger, runner, watcher)
     chosen = {label: method for label, method in plan.config.methods.items() if not method.open()}
-    if candidates:
-        chosen |= _rerank(plan, ledger, runner, watcher, lambda: plan.rerank(candidates, chosen))
-    derived = {label: plan.alternatives(label) for label in plan.derived()}
-    if derived:
-        chosen |= _rerank(plan, ledger, runner, watcher, lambda: plan.rerank(derived, chosen))
+    derived = plan.derived()
+    # A derived method can be ranked as soon as the settings of its base are known.
+    for known in (True, False):
+        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in candidates) != known}
+        wave = (candidates | ready) if known else ready
+        if wave:
+            trials = plan.rerank(wave, chosen)
+            _run(ListDeal("rerank", trials, ledger.finished()), ledger, runner, watcher)
+            chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
     in_order = {label: chosen[label] for label in plan.config.methods}
     ledger.choose(in_order)
     _run(ListDeal("confirm", plan.confirm(in_order), ledger.finished()), ledger, runner, watcher)
@@ -59,15 +63,6 @@ def _search(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
     _run(SearchDeal(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
     ranked = ranking(ledger.asked("search"), ledger.results("search"))
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
-
-
-def _rerank(
-    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, specs: Callable[[], list[TrialSpec]]
-) -> dict[str, Method]:
-    """The winner of every method among the candidates, by mean selection accuracy over the rerank seeds."""
-    trials = specs()
-    _run(ListDeal("rerank", trials, ledger.finished()), ledger, runner, watcher)
-    return {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
 
 
 def _run(deal: Deal, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:

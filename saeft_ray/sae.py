@@ -1,4 +1,4 @@
-"""Dictionaries of semantic features: the TopK sparse autoencoder (SAE) trained on frozen features, and random directions.
+"""Dictionaries of semantic features: the TopK sparse autoencoder (SAE) of the frozen features, and random directions.
 
 Shapes: B batch, d embedding width, D dictionary width, k active atoms. Encoder E and atoms W are (D, d), one row an
 atom; b (d,) is subtracted before encoding and added after decoding (Gao et al. 2024, eq. 2-3).

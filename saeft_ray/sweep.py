@@ -64,6 +64,8 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     from saeft_ray.store import Store
 
     config = plan.config
+    if config.storage.endpoint:
+        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
     ledger = Ledger(store, config.name)
@@ -80,18 +82,16 @@ def run(plan: Plan, local: bool, console: Console) -> int:
 
             with RayRunner(plan, store, ledger) as runner:
                 conduct(plan, ledger, runner, watcher)
-    return _report(ledger.url, config.storage.endpoint, console)
+    return _report(ledger.url, console)
 
 
-def _report(url: str, endpoint: str | None, console: Console) -> int:
+def _report(url: str, console: Console) -> int:
     from saeft_ray import results
-    from saeft_ray.report.__main__ import report
+    from saeft_ray.report import __main__ as report
 
     if not console.quiet:
         results.main([url])
-    path = report(url)
-    print(f"report: {path}")
-    return 0
+    return report.main([url])
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -144,8 +144,8 @@ def _bytes(count: int) -> str:
 def _commit() -> str | None:
     """The commit of the code that runs, where it runs from a checkout."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],  # noqa: S607
+        done = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],
             capture_output=True,
             text=True,
             timeout=10,

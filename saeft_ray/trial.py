@@ -3,7 +3,9 @@
 `python -m saeft_ray.trial STORAGE TRIAL` replays any trial of a sweep and compares its rows with the recorded ones.
 """
 
+import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +21,9 @@ from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
-from saeft_ray.identity import canonical
 from saeft_ray.methods import Regularized
 from saeft_ray.methods.plain import WiseFT
-from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
 from saeft_ray.store import Store
 
@@ -42,18 +43,18 @@ class Outcome(NamedTuple):
     status: Status
 
 
-def run(plan: Plan, spec: TrialSpec, store: Store, place: Place) -> Iterator[Report | Outcome]:
+def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = False) -> Iterator[Report | Outcome]:
     """Trains and evaluates `spec`; yields a Report after every epoch that it runs and one Outcome at the end.
 
-    A training that was finished before, in this phase or another, is not run again. Divergence is an Outcome with
-    status `failed`; anything else that goes wrong is raised. Workers of other ranks than 0 yield an Outcome without rows.
+    A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
+    reads and leaves no weights in the store. Divergence is an Outcome with
+    status `failed`; anything else that goes wrong is raised. Ranks other than 0 yield an Outcome without rows.
     """
-    bench = _Bench(plan, store, place)
+    bench = _Bench(plan, store, place, replay)
     try:
         model, history = bench.frozen(), list[Epoch]()
         if spec.trained is not None:
-            for report in bench.train(model, spec, history):
-                yield report
+            yield from bench.train(model, spec, history)
         if isinstance(spec.settings, WiseFT):
             assert isinstance(spec.settings.alpha, float)
             model = interpolate(bench.frozen(), model, spec.settings.alpha)
@@ -71,8 +72,16 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place) -> Iterator[Rep
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection
         rows.append(
-            _row(
-                plan, spec, dataset, role, "accuracy", accuracy, n=len(right), examples=split.order, correct=pack(right)
+            row_of(
+                plan.config.name,
+                spec,
+                dataset,
+                role,
+                "accuracy",
+                accuracy,
+                n=len(right),
+                examples=split.order,
+                correct=pack(right),
             )
         )
     yield Outcome(rows, selection, "ok")
@@ -81,8 +90,8 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place) -> Iterator[Rep
 class _Bench:
     """What a trial works with: data, models and artifacts of one sweep at one place."""
 
-    def __init__(self, plan: Plan, store: Store, place: Place):
-        self.plan, self.store, self.place = plan, store, place
+    def __init__(self, plan: Plan, store: Store, place: Place, replay: bool):
+        self.plan, self.store, self.place, self.replay = plan, store, place, replay
 
     def split(self, name: str) -> Split:
         key = (self.plan.facts.data, name, self.plan.facts.image_size)
@@ -99,7 +108,7 @@ class _Bench:
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
         endpoint = self.plan.endpoint(spec)
-        if not self.store.has("endpoint", endpoint.key):
+        if self.replay or not self.store.has("endpoint", endpoint.key):
             yield from self._train(model, spec, endpoint.key, history)
         else:
             folder = self.store.get("endpoint", endpoint.key)
@@ -123,7 +132,7 @@ class _Bench:
                 (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
             ),
         )
-        state = checkpoints.latest(model, history)
+        state = None if self.replay else checkpoints.latest(model, history)
         training = finetune(model, task, place, state)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
@@ -131,10 +140,10 @@ class _Bench:
             selection = None
             if early and place.rank == 0:
                 selection = float(correct(model, self.split("selection"), place.device).mean())
-            if epoch.epoch < plan.config.train.epochs:
+            if epoch.epoch < plan.config.train.epochs and not self.replay:
                 checkpoints.offer(model, training.state(), history)
             yield Report(epoch, selection)
-        if place.rank == 0 and self._keeps_endpoint(spec):
+        if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
             def write(folder: Path) -> None:
                 save_file(_contiguous(model), folder / "model.safetensors")
@@ -216,26 +225,9 @@ def _evaluated(plan: Plan, spec: TrialSpec) -> dict[str, str]:
     return {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
 
 
-def _row(plan: Plan, spec: TrialSpec, dataset: str, role: str, metric: str, value: float | None, **more: object) -> Row:
-    return Row(
-        sweep=plan.config.name,
-        phase=spec.phase,
-        method=spec.method,
-        configuration=spec.configuration,
-        settings=canonical(spec.values),
-        seed=spec.seed,
-        trial=spec.id,
-        dataset=dataset,
-        role=role,
-        metric=metric,
-        value=value,
-        **more,  # type: ignore[arg-type]
-    )
-
-
 def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
     return [
-        _row(plan, spec, dataset, role, "accuracy", None, status="failed", error=error)
+        row_of(plan.config.name, spec, dataset, role, "accuracy", None, status="failed", error=error)
         for dataset, role in _evaluated(plan, spec).items()
     ]
 
@@ -247,4 +239,50 @@ def _training_rows(plan: Plan, spec: TrialSpec, history: list[Epoch]) -> list[Ro
     last = history[-1]
     numbers = {f"loss.{name}": value for name, value in last.terms.items()}
     numbers |= {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
-    return [_row(plan, spec, "train", "train", metric, value) for metric, value in numbers.items()]
+    return [row_of(plan.config.name, spec, "train", "train", metric, value) for metric, value in numbers.items()]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Replays a recorded trial. Exit status: 0 equal rows, 1 different rows, 2 the user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m saeft_ray.trial", description="Replay one trial of a sweep.")
+    parser.add_argument("storage", help="the sweep's folder, as `python -m saeft_ray.sweep` printed it")
+    parser.add_argument("trial", help="a trial of the results table")
+    options = parser.parse_args(arguments)
+    from saeft_ray.ledger import reopen
+
+    try:
+        plan, ledger, store = reopen(options.storage)
+        spec = ledger.spec(options.trial)
+        recorded = ledger.rows(options.trial)
+    except FileNotFoundError:
+        print(f"{options.storage}: no finished trial {options.trial!r} there; see the trial column of its results")
+        return 2
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{spec.id}: {spec.method} with seed {spec.seed}, settings {spec.values}")
+    replayed: list[Row] = []
+    place = Place(torch.device("cuda" if plan.config.compute.gpus else "cpu"))
+    for item in run(plan, spec, store, place, replay=True):
+        if isinstance(item, Report):
+            epoch = item.epoch
+            print(f"epoch {epoch.epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items()))
+        else:
+            replayed = item.rows
+    return _compare(recorded, replayed)
+
+
+def _compare(recorded: list[Row], replayed: list[Row]) -> int:
+    """Prints where two runs of a trial differ; seconds always do."""
+    before = {(row.dataset, row.metric): row for row in recorded if row.metric != "seconds"}
+    after = {(row.dataset, row.metric): row for row in replayed if row.metric != "seconds"}
+    different = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    for key in different:
+        values = [row.value if row else "absent" for row in (before.get(key), after.get(key))]
+        print(f"{' '.join(key)}: recorded {values[0]}, replayed {values[1]}")
+    print(f"{len(before) - len(different)} of {len(before)} rows equal the recorded ones")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

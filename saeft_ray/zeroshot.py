@@ -18,4 +18,5 @@ def zero_shot_head(model: ClipModel, class_names: Sequence[str], prompts: Sequen
         tokens = model.tokenize([prompt.replace("{}", name) for prompt in prompts])
         embeddings = normalize(model.clip.encode_text(tokens), dim=-1)
         rows.append(normalize(embeddings.mean(0), dim=0))
-    return torch.stack(rows) * model.clip.logit_scale.exp()
+    scale: Tensor = model.clip.logit_scale.exp()
+    return torch.stack(rows) * scale

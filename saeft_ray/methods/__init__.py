@@ -64,4 +64,5 @@ class Regularized(Method):
 
 def unit(x: "Tensor") -> "Tensor":
     """Rows of `x` (B, d) at length 1."""
-    return x / x.norm(dim=-1, keepdim=True).clamp_min(1e-8)
+    length: Tensor = x.norm(dim=-1, keepdim=True)
+    return x / length.clamp_min(1e-8)

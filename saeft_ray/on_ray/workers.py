@@ -1,0 +1,71 @@
+"""A trial on several workers: Ray Train starts them, each runs the same `trial.run` with its own rank."""
+
+import tempfile
+from typing import Any
+
+from saeft_ray.ledger import Ledger
+from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.store import Store
+
+RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
+
+
+def train_on_workers(plan: Plan, spec: TrialSpec, store: Store) -> dict[str, Any]:
+    """Runs `spec` on `compute.workers` workers; returns the trial's last report."""
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    compute = plan.config.compute
+    resources = {"CPU": compute.cpus, **({"GPU": int(compute.gpus)} if compute.gpus else {})}
+    with tempfile.TemporaryDirectory(prefix="saeft_ray-train-") as scratch:
+        result = TorchTrainer(
+            _work,
+            train_loop_config={"plan": plan, "spec": spec, "store": store},
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=compute.workers, use_gpu=compute.gpus > 0, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(
+                name=spec.id,
+                storage_path=scratch,
+                failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
+                logging_config=ray.train.LoggingConfig(log_level="ERROR"),
+            ),
+        ).fit()
+    returned: dict[str, Any] = result.return_value
+    return returned
+
+
+def _work(config: dict[str, Any]) -> dict[str, Any] | None:
+    """One worker's part: rank 0 evaluates and writes the rows."""
+    import ray.train
+    import torch
+    import torch.distributed as dist
+    from ray.train.torch import get_device
+    from torch import Tensor, nn
+    from torch.nn.parallel import DistributedDataParallel
+
+    from saeft_ray import trial
+    from saeft_ray.finetune import Place
+    from saeft_ray.on_ray.phase import final
+
+    plan, spec, store = config["plan"], config["spec"], config["store"]
+    context = ray.train.get_context()
+    size, device = context.get_world_size(), get_device()
+
+    def wrap(module: nn.Module) -> nn.Module:
+        return DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+
+    def mean(tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        average: Tensor = total / size
+        return average
+
+    place = Place(torch.device(device), context.get_world_rank(), size, wrap, mean, plan.config.compute.loaders)
+    last = None
+    for item in trial.run(plan, spec, store, place):
+        if isinstance(item, trial.Outcome) and place.rank == 0:
+            Ledger(store, plan.config.name).finish(spec, item.rows)
+            last = final(item.selection, item.status, plan)
+    dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
+    return last
