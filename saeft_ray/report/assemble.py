@@ -1,0 +1,175 @@
+"""Rows and the sweep's record → a `Report`: pure, deterministic, and with no drawing."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from saeft_ray import stats
+from saeft_ray.report import disclosure, words
+from saeft_ray.report.comparisons import Family, Pair, compare
+from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report
+from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
+
+_SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", ("wise_ft", "wiseft", "wise")
+
+
+def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
+    """Every number and verdict of a sweep.
+
+    `rows` has `saeft_ray.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises ValueError for rows
+    that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method to compare.
+    """
+    rules = record.get("report") or config(record).get("report") or {}
+    alpha, margin = float(rules.get("alpha") or 0.05), rules.get("margin")
+    scores = read_scores(rows, record)
+    declared = config(record).get("methods") or {}
+    known = {*scores.methods, *declared}
+    baseline = _known(rules.get("baseline"), known, "the baseline") if known else None
+    endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
+    types = {name: str((declared.get(name) or {}).get("type") or name) for name in scores.methods}
+    rivals = [name for name in scores.methods if name != baseline]
+    size = len({*rivals, *declared} - {baseline})
+
+    def against_baseline(kind: str, wanted: Sequence[str]) -> tuple[Pair, ...]:
+        return _pairs(scores, [(m, baseline) for m in rivals] if baseline else [], kind, tuple(wanted))
+
+    primary_family = Family(name="primary", pairs=against_baseline(endpoint, datasets), size=size)
+    id_family = Family(name="id", pairs=against_baseline("ID", scores.id_sets) if scores.id_sets else (), size=size)
+    shift_pairs = [pair for d in scores.ood_sets for pair in against_baseline("OOD", [d])]
+    shift_family = Family(name="shifts", pairs=tuple(shift_pairs), size=size * len(scores.ood_sets))
+    questions = [(a, b) for a in scores.methods for b in scores.methods if (types[a], types[b]) == (_SAE, _RANDOM)]
+    wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
+    control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
+    primary = compare(primary_family, alpha, margin)
+    controls = compare(Family(name="controls", pairs=control_pairs), alpha, margin)
+    tuned = disclosure.searches(rows, scores, record)
+    return Report(
+        name=str(record.get("name") or "sweep"),
+        created=record.get("created"),
+        baseline=baseline,
+        alpha=alpha,
+        margin=margin,
+        endpoint=words.where(endpoint, datasets) if datasets else "nothing",
+        confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
+        id_sets=scores.id_sets,
+        ood_sets=scores.ood_sets,
+        headline=words.headline(primary, baseline),
+        methods=_methods(scores, types, alpha),
+        primary=primary,
+        id=compare(id_family, alpha, margin) if scores.ood_sets else (),
+        shifts=compare(shift_family, alpha, margin),
+        controls=controls,
+        load_bearing=tuple(
+            Control(question="Is the SAE load-bearing?", answer=words.load_bearing(c), comparison=c)
+            for c in controls
+            if (c.method, c.against) in questions
+        ),
+        sensitivity=_sensitivity(primary_family, record, alpha, margin),
+        searches=tuned,
+        failures=disclosure.failures(scores),
+        warnings=disclosure.warnings(
+            scores,
+            record,
+            primary,
+            [*primary, *controls],
+            [*primary_family.pairs, *control_pairs],
+            tuned,
+            {
+                name
+                for name, trials in scores.methods.items()
+                if not trials.deterministic and types[name] not in _DERIVED
+            },
+            baseline,
+        ),
+        provenance=disclosure.provenance(rows, record),
+    )
+
+
+def _known(name: Any, known: set[str], what: str) -> str | None:
+    if name is not None and name not in known:
+        raise ValueError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}")
+    return None if name is None else str(name)
+
+
+def _pairs(
+    scores: Scores, names: Iterable[tuple[str | None, str | None]], endpoint: str, datasets: tuple[str, ...]
+) -> tuple[Pair, ...]:
+    """The hypotheses of `names`; a method without rows takes part and is refused in words."""
+    if not datasets:
+        return ()
+    trials = {name: scores.methods.get(name) or Trials(method=name) for pair in names for name in pair if name}
+    return tuple(
+        Pair(method=trials[a], against=trials[b], endpoint=endpoint, datasets=datasets) for a, b in names if a and b
+    )
+
+
+def _methods(scores: Scores, types: Mapping[str, str], alpha: float) -> tuple[Method, ...]:
+    columns = {d: _column(scores, d, (d,), alpha) for d in scores.datasets}
+    id_mean = _column(scores, "ID", scores.id_sets, alpha) if scores.id_sets else {}
+    ood_mean = _column(scores, "OOD", scores.ood_sets, alpha) if scores.ood_sets else {}
+    return tuple(
+        Method(
+            name=name,
+            type=types[name],
+            settings=_settings(trials.settings),
+            configuration=trials.configuration,
+            deterministic=trials.deterministic,
+            derived=types[name] in _DERIVED,
+            cells=tuple(columns[d][name] for d in scores.datasets),
+            id=id_mean.get(name),
+            ood=ood_mean.get(name),
+        )
+        for name, trials in scores.methods.items()
+    )
+
+
+def _settings(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _column(scores: Scores, name: str, datasets: tuple[str, ...], alpha: float) -> dict[str, Cell]:
+    """One column of the results table, by method, with its leading set: all that is not significantly worse than the
+    best mean (paired, Holm within the column). Nothing leads where nothing could be tested."""
+    cells: dict[str, Cell] = {}
+    for method, trials in scores.methods.items():
+        values = trials.means(datasets)
+        sizes = [score[d].n for score in trials.scores.values() for d in datasets if d in score]
+        floor = sum(1 / (12 * n * n) for n in sizes if n) / max(1, len(sizes)) / len(datasets) if all(sizes) else 0.0
+        mean = stats.mean_interval(list(values.values()), 1 - alpha, floor) if values else None
+        cells[method] = Cell(dataset=name, mean=mean, seeds=tuple(values), values=tuple(values.values()), leading=False)
+    filled = {method: cell.mean.mean for method, cell in cells.items() if cell.mean is not None}
+    if not filled:
+        return cells
+    top = max(filled, key=lambda method: filled[method])
+    pairs = _pairs(scores, [(top, m) for m in filled if m != top], name, datasets)
+    ranked = compare(Family(name="column", pairs=pairs, new_images=False), alpha, None)
+    tested = [c for c in ranked if c.p_adjusted is not None]
+    leading = {c.against for c in tested if c.verdict != "better"} | ({top} if tested else set())
+    return {method: replace(cell, leading=method in leading) for method, cell in cells.items()}
+
+
+def _sensitivity(
+    family: Family, record: Mapping[str, Any], alpha: float, margin: float | None
+) -> tuple[Comparison, ...]:
+    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed (5.6)."""
+    classes = (record.get("data") or {}).get("classes")
+    if not classes or not any(pair.method.failed or pair.against.failed for pair in family.pairs):
+        return ()
+    filled = {t.method: _guessing(t, 1 / classes, pair) for pair in family.pairs for t in (pair.method, pair.against)}
+    pairs = tuple(
+        replace(pair, method=filled[pair.method.method], against=filled[pair.against.method]) for pair in family.pairs
+    )
+    return compare(Family(name="sensitivity", pairs=pairs, size=family.size), alpha, margin)
+
+
+def _guessing(trials: Trials, chance: float, pair: Pair) -> Trials:
+    guess = {d: Score(value=chance, n=None, examples=None, packed=None) for d in pair.datasets}
+    scores: dict[Seed, dict[str, Score]] = {**trials.scores, **dict.fromkeys(trials.failed, guess)}
+    return replace(trials, scores=scores, failed={})

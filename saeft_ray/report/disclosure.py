@@ -1,0 +1,242 @@
+"""What was spent and chosen before confirm, what failed, what limits the conclusions, and where all of it came from."""
+
+import json
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from saeft_ray import stats
+from saeft_ray.report.comparisons import Pair, item_mismatch
+from saeft_ray.report.findings import Comparison, Fact, Failures, Phase, Search, Warning
+from saeft_ray.report.scores import METRIC, Scores, config, in_list
+from saeft_ray.report.words import count, number
+
+_SKEWED = 1.0
+_FEW = 5
+
+
+def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[Search, ...]:
+    """How each method of `scores` was tuned; methods that were not searched have zero trials."""
+    columns = ["phase", "method", "configuration", "seed", "trial", "dataset", "role", "metric", "value", "status"]
+    found = [row for row in rows.select(columns).to_pylist() if row["phase"] != "confirm"]
+    metric = (config(record).get("search") or {}).get("metric") or METRIC
+    out = []
+    for name, trials in scores.methods.items():
+        mine = [row for row in found if row["method"] == name]
+        phases = {
+            phase: _phase(phase, [row for row in mine if row["phase"] == phase], trials.configuration, metric)
+            for phase in ("search", "rerank")
+        }
+        used = {(row["dataset"], row["role"]) for row in mine if row["role"] != "train"}
+        out.append(
+            Search(
+                method=name,
+                search=phases["search"],
+                rerank=phases["rerank"],
+                metric=metric,
+                selected_on=tuple(sorted(dataset for dataset, _ in used)),
+                leaked=tuple(sorted(dataset for dataset, role in used if role in ("id", "ood"))),
+            )
+        )
+    return tuple(out)
+
+
+def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> Phase:
+    by_configuration: dict[str, list[float]] = {}
+    for row in sorted(rows, key=lambda row: (row["configuration"], row["seed"] or 0, row["dataset"])):
+        value = row["value"]
+        counts = row["metric"] == metric and row["role"] != "train" and row["status"] == "ok"
+        if counts and value is not None and math.isfinite(value):
+            by_configuration.setdefault(row["configuration"], []).append(value)
+    means = {key: math.fsum(values) / len(values) for key, values in by_configuration.items()}
+    return Phase(
+        phase=phase,
+        trials=len({row["trial"] for row in rows}),
+        configurations=len({row["configuration"] for row in rows}),
+        seeds=tuple(sorted({row["seed"] for row in rows if row["seed"] is not None})),
+        failed=len({row["trial"] for row in rows if row["status"] == "failed"}),
+        stopped=len({row["trial"] for row in rows if row["status"] == "stopped"}),
+        chosen_score=means.get(chosen),
+        chosen_seeds=len(by_configuration.get(chosen, ())),
+        best_score=max(means.values(), default=None),
+    )
+
+
+def failures(scores: Scores) -> tuple[Failures, ...]:
+    """Failed and attempted confirm trials by method."""
+    out = []
+    for name, trials in scores.methods.items():
+        interval = stats.clopper_pearson(len(trials.failed), len(trials.seeds))
+        if interval is None:
+            continue
+        errors = sorted(trials.failed.items(), key=lambda item: (item[0] is not None, item[0] or 0))
+        out.append(
+            Failures(
+                method=name,
+                failed=len(trials.failed),
+                attempts=len(trials.seeds),
+                lo=interval[0],
+                hi=interval[1],
+                errors=tuple(errors),
+            )
+        )
+    return tuple(out)
+
+
+def warnings(
+    scores: Scores,
+    record: Mapping[str, Any],
+    primary: Sequence[Comparison],
+    claims: Sequence[Comparison],
+    pairs: Iterable[Pair],
+    tuned: Sequence[Search],
+    trained: Collection[str],
+    baseline: str | None,
+) -> tuple[Warning, ...]:
+    """The warnings that a rule asks for. `claims` are the primary comparisons and the controls, `trained` the
+    methods that have a training of their own."""
+    found = [
+        *_missing_parts(scores, record, baseline),
+        *_small(claims),
+        *_spread(primary),
+        *_pairs(claims, scores),
+        *_items(pairs),
+        *_tuning(tuned, trained),
+    ]
+    return tuple(Warning(rule=rule, text=text) for rule, text in found)
+
+
+def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
+    declared = list(config(record).get("methods") or {})
+    if not scores.methods:
+        yield "no confirm", "No trial of the confirm phase has been written: there is nothing to compare yet."
+        return
+    if baseline is None:
+        yield "no baseline", "The sweep declares no baseline: no method is compared against any other by default."
+    if absent := [name for name in declared if name not in scores.methods]:
+        yield "missing methods", f"Declared, but without any confirm row: {in_list(absent)}."
+    if not scores.ood_sets:
+        yield (
+            "no OOD set",
+            "No OOD set was evaluated: the verdicts are about ID accuracy and say nothing about robustness.",
+        )
+    roles = (record.get("data") or {}).get("roles") or {}
+    if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:
+        yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
+
+
+def _small(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
+    sizes = sorted({c.paired.n for c in claims if c.paired and c.paired.n <= _FEW})
+    if sizes:
+        yield (
+            "few seeds",
+            f"{'/'.join(map(str, sizes))} {'seed' if sizes[-1] == 1 else 'seeds'}: every interval and p-value rests on "
+            "normality of the differences; a test without that assumption cannot reach 5 % with 5 seeds or fewer.",
+        )
+    if floored := [_pair(c) for c in claims if c.paired and c.paired.floored and not c.paired.identical]:
+        yield (
+            "variance floor",
+            f"{in_list(floored)}: the seeds differ by less than the test sets can resolve, so the spread was set to "
+            "that resolution.",
+        )
+
+
+def _spread(primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
+    skewed = [
+        f"{_pair(c)} ({number(c.paired.skewness, 1, signed=True)})"
+        for c in primary
+        if c.paired and c.paired.skewness is not None and abs(c.paired.skewness) > _SKEWED
+    ]
+    if skewed:
+        yield (
+            "skewness",
+            f"The differences over seeds are skewed: {in_list(skewed)}. Skewed differences raise the error rate of "
+            "every small-sample test of a mean; look at the single seeds.",
+        )
+    low = [
+        f"{_pair(c)} ({number(c.paired.rho, 2)})"
+        for c in primary
+        if c.paired and c.paired.rho is not None and c.paired.rho < stats.break_even_rho(c.paired.n)
+    ]
+    if low:
+        yield (
+            "low correlation",
+            f"Sharing seeds bought nothing: the correlation over seeds is below break-even for {in_list(low)}. "
+            "The paired test stays valid; it needs more seeds than hoped.",
+        )
+
+
+def _pairs(claims: Sequence[Comparison], scores: Scores) -> Iterable[tuple[str, str]]:
+    missing = [
+        f"{_pair(c)} (seed {in_list(c.dropped_seeds)})" for c in claims if c.dropped_seeds and c.paired is not None
+    ]
+    if missing:
+        yield (
+            "missing pairs",
+            f"Seeds without a finished partner or with a missing test set were left out: {in_list(missing)}. Those "
+            "verdicts hold among runs that finish.",
+        )
+    if refused := [f"{_pair(c)}: {c.refused}" for c in claims if c.refused]:
+        yield "refused", "Not compared: " + "; ".join(refused) + "."
+
+
+def _items(pairs: Iterable[Pair]) -> Iterable[tuple[str, str]]:
+    reasons = sorted({reason for pair in pairs if (reason := item_mismatch(pair)) is not None})
+    if reasons:
+        yield (
+            "example order",
+            "No interval for new images, because single examples may not be paired: " + "; ".join(reasons) + ".",
+        )
+
+
+def _tuning(tuned: Sequence[Search], trained: Collection[str]) -> Iterable[tuple[str, str]]:
+    leaked: dict[tuple[str, ...], list[str]] = {}
+    for search in tuned:
+        if search.leaked:
+            leaked.setdefault(search.leaked, []).append(search.method)
+    for datasets, methods in leaked.items():
+        yield (
+            "selected_on_test",
+            f"{in_list(methods)}: selected on {in_list(datasets)} itself; that score is optimistic, and fresh seeds do "
+            "not correct that.",
+        )
+    budgets: dict[int, list[str]] = {}
+    for search in tuned:
+        if search.method in trained:
+            budgets.setdefault(search.search.trials, []).append(search.method)
+    if len(budgets) > 1:
+        parts = [f"{count(trials, 'trial')} for {in_list(names)}" for trials, names in sorted(budgets.items())]
+        yield "unequal tuning", f"Search budgets differ: {in_list(parts)}. More tuning is an advantage of its own."
+
+
+def _pair(c: Comparison) -> str:
+    return f"{c.method} against {c.against}"
+
+
+def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
+    """Where the numbers came from, one fact a line."""
+    data, model = record.get("data") or {}, record.get("model") or {}
+    phases = rows["phase"].to_pylist()
+    trials = len(set(zip(phases, rows["trial"].to_pylist(), strict=True)))
+    facts = {
+        "sweep": record.get("name"),
+        "created": record.get("created"),
+        "code commit": record.get("commit"),
+        "model": _plain(model),
+        "classes": data.get("classes"),
+        "sizes": _plain(data.get("sizes") or {}),
+        "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
+        "random draws in the statistics": "none: every number is exact or in closed form",
+        "versions": _plain(record.get("versions") or {}),
+    }
+    return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
+
+
+def _plain(mapping: object) -> str:
+    if not isinstance(mapping, Mapping):
+        return "" if mapping is None else str(mapping)
+    return ", ".join(
+        f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in mapping.items()
+    )

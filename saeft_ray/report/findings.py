@@ -1,0 +1,185 @@
+"""What a report says, as data: every number and verdict, before any of it becomes a page.
+
+Accuracies, differences and margins are fractions here; the renderings turn them into % and percentage points (pp).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from saeft_ray.stats import Mean, Paired
+
+Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One paired seed: the scores of the method and of what it is compared against. `seed` None: no training."""
+
+    seed: int | None
+    method: float
+    against: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewImages:
+    """The interval of a difference for new seeds and new images of the same kind.
+
+    `seed_share` is the share of the variance that seeds make, `enough_seeds` the number of seeds beyond which more of
+    them hardly narrow it.
+    """
+
+    lo: float
+    hi: float
+    confidence: float
+    df: float
+    seed_share: float
+    enough_seeds: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """`method` against `against` on `endpoint`, within a family of `family_size` hypotheses corrected by Holm.
+
+    `paired` is None where nothing can be compared; `refused` says why. `p_adjusted` and `p_equivalent` (two one-sided
+    tests, adjusted) are None where no test was possible. `detectable` is the difference that this many pairs of this
+    spread find with 80 % power; `seeds_needed` the range of seeds to find the margin, from the uncertainty of the
+    spread. `item_se` is the standard error from the finite test sets where there is only one seed.
+    """
+
+    method: str
+    against: str
+    endpoint: str
+    datasets: tuple[str, ...]
+    family: str
+    family_size: int
+    paired: Paired | None
+    refused: str | None
+    points: tuple[Point, ...]
+    dropped_seeds: tuple[int, ...]
+    p_adjusted: float | None
+    p_equivalent: float | None
+    margin: float | None
+    interval_90: tuple[float, float] | None
+    new_images: NewImages | None
+    item_se: float | None
+    detectable: float | None
+    seeds_needed: tuple[int, int | None] | None
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A method on a test set over its confirm seeds. `leading`: not significantly worse than the best of its column."""
+
+    dataset: str
+    mean: Mean | None
+    seeds: tuple[int | None, ...]
+    values: tuple[float, ...]
+    leading: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """A method's confirm scores, with the settings that were chosen for it. `ood` is the mean over all shifts."""
+
+    name: str
+    type: str
+    settings: dict[str, object]
+    configuration: str
+    deterministic: bool
+    derived: bool
+    cells: tuple[Cell, ...]
+    id: Cell | None
+    ood: Cell | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failures:
+    """Failed confirm trials of a method out of those attempted, with the exact 95 % interval of the failure rate."""
+
+    method: str
+    failed: int
+    attempts: int
+    lo: float
+    hi: float
+    errors: tuple[tuple[int | None, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """What one phase spent on a method and how the chosen configuration scored in it."""
+
+    phase: str
+    trials: int
+    configurations: int
+    seeds: tuple[int, ...]
+    failed: int
+    stopped: int
+    chosen_score: float | None
+    chosen_seeds: int
+    best_score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How a method's configuration was chosen: on which data, by which metric, at which cost."""
+
+    method: str
+    search: Phase
+    rerank: Phase
+    selected_on: tuple[str, ...]
+    metric: str
+    leaked: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """The answer to "Is the SAE load-bearing?" for one SAE method and one random dictionary."""
+
+    question: str
+    answer: str
+    comparison: Comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warning:
+    """Something that limits what may be concluded. `rule` names it, `text` says it."""
+
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """One line of the provenance."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Everything that a report shows. Accuracies and differences are fractions."""
+
+    name: str
+    created: str | None
+    baseline: str | None
+    alpha: float
+    margin: float | None
+    endpoint: str
+    confirm_seeds: tuple[int, ...]
+    id_sets: tuple[str, ...]
+    ood_sets: tuple[str, ...]
+    headline: str
+    methods: tuple[Method, ...]
+    primary: tuple[Comparison, ...]
+    id: tuple[Comparison, ...]
+    shifts: tuple[Comparison, ...]
+    controls: tuple[Comparison, ...]
+    load_bearing: tuple[Control, ...]
+    sensitivity: tuple[Comparison, ...]
+    searches: tuple[Search, ...]
+    failures: tuple[Failures, ...]
+    warnings: tuple[Warning, ...]
+    provenance: tuple[Fact, ...]

@@ -1,0 +1,163 @@
+"""The report as Markdown, with the same content as the page."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from saeft_ray.report import tables, words
+from saeft_ray.report.findings import Cell, Comparison, Report
+
+_CAPTIONS = {
+    "forest": "Differences from the baseline with intervals and every seed",
+    "plane": "ID against mean OOD accuracy, every seed",
+    "slopes": "One line a seed, from the baseline to each method",
+    "shifts": "Differences on each OOD set",
+}
+
+
+def render(report: Report, drawn: Mapping[str, str]) -> str:
+    """The report; the plots of `drawn` are linked as files beside it."""
+    level = round(100 * (1 - report.alpha))
+    out = [f"# {_text(report.name)}", _text(report.headline)]
+    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha))}"]
+    if report.primary:
+        out += [
+            "## Verdicts",
+            _bullets(f"**{_text(c.method)}: {c.verdict}.** {_text(c.sentence)}" for c in report.primary),
+        ]
+    if report.warnings:
+        out += ["## Before you conclude anything", _bullets(_text(w.text) for w in report.warnings)]
+    if report.load_bearing:
+        out += ["## Is the SAE load-bearing?", *(_text(control.answer) for control in report.load_bearing)]
+    if report.methods:
+        out += ["## Results", _results(report), _text(_note(report, level))]
+    out += [f"![{_CAPTIONS[name]}]({name}.svg)" for name in ("forest", "plane", "slopes") if name in drawn]
+    if report.shifts:
+        out += ["## Single OOD sets", *_shifts(report)]
+        out += [f"![{_CAPTIONS['shifts']}](shifts.svg)"] if "shifts" in drawn else []
+    families = [
+        (f"Primary: {report.endpoint}", report.primary),
+        ("ID accuracy", report.id),
+        ("Declared pairs and controls", report.controls),
+        ("Sensitivity: failed runs scored as a guess", report.sensitivity),
+    ]
+    if any(comparisons for _, comparisons in families):
+        out += ["## All numbers of the comparisons"]
+        for title, comparisons in families:
+            if comparisons:
+                out += [f"### {_text(title)}", _statistics(comparisons, level)]
+    if report.searches:
+        out += ["## Selection and budget", _searches(report)]
+        out += ["Scores that chose a configuration are optimistic and are not evidence."]
+    if report.failures:
+        out += ["## Failed runs", _failures(report)]
+        out += ["A failed run is neither replaced by another seed nor counted as accuracy 0."]
+    seeds = ", ".join(map(str, report.confirm_seeds)) or "none"
+    facts = [*((fact.name, fact.value) for fact in report.provenance), ("confirm seeds", seeds)]
+    out += ["## Provenance", _bullets(f"{name}: {_text(value)}" for name, value in facts)]
+    return "\n\n".join(out) + "\n"
+
+
+def _results(report: Report) -> str:
+    digits, names = tables.decimals(report), tables.columns(report)
+    if len(report.ood_sets) > 1:
+        names[-1] = "mean OOD"
+    lines = []
+    for method in report.methods:
+        cells = tables.cells(report, method)
+        n = "no training" if method.deterministic else str(max((len(cell.seeds) for cell in cells), default=0))
+        lines.append([method.name, *(_mean(cell, digits) for cell in cells), n])
+    return _table(["method", *names, "n"], lines)
+
+
+def _mean(cell: Cell, digits: int) -> str:
+    if cell.mean is None:
+        return words.MISSING
+    text = words.percent(cell.mean.mean, digits)
+    text = f"**{text}**" if cell.leading else text
+    return text if cell.mean.half_width is None else f"{text} ± {words.percent(cell.mean.half_width, digits)}"
+
+
+def _note(report: Report, level: int) -> str:
+    text = (
+        f"Accuracy in %, mean over n confirm seeds ± half of the {level} % t interval. Bold: the whole set that is not "
+        "significantly worse than the best of its column (paired, Holm within the column)."
+    )
+    for method in report.methods:
+        if method.derived:
+            text += f" {method.name} is interpolated from checkpoints of another method, without training of its own."
+    return text
+
+
+def _shifts(report: Report) -> Iterable[str]:
+    by_method = {c.method: tuple(s for s in report.shifts if s.method == c.method) for c in report.primary}
+    yield f"Differences from {_text(str(report.baseline))} in pp; Holm over {report.shifts[0].family_size} hypotheses."
+    lines = [
+        [method, *(words.MISSING if s.paired is None else words.pp(s.paired.mean, signed=True) for s in cells)]
+        for method, cells in by_method.items()
+    ]
+    yield _table(["method", *report.ood_sets], lines)
+    yield _bullets(f"{_text(method)}: {_text(words.secondary(cells))}." for method, cells in by_method.items() if cells)
+
+
+def _statistics(comparisons: Sequence[Comparison], level: int) -> str:
+    lines = []
+    for c in comparisons:
+        d = c.paired
+        if d is None:
+            lines.append([c.method, c.against, "0", f"not compared: {c.refused}", *[words.MISSING] * 6, c.verdict])
+            continue
+        new = words.MISSING
+        if c.new_images is not None:
+            new = f"{words.pp(c.new_images.lo)} to {words.pp(c.new_images.hi)}"
+        lines.append(
+            [
+                c.method, c.against, str(d.n), words.difference(c), new, _or_dash(d.d_z, 1), _or_dash(d.rho, 2),
+                f"{d.wins}/{d.losses}/{d.ties}", words.p_value(d.p).removeprefix("= "),
+                words.p_value(c.p_adjusted).removeprefix("= "), c.verdict,
+            ]
+        )  # fmt: skip
+    head = ["method", "against", "pairs", f"difference ({level} % CI)", "new images", "d_z", "ρ", "+/−/=", "p", "Holm"]
+    return _table([*head, "verdict"], lines)
+
+
+def _searches(report: Report) -> str:
+    settings = {method.name: words.settings(method.settings) for method in report.methods}
+    lines = [
+        [
+            s.method,
+            words.spent(s),
+            settings.get(s.method, words.MISSING),
+            words.chosen(s.search),
+            words.chosen(s.rerank),
+        ]
+        for s in report.searches
+    ]
+    return _table(["method", "spent", "chosen settings", "its score in search, %", "in rerank, %"], lines)
+
+
+def _failures(report: Report) -> str:
+    lines = []
+    for f in report.failures:
+        errors = "; ".join(f"seed {seed}: {error}" if seed is not None else error for seed, error in f.errors)
+        rate = f"{words.percent(f.lo, 0)} to {words.percent(f.hi, 0)} %"
+        lines.append([f.method, f"{f.failed} / {f.attempts}", rate, errors or words.MISSING])
+    return _table(["method", "failed / attempted", "95 % interval of the rate", "errors"], lines)
+
+
+def _or_dash(value: float | None, decimals: int) -> str:
+    return words.MISSING if value is None else words.number(value, decimals)
+
+
+def _bullets(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    return "\n".join("| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows)
+
+
+def _text(text: str) -> str:
+    """Text that Markdown shows as it is; the asterisks of our own bold numbers stay."""
+    plain = text.replace("&", "&amp;").replace("<", "&lt;").replace("|", r"\|").replace("\n", " ")
+    return re.sub(r"([`\[\]_])", r"\\\1", plain)

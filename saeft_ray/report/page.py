@@ -1,0 +1,37 @@
+"""The report as one HTML file that needs nothing else."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from saeft_ray.report import tables, words
+from saeft_ray.report.findings import Report
+
+MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
+
+
+def render(report: Report, drawn: Mapping[str, str]) -> str:
+    """The page, with the SVG plots of `drawn` inside. Every text from the sweep is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html").render(
+        report=report,
+        words=words,
+        marks=MARKS,
+        # Our own drawings, whose text matplotlib has escaped.
+        plots={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704
+        columns=tables.columns(report),
+        cells={method.name: tables.cells(report, method) for method in report.methods},
+        digits=tables.decimals(report),
+        level=round(100 * (1 - report.alpha)),
+        shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
+        id_of={c.method: c for c in report.id},
+    )

@@ -1,0 +1,220 @@
+"""The plots of a report, as SVG text that is the same bytes for the same numbers.
+
+Lines and letters are drawn in a placeholder colour that becomes `currentColor`, so a plot inside the page follows its
+light or dark scheme; `standalone` fixes the colours for a file of its own.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any, cast
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from saeft_ray.report.findings import Comparison, Report
+from saeft_ray.report.words import number
+
+INK = "#010203"
+_COLOURS = ("#3b7dd8", "#d9822b", "#2e9e6b", "#b655a8", "#c9473f", "#7f8c2a", "#25a3b0", "#8a6f5c")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_WIDTH = 6.0
+VERDICT_COLOURS = {
+    "better": "#2e9e6b", "worse": "#c9473f", "equivalent": "#3b7dd8", "identical": "#3b7dd8", "undecided": "#8b8f98",
+}  # fmt: skip
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none", "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 10,
+    "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.7, "axes.unicode_minus": True,
+    "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none",
+    "figure.constrained_layout.use": True,
+}  # fmt: skip
+
+
+def _style(name: str) -> AbstractContextManager[None]:
+    return matplotlib.rc_context(cast(Any, {**_STYLE, "svg.hashsalt": name}))
+
+
+def draw(report: Report) -> dict[str, str]:
+    """Every plot that `report` has numbers for, as SVG text by name."""
+    drawn = {"forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report)}
+    return {name: svg for name, svg in drawn.items() if svg is not None}
+
+
+def standalone(svg: str) -> str:
+    """`svg` as a file of its own: black on white whatever the viewer."""
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace(
+        "<svg ", '<svg style="color:#1c1e21;background:#ffffff" ', 1
+    )
+
+
+def forest(report: Report) -> str | None:
+    """Differences from the baseline on the primary endpoint, with their intervals and every seed."""
+    shown = [c for c in report.primary if c.paired is not None]
+    if not shown:
+        return None
+    with _style("forest"):
+        figure = Figure(figsize=(_WIDTH, 0.75 + 0.48 * len(shown)))
+        axes = figure.subplots()
+        for y, c in enumerate(reversed(shown)):
+            _interval(axes, c, y)
+        _differences_axis(axes, [c.method for c in reversed(shown)], f"difference from {report.baseline}, pp")
+        label = f"Differences from {report.baseline} on {report.endpoint}: " + "; ".join(map(_spoken, shown))
+        return _svg(figure, "forest", label)
+
+
+def shifts(report: Report) -> str | None:
+    """The same on every OOD set, one panel a set, on one scale."""
+    shown = [c for c in report.shifts if c.paired is not None]
+    sets = [d for d in report.ood_sets if any(c.datasets == (d,) for c in shown)]
+    if len(sets) < 2:
+        return None
+    methods = list(dict.fromkeys(c.method for c in shown))
+    columns = 2 if len(sets) < 5 else 3
+    lines = -(-len(sets) // columns)
+    with _style("shifts"):
+        figure = Figure(figsize=(_WIDTH, lines * (0.6 + 0.21 * len(methods)) + 0.3))
+        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+        for panel, dataset in zip(grid.flat, sets, strict=False):
+            for y, method in enumerate(reversed(methods)):
+                for c in shown:
+                    if c.method == method and c.datasets == (dataset,):
+                        _interval(panel, c, y, seeds=False)
+            _differences_axis(panel, list(reversed(methods)), "")
+            panel.set_title(_plain(dataset), fontsize=10, loc="left", fontweight="bold")
+        for panel in list(grid.flat)[len(sets) :]:
+            panel.set_visible(False)
+        for panel in list(grid.flat)[max(0, len(sets) - columns) : len(sets)]:
+            panel.tick_params(labelbottom=True)
+        figure.supxlabel(f"difference from {_plain(report.baseline)}, pp", fontsize=10)
+        return _svg(figure, "shifts", f"Differences from {report.baseline} on each OOD set, with intervals")
+
+
+def slopes(report: Report) -> str | None:
+    """For each method a panel with one line a seed, from the baseline's score to the method's."""
+    shown = [c for c in report.primary if c.points]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with _style("slopes"):
+        figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.1))
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        for panel, c in zip(grid.flat, shown, strict=False):
+            for point in c.points:
+                panel.plot(
+                    [0, 1], [100 * point.against, 100 * point.method], color=VERDICT_COLOURS[c.verdict], linewidth=1.2,
+                    marker="o", markersize=4, alpha=0.85,
+                )  # fmt: skip
+            panel.set_xticks([0, 1], [_plain(_short(c.against)), _plain(_short(c.method))])
+            panel.set_xlim(-0.3, 1.3)
+            _quiet(panel)
+        for panel in list(grid.flat)[len(shown) :]:
+            panel.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("accuracy, %")
+        spoken = "; ".join(f"{c.method}: {c.paired.wins} of {c.paired.n} seeds rise" for c in shown if c.paired)
+        return _svg(figure, "slopes", f"{report.endpoint} by seed, from {report.baseline} to each method. {spoken}")
+
+
+def plane(report: Report) -> str | None:
+    """ID accuracy against mean OOD accuracy: every seed, and each method's mean."""
+    shown = [m for m in report.methods if m.id and m.ood and set(m.id.seeds) & set(m.ood.seeds)]
+    if not shown:
+        return None
+    with _style("plane"):
+        figure = Figure(figsize=(_WIDTH, 4.3))
+        axes = figure.subplots()
+        spoken = []
+        for i, method in enumerate(shown):
+            if method.id is None or method.ood is None:
+                continue
+            x, y = (dict(zip(cell.seeds, cell.values, strict=True)) for cell in (method.id, method.ood))
+            both = [seed for seed in x if seed in y]
+            xs, ys = [100 * x[seed] for seed in both], [100 * y[seed] for seed in both]
+            colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+            axes.scatter(xs, ys, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
+            mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+            axes.scatter(
+                [mean_x], [mean_y], s=95, color=colour, marker=marker, edgecolors=INK, linewidths=0.9, zorder=3,
+                label=_plain(method.name),
+            )  # fmt: skip
+            spoken.append(f"{method.name} ID {number(mean_x, 1)}, OOD {number(mean_y, 1)}")
+        axes.set_xlabel(f"ID accuracy, % ({_plain(', '.join(report.id_sets))})")
+        axes.set_ylabel("mean OOD accuracy, %")
+        axes.grid(color=INK, alpha=0.12, linewidth=0.6)
+        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3)
+        _quiet(axes)
+        return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
+
+
+def _interval(axes: Axes, c: Comparison, y: float, seeds: bool = True) -> None:
+    if c.paired is None:
+        return
+    colour = VERDICT_COLOURS[c.verdict]
+    if c.margin is not None and seeds:
+        axes.axvspan(-100 * c.margin, 100 * c.margin, color=INK, alpha=0.03, linewidth=0)
+    if c.paired.lo is not None and c.paired.hi is not None:
+        axes.plot([100 * c.paired.lo, 100 * c.paired.hi], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
+    if seeds:
+        at = [100 * (point.method - point.against) for point in c.points]
+        axes.scatter(at, [y - 0.24] * len(at), s=9, color=INK, alpha=0.45, linewidths=0)
+    axes.scatter([100 * c.paired.mean], [y], s=42 if seeds else 22, color=colour, zorder=3, linewidths=0)
+
+
+def _differences_axis(axes: Axes, names: Sequence[str], label: str) -> None:
+    axes.axvline(0, color=INK, linewidth=0.9)
+    axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.set_xlabel(_plain(label))
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    _quiet(axes)
+    axes.spines["left"].set_visible(False)
+
+
+def _quiet(axes: Axes) -> None:
+    axes.tick_params(length=0, labelsize=9)
+    axes.set_axisbelow(True)
+
+
+def _spoken(c: Comparison) -> str:
+    if c.paired is None:
+        return c.method
+    text = f"{c.method} {number(100 * c.paired.mean, 2, signed=True)} pp"
+    if c.paired.lo is not None and c.paired.hi is not None:
+        text += f" ({number(100 * c.paired.lo, 2)} to {number(100 * c.paired.hi, 2)})"
+    return f"{text}, {c.verdict}"
+
+
+def _short(name: str, longest: int = 12) -> str:
+    """Names in two lines where one would run into its neighbour."""
+    if len(name) <= longest or "_" not in name:
+        return name
+    head, _, tail = name.partition("_")
+    return f"{head}_\n{tail}"
+
+
+def _plain(text: str | None) -> str:
+    """Text in which matplotlib sees no mathematics."""
+    plain = (text or "").replace("$", r"\$")
+    # A label that opens with an underscore would be left out of the legend.
+    return f"\u200b{plain}" if plain.startswith("_") else plain
+
+
+def _svg(figure: Figure, name: str, label: str) -> str:
+    buffer = io.StringIO()
+    # No date and a fixed salt: the same numbers are the same bytes.
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg ") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
+    svg = svg.replace(INK, "currentColor").replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
+    head = f'<svg role="img" aria-label="{_attribute(label)}" '
+    return svg.replace("<svg ", head, 1)
+
+
+def _attribute(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")

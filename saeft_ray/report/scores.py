@@ -1,0 +1,170 @@
+"""Confirm rows → checked scores: which method, on which seed, has which number on which test set."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from saeft_ray.rows import unpack
+
+METRIC = "accuracy"
+Seed = int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The accuracy (a fraction) of one trial on one test set of `n` examples, and which of them were right."""
+
+    value: float
+    n: int | None
+    examples: str | None
+    packed: bytes | None
+
+    def correct(self) -> NDArray[np.bool_] | None:
+        """One boolean an example, (n,); None where the rows carry no bits."""
+        return None if self.packed is None or self.n is None else unpack(self.packed, self.n)
+
+
+@dataclass(kw_only=True)
+class Trials:
+    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set."""
+
+    method: str
+    settings: str = "{}"
+    configuration: str = ""
+    seeds: set[Seed] = field(default_factory=set)
+    failed: dict[Seed, str] = field(default_factory=dict)
+    scores: dict[Seed, dict[str, Score]] = field(default_factory=dict)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the method has no seed, so that its scores are constants."""
+        return self.seeds == {None}
+
+    def means(self, datasets: Iterable[str]) -> dict[Seed, float]:
+        """Mean over `datasets` by seed, for the seeds that have every one of them (5.4)."""
+        wanted = list(datasets)
+        return {
+            seed: math.fsum(scores[d].value for d in wanted) / len(wanted)
+            for seed, scores in _by_seed(self.scores)
+            if wanted and all(d in scores for d in wanted)
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """The confirm scores of all methods, with test sets in the order that a report shows them."""
+
+    methods: dict[str, Trials]
+    id_sets: tuple[str, ...]
+    ood_sets: tuple[str, ...]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """ID sets, then shifts."""
+        return self.id_sets + self.ood_sets
+
+
+def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
+    """The confirm scores in `rows`, checked.
+
+    Raises ValueError if a seed of `confirm` was also used in search or rerank, or if two confirm rows claim the same
+    method, seed, dataset and metric. A value that is missing, not finite or outside [0, 1] is a failure, never a 0.
+    """
+    _check_seeds(rows)
+    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
+    _check_duplicates(confirm)
+    roles: dict[str, str] = {}
+    found: dict[str, Trials] = {}
+    # Rows may arrive in any order, and a report may not depend on it.
+    order = [(key, "ascending") for key in ("method", "seed", "dataset", "metric")]
+    for row in confirm.sort_by(order).to_pylist():
+        trials = found.setdefault(row["method"], Trials(method=row["method"]))
+        trials.settings, trials.configuration = row["settings"], row["configuration"]
+        seed: Seed = row["seed"]
+        trials.seeds.add(seed)
+        if row["role"] in ("id", "ood"):
+            roles[row["dataset"]] = row["role"]
+        if row["status"] == "failed":
+            trials.failed.setdefault(seed, row["error"] or "failed without a message")
+        elif row["metric"] == METRIC and row["role"] in ("id", "ood") and row["status"] == "ok":
+            value = row["value"]
+            if value is None or not math.isfinite(value) or not 0 <= value <= 1:
+                trials.failed.setdefault(seed, f"{METRIC} on {row['dataset']} is {value}, not a number in [0, 1]")
+                continue
+            trials.scores.setdefault(seed, {})[row["dataset"]] = Score(
+                value=value, n=row["n"], examples=row["examples"], packed=row["correct"]
+            )
+    _check_configurations(confirm)
+    declared = list((record.get("data") or {}).get("roles") or {})
+    ordered = in_order(roles, declared)
+    return Scores(
+        methods={name: found[name] for name in in_order(found, list(config(record).get("methods") or {}))},
+        id_sets=tuple(d for d in ordered if roles[d] == "id"),
+        ood_sets=tuple(d for d in ordered if roles[d] == "ood"),
+    )
+
+
+def config(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The sweep file inside the record."""
+    return record.get("config") or {}
+
+
+def in_order(names: Iterable[str], declared: list[str]) -> list[str]:
+    """`names`, the declared ones first and in that order, the others by alphabet."""
+    known = set(names)
+    first = [name for name in dict.fromkeys(declared) if name in known]
+    return first + sorted(known - set(first))
+
+
+def in_list(names: Iterable[object]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *head, last = [str(name) for name in names]
+    return f"{', '.join(head)} and {last}" if head else last
+
+
+def _by_seed(scores: Mapping[Seed, dict[str, Score]]) -> list[tuple[Seed, dict[str, Score]]]:
+    return sorted(scores.items(), key=lambda item: (item[0] is not None, item[0] or 0))
+
+
+def _check_seeds(rows: pa.Table) -> None:
+    used: dict[str, set[int]] = {}
+    for phase, seed in zip(rows["phase"].to_pylist(), rows["seed"].to_pylist(), strict=True):
+        if seed is not None:
+            used.setdefault(phase, set()).add(seed)
+    for phase in ("search", "rerank"):
+        if both := used.get("confirm", set()) & used.get(phase, set()):
+            raise ValueError(
+                f"confirm used seed {in_list(sorted(both))}, which {phase} used too: numbers that chose a "
+                "configuration cannot confirm it; run confirm with fresh seeds"
+            )
+
+
+def _check_duplicates(confirm: pa.Table) -> None:
+    keys = ["method", "seed", "dataset", "metric"]
+    seen: set[tuple[Any, ...]] = set()
+    for row in confirm.select(keys).to_pylist():
+        key = tuple(row[name] for name in keys)
+        if key in seen:
+            raise ValueError(
+                f"two confirm rows for method {row['method']}, seed {row['seed']}, dataset {row['dataset']}, metric "
+                f"{row['metric']}: a report needs exactly one"
+            )
+        seen.add(key)
+
+
+def _check_configurations(confirm: pa.Table) -> None:
+    found: dict[str, set[str]] = {}
+    for row in confirm.select(["method", "configuration"]).to_pylist():
+        found.setdefault(row["method"], set()).add(row["configuration"])
+    for method, configurations in sorted(found.items()):
+        if len(configurations) > 1:
+            raise ValueError(
+                f"method {method} has {len(configurations)} configurations in confirm "
+                f"({in_list(sorted(configurations))}): one method is one configuration there; give each its own label"
+            )

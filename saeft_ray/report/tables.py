@@ -1,0 +1,114 @@
+"""The report for programs and papers: JSON with every number, CSV of comparisons and means, LaTeX of the means."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+
+from saeft_ray.report.findings import Cell, Comparison, Method, Report
+from saeft_ray.report.words import MINUS, number, percent
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+}  # fmt: skip
+_COLUMNS = [
+    "kind", "method", "against", "endpoint", "datasets", "n", "mean", "lo", "hi", "sd", "p", "p_adjusted",
+    "family_size", "verdict",
+]  # fmt: skip
+
+
+def as_json(report: Report) -> str:
+    """Every number and verdict. Accuracies and differences are fractions."""
+    return json.dumps(asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_csv(report: Report) -> str:
+    """One line a mean (`kind` mean) or a comparison (its family), as fractions in full precision."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    for method in report.methods:
+        for cell in (*method.cells, *([method.ood] if method.ood else [])):
+            writer.writerow(_filled({"kind": "mean", "method": method.name, "endpoint": cell.dataset, **_mean(cell)}))
+    for c in (*report.primary, *report.id, *report.shifts, *report.controls, *report.sensitivity):
+        writer.writerow(_filled(_comparison(c)))
+    return out.getvalue()
+
+
+def _mean(cell: Cell) -> dict[str, object]:
+    if cell.mean is None:
+        return {"n": 0}
+    return {"n": cell.mean.n, "mean": cell.mean.mean, "lo": cell.mean.lo, "hi": cell.mean.hi, "sd": cell.mean.sd}
+
+
+def _comparison(c: Comparison) -> dict[str, object]:
+    row: dict[str, object] = {
+        "kind": c.family, "method": c.method, "against": c.against, "endpoint": c.endpoint,
+        "datasets": " ".join(c.datasets), "n": 0, "p_adjusted": c.p_adjusted, "family_size": c.family_size,
+        "verdict": c.verdict,
+    }  # fmt: skip
+    if c.paired is not None:
+        d = c.paired
+        row |= {"n": d.n, "mean": d.mean, "lo": d.lo, "hi": d.hi, "sd": d.sd, "p": d.p}
+    return row
+
+
+def _filled(row: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def columns(report: Report) -> list[str]:
+    """The columns of the results table: the test sets, then the mean over the OOD sets if there are several."""
+    return [*report.id_sets, *report.ood_sets, *(["OOD"] if len(report.ood_sets) > 1 else [])]
+
+
+def cells(report: Report, method: Method) -> list[Cell]:
+    """The cells of `method` in the order of `columns`."""
+    mean = [method.ood] if method.ood is not None and len(report.ood_sets) > 1 else []
+    return [*method.cells, *mean]
+
+
+def decimals(report: Report) -> int:
+    """Digits after the point of a percentage: 2 where an interval is narrower than ±0.1, else 1."""
+    widths = [c.mean.half_width for m in report.methods for c in m.cells if c.mean and c.mean.half_width is not None]
+    return 2 if any(width < 0.001 for width in widths) else 1
+
+
+def as_latex(report: Report) -> str:
+    """A booktabs table of means ± half-widths in %; bold is the whole set not significantly worse than the top."""
+    digits, names = decimals(report), columns(report)
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"% accuracy in %, mean ± half of the {round(100 * (1 - report.alpha))} % t interval over confirm seeds",
+        "% bold: not significantly worse than the best of the column (paired, Holm)",
+        rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
+        r"\toprule",
+        _latex_row(["method", *names]),
+        r"\midrule",
+    ]
+    for method in report.methods:
+        row = [_latex(method.name)]
+        for cell in cells(report, method):
+            row.append(_latex_cell(cell, digits))
+        lines.append(" & ".join(row) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_cell(cell: Cell, digits: int) -> str:
+    if cell.mean is None:
+        return "--"
+    mean = percent(cell.mean.mean, digits)
+    text = rf"\mathbf{{{mean}}}" if cell.leading else mean
+    if cell.mean.half_width is not None:
+        text += rf" \pm {number(100 * cell.mean.half_width, digits)}"
+    return f"${text}$".replace(MINUS, "-")
+
+
+def _latex_row(names: Iterable[str]) -> str:
+    return " & ".join(map(_latex, names)) + r" \\"
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in text)

@@ -1,0 +1,275 @@
+"""Numbers and verdicts in words. Every sentence of a report is written here and nowhere else."""
+
+import json
+from collections.abc import Mapping
+
+from saeft_ray.report.findings import Comparison, Phase, Search, Verdict
+from saeft_ray.report.scores import in_list
+from saeft_ray.stats import MIN_PAIRS, Paired
+
+MINUS = "−"
+MISSING = "–"
+MANY_SEEDS = 200
+"""Beyond this many seeds a forecast is not worth its digits."""
+
+
+def number(value: float, decimals: int = 2, signed: bool = False) -> str:
+    """A number with a true minus sign, and a plus sign where `signed`; never a negative zero."""
+    text = f"{abs(value):.{decimals}f}"
+    if not any(c in "123456789" for c in text):
+        return text
+    return (MINUS if value < 0 else "+" if signed else "") + text
+
+
+def percent(fraction: float | None, decimals: int = 1) -> str:
+    """A fraction as a number of percent, without the sign."""
+    return MISSING if fraction is None else number(100 * fraction, decimals)
+
+
+def pp(fraction: float, signed: bool = False) -> str:
+    """A difference of fractions as a number of percentage points."""
+    return number(100 * fraction, 2, signed)
+
+
+def p_value(p: float | None) -> str:
+    """`= .007`, `< .001` or, where there is no test, a dash."""
+    if p is None:
+        return MISSING
+    if p < 0.0005:
+        return "< .001"
+    if p > 0.9995:
+        return "= 1"
+    # Next to the usual α a third decimal could contradict the verdict.
+    return f"= {p:.{4 if 0.0495 <= p < 0.0505 else 3}f}".replace("0.", ".", 1)
+
+
+def count(n: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def where(endpoint: str, datasets: tuple[str, ...]) -> str:
+    """The endpoint as it stands in a sentence: `the mean of 7 OOD sets`, or the one test set's name."""
+    return datasets[0] if len(datasets) == 1 else f"the mean of {len(datasets)} {endpoint} sets"
+
+
+def verdict_of(
+    paired: Paired | None, p_adjusted: float | None, p_equivalent: float | None, alpha: float, margin: float | None
+) -> Verdict:
+    """The one verdict. "Equivalent" needs a margin; nothing is claimed below three pairs."""
+    if paired is None or paired.n < MIN_PAIRS:
+        return "undecided"
+    if paired.identical:
+        return "identical"
+    if p_adjusted is not None and p_adjusted < alpha:
+        return "better" if paired.mean > 0 else "worse"
+    if margin is not None and p_equivalent is not None and p_equivalent < alpha:
+        return "equivalent"
+    return "undecided"
+
+
+def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) -> str:
+    """The verdict of `c` as a sentence or a few.
+
+    `finishing_only`: some runs failed or lack their pair. `constant`: one side has no training, hence no seeds.
+    """
+    place = where(c.endpoint, c.datasets)
+    if c.paired is None:
+        refused = f"{c.method} cannot be compared with {c.against}: {c.refused}"
+        return f"On {place}, {refused}. This is not evidence of equality."
+    runs = ", among runs that finish" if finishing_only else ""
+    if c.paired.n < MIN_PAIRS:
+        return _too_few(c, c.paired, place)
+    if c.verdict == "identical":
+        seeds = count(c.paired.n, "seed")
+        return f"On {place}, {c.method} and {c.against} have identical scores on all {seeds}{runs}."
+    level = round(100 * c.paired.confidence)
+    seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
+    tested = f"Holm-adjusted p {p_value(c.p_adjusted)}{_over(c)}"
+    if c.verdict in ("better", "worse"):
+        text = (
+            f"On {place}, {c.method} is {c.verdict} than {c.against} by {pp(abs(c.paired.mean))} pp "
+            f"({level} % CI {_size_interval(c.paired)}, {seeds}, {tested}){runs}.{_new_images(c)}"
+        )
+        if c.margin is not None and c.p_equivalent is not None and c.p_equivalent < alpha:
+            text += f" The difference is nevertheless within the margin of ±{pp(c.margin)} pp."
+        return text
+    if c.verdict == "equivalent" and c.interval_90 is not None and c.margin is not None:
+        low, high = c.interval_90
+        return (
+            f"On {place}, {c.method} is equivalent to {c.against} within ±{pp(c.margin)} pp (90 % CI {pp(low)} to "
+            f"{pp(high)} pp, {seeds}, Holm-adjusted equivalence p {p_value(c.p_equivalent)}{_over(c)}; the sweep file "
+            f"declares the margin){runs}."
+        )
+    return _undecided(c, c.paired, place, level, tested, alpha, runs)
+
+
+def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, alpha: float, runs: str) -> str:
+    start = f"On {place}, {c.method} against {c.against} is not decided after {d.n} seeds{runs}: "
+    if d.lo is None or d.hi is None:
+        return (
+            start
+            + f"every seed differs by exactly {pp(d.mean, signed=True)} pp and the test sets' sizes are unknown, so "
+            "no spread can be estimated. This is not evidence of equality."
+        )
+    text = (
+        start
+        + f"the difference is between {pp(d.lo, signed=True)} and {pp(d.hi, signed=True)} pp ({level} % CI, {tested}). "
+        "This is not evidence of equality."
+    )
+    if d.p is not None and d.p < alpha:
+        text += f" The interval by itself excludes zero; corrected{_over(c)}, that is not enough."
+    if c.margin is not None and c.seeds_needed is not None:
+        text += f" About {_range(*c.seeds_needed)} seeds in all would be needed to detect {pp(c.margin)} pp."
+    elif c.detectable is not None:
+        text += f" With this spread, {d.n} seeds detect {pp(c.detectable)} pp with 80 % power."
+    return text
+
+
+def _range(low: int, high: int | None) -> str:
+    if low > MANY_SEEDS:
+        return f"{MANY_SEEDS} or many more"
+    if high is None or high > MANY_SEEDS:
+        return f"{low} or many more"
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _too_few(c: Comparison, d: Paired, place: str) -> str:
+    side = f"{pp(abs(d.mean))} pp {'above' if d.mean >= 0 else 'below'} {c.against}"
+    if d.n == 1:
+        item = "" if c.item_se is None else f" (standard error from the finite test sets: {pp(c.item_se)} pp)"
+        return (
+            f"One seed. No statement about the method is possible. On {place}, this seed of {c.method} is {side}{item}."
+        )
+    return (
+        f"Two seeds. No statement about the method is possible below {MIN_PAIRS}. On {place}, {c.method} is on average "
+        f"{side}. This is not evidence of equality."
+    )
+
+
+def _over(c: Comparison) -> str:
+    noun = {"shifts": "method × dataset cell", "controls": "declared pair"}.get(c.family, "method")
+    return f" over {count(c.family_size, noun)}"
+
+
+def _size_interval(d: Paired) -> str:
+    """The interval of the size of a difference, in the direction that the sentence names."""
+    if d.lo is None or d.hi is None:
+        return MISSING
+    low, high = (d.lo, d.hi) if d.mean >= 0 else (-d.hi, -d.lo)
+    return f"{pp(low)} to {pp(high)}"
+
+
+def _new_images(c: Comparison) -> str:
+    text = " This holds for these test images"
+    if c.new_images is None or c.paired is None:
+        return text + "."
+    low, high = c.new_images.lo, c.new_images.hi
+    if c.paired.mean < 0:
+        low, high = -high, -low
+    return text + f"; for new images of the same kind the interval is {pp(low)} to {pp(high)} pp."
+
+
+def load_bearing(c: Comparison) -> str:
+    """The answer to "Is the SAE load-bearing?", which never claims more than the comparison."""
+    sae, control = c.method, c.against
+    match c.verdict:
+        case "better":
+            start = f"Yes, on these test sets: {sae} beats its control {control}, whose dictionary is random."
+        case "worse":
+            start = f"No: {control}, whose dictionary is random, beats {sae}."
+        case "equivalent":
+            start = f"No: with a random dictionary ({control}) the result stays within the margin of {sae}."
+        case "identical":
+            start = f"No: {sae} and {control} have identical scores."
+        case _:
+            start = (
+                f"Not shown: this sweep does not tell the trained SAE ({sae}) from a random dictionary ({control}), so "
+                "the gain of the former may not be credited to the SAE."
+            )
+    return f"{start} {c.sentence}"
+
+
+def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:
+    """One sentence for the whole sweep: which methods are better, worse or otherwise against the baseline."""
+    if not comparisons:
+        return "No comparison is possible yet: nothing can be said about any method."
+    groups: dict[str, list[str]] = {}
+    for c in comparisons:
+        groups.setdefault(c.verdict, []).append(c.method)
+    phrases = {
+        "better": "better than {b}: {m}",
+        "worse": "worse than {b}: {m}",
+        "equivalent": "equivalent to {b} within the margin: {m}",
+        "identical": "identical scores to {b}: {m}",
+        "undecided": "undecided: {m}",
+    }
+    parts = [text.format(b=baseline, m=in_list(groups[v])) for v, text in phrases.items() if v in groups]
+    place = where(comparisons[0].endpoint, comparisons[0].datasets)
+    return f"On {place} – " + "; ".join(parts) + "."
+
+
+def secondary(comparisons: tuple[Comparison, ...]) -> str:
+    """What the single OOD sets say about one method, in one sentence."""
+    groups: dict[str, list[str]] = {}
+    for c in comparisons:
+        groups.setdefault(c.verdict, []).append(c.datasets[0])
+    phrases = {"better": "better on", "worse": "worse on", "equivalent": "equivalent on", "identical": "identical on"}
+    parts = [f"{text} {in_list(groups[v])}" for v, text in phrases.items() if v in groups]
+    if "undecided" in groups:
+        parts.append(f"no statement on {in_list(groups['undecided'])}")
+    return "; ".join(parts)
+
+
+def spent(search: Search) -> str:
+    """What was tried for a method before confirm, and how its configuration did there."""
+    if not search.search.trials and not search.rerank.trials:
+        return "not searched"
+    parts = []
+    for phase, verb in ((search.search, "tried"), (search.rerank, "ranked again")):
+        if not phase.trials:
+            continue
+        text = f"{count(phase.configurations, 'configuration')} {verb} in {count(phase.trials, 'trial')}"
+        text += f" on {count(len(phase.seeds), 'seed')}" if phase.seeds else ""
+        lost = [f"{n} {word}" for n, word in ((phase.failed, "failed"), (phase.stopped, "stopped early")) if n]
+        parts.append(text + (f" ({in_list(lost)})" if lost else ""))
+    chosen = f"; chosen by {search.metric} on {in_list(search.selected_on)}" if search.selected_on else ""
+    return ", then ".join(parts) + chosen
+
+
+def chosen(phase: Phase) -> str:
+    """The score of the chosen configuration in one phase, in %."""
+    if phase.chosen_score is None:
+        return MISSING
+    text = f"{percent(phase.chosen_score, 2)} ({count(phase.chosen_seeds, 'seed')})"
+    if phase.best_score is not None and phase.best_score > phase.chosen_score:
+        text += f", best {percent(phase.best_score, 2)}"
+    return text
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """A method's settings in one line."""
+    shown = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+    return ", ".join(text for key, text in zip(values, shown, strict=True) if key != "type") or MISSING
+
+
+def difference(c: Comparison) -> str:
+    """`+4.22 pp (3.87 to 4.57)`."""
+    if c.paired is None:
+        return MISSING
+    text = f"{pp(c.paired.mean, signed=True)} pp"
+    if c.paired.lo is not None and c.paired.hi is not None:
+        text += f" ({pp(c.paired.lo)} to {pp(c.paired.hi)})"
+    return text
+
+
+def how_to_read(baseline: str | None, alpha: float) -> str:
+    """Three sentences for a reader who has never seen such a page."""
+    level = round(100 * (1 - alpha))
+    return (
+        f"After its settings were chosen, every method was run on fresh seeds and compared with "
+        f"{baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
+        f"An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean difference over new "
+        "seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
+        "“Undecided” means that these seeds do not settle the question, never that two methods are equal."
+    )

@@ -1,0 +1,137 @@
+"""`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
+
+The table `results` has one line a trial × dataset × metric; `examples` has the packed bits of right and wrong examples.
+"""
+
+import argparse
+import base64
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from saeft_ray.rows import SCHEMA
+from saeft_ray.table import read_record, read_rows
+
+SUMMARY = """
+    SELECT method, dataset, round(100 * avg(value), 2) AS "accuracy %", count(DISTINCT coalesce(seed, -1)) AS trials
+    FROM results WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' AND role IN ('id', 'ood')
+    GROUP BY method, dataset, role ORDER BY method, role, dataset
+"""
+FORMATS = ("table", "csv", "json", "md")
+_DIGITS = 4
+
+
+def query(rows: pa.Table, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns and the lines that `sql` gives on `rows`.
+
+    The SQL sees `results` and `examples` alone: files, network and settings are out of its reach. Raises duckdb.Error.
+    """
+    scalar = [name for name in SCHEMA.names if name != "correct"]
+    with duckdb.connect(":memory:") as connection:
+        scored = rows.filter(pc.is_valid(rows["correct"]))
+        for name, table in (
+            ("results", rows.select(scalar)),
+            ("examples", scored.select(["trial", "dataset", "examples", "n", "correct"])),
+        ):
+            connection.register("given", table)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")  # noqa: S608
+            connection.unregister("given")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        connection.execute(sql)
+        names = [column[0] for column in connection.description or []]
+        return names, connection.fetchall() if names else []
+
+
+def render(names: Sequence[str], lines: Sequence[Sequence[Any]], form: str) -> str:
+    """The answer as text in one of `FORMATS`. Only `table` and `md` round: to four significant digits."""
+    if form == "csv":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([["" if value is None else _plain(value) for value in line] for line in lines])
+        return out.getvalue()
+    if form == "json":
+        objects = [dict(zip(names, map(_plain, line), strict=True)) for line in lines]
+        return json.dumps(objects, indent=1, ensure_ascii=False, allow_nan=False, default=str) + "\n"
+    if form == "md":
+        head = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+        body = ["| " + " | ".join(_short(value).replace("|", r"\|") for value in line) + " |" for line in lines]
+        return "\n".join([*head, *body]) + "\n"
+    return _boxed(names, lines)
+
+
+def _boxed(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, name in enumerate(names):
+        numeric = any(isinstance(line[i], int | float) for line in lines)
+        table.add_column(_literal(name), justify="right" if numeric else "left", no_wrap=True, overflow="ignore")
+    for line in lines:
+        table.add_row(*(_literal(_short(value)) for value in line))
+    out = io.StringIO()
+    # Wide enough that nothing is ever cut: a terminal wraps, a pipe gets whole lines.
+    Console(file=out, width=100_000, color_system=None, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _literal(text: str) -> str:
+    """Text in which rich sees no markup."""
+    return text.replace("[", r"\[")
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"
+        if value == 0:
+            return "0"
+        before = math.floor(math.log10(abs(value))) + 1
+        return f"{value:.{_DIGITS}g}" if -3 <= before <= _DIGITS or before < -3 else f"{value:.0f}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON and CSV can hold."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The door. Returns the exit code: 0, or 2 for a folder that is no sweep or SQL that does not run."""
+    parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
+    parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
+    parser.add_argument(
+        "sql", metavar="SQL", nargs="?", help="a query on `results` and `examples` (default: a summary)"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    options = parser.parse_args(arguments)
+    try:
+        read_record(options.storage)
+        names, lines = query(read_rows(options.storage), options.sql or SUMMARY)
+    except (duckdb.Error, ValueError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    sys.stdout.write(render(names, lines, options.format))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

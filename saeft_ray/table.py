@@ -1,0 +1,52 @@
+"""A sweep's folder, read: the rows of all its trials and the record of what was run."""
+
+import json
+import os
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from saeft_ray.rows import SCHEMA
+
+
+def read_rows(url: str) -> pa.Table:
+    """The rows of every `<url>/trials/*/rows.parquet`, in the order of the trials' names."""
+    fs, root = _open(url)
+    tables = []
+    for path in sorted(fs.glob(f"{root}/trials/*/rows.parquet")):
+        with fs.open(path, "rb") as file:
+            tables.append(pq.read_table(file).select(SCHEMA.names).cast(SCHEMA))
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def read_record(url: str) -> dict[str, Any]:
+    """The record `<url>/sweep.json`. Raises ValueError if `url` is no sweep's folder."""
+    fs, root = _open(url)
+    try:
+        text = fs.cat_file(f"{root}/sweep.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
+        ) from None
+    record = json.loads(text)
+    if not isinstance(record, dict):
+        raise ValueError(f"{url}/sweep.json holds no object")
+    return record
+
+
+def write_file(url: str, name: str, content: bytes) -> None:
+    """Put `content` at `<url>/<name>`, over whatever was there."""
+    fs, root = _open(url)
+    path = f"{root}/{name}"
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    fs.pipe_file(path, content)
+
+
+def _open(url: str) -> tuple[Any, str]:
+    options: dict[str, Any] = {}
+    if url.startswith("s3://") and (endpoint := os.environ.get("AWS_ENDPOINT_URL")):
+        options["endpoint_url"] = endpoint
+    fs, root = fsspec.core.url_to_fs(url.rstrip("/") or url, **options)
+    return fs, root

@@ -1,0 +1,225 @@
+"""The report's files: the same bytes every time, nothing unescaped, no number that is none, and a page that renders."""
+
+import dataclasses
+import json
+import random
+import re
+import shutil
+import subprocess
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pyarrow.parquet as pq
+import pytest
+from report_rows import TYPES, record, rows
+
+from saeft_ray.report import write_report
+from saeft_ray.report.__main__ import main
+from saeft_ray.rows import Row, table
+
+FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
+PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg"}
+FORBIDDEN = ("trend", "marginally significant", "no difference", "comparable", "state of the art")
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+def read(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+
+
+def made(tmp_path: Path, given_rows: list[Row], name: str = "out", **rules: Any) -> dict[str, str]:
+    write_report(table(given_rows), record(**rules), tmp_path / name)
+    return read(tmp_path / name)
+
+
+class Balance(HTMLParser):
+    """Collects tags, and fails on one that closes what is not open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_same_rows_same_bytes_in_any_order(tmp_path: Path) -> None:
+    given_rows = rows()
+    first = made(tmp_path, given_rows, "first")
+    assert set(first) == FILES | PLOTS
+    assert made(tmp_path, given_rows, "second") == first
+    random.Random(1).shuffle(given_rows)
+    assert made(tmp_path, given_rows, "third") == first
+    # An older report in the same folder is replaced.
+    assert made(tmp_path, given_rows, "first") == first
+
+
+@cache
+def edge_cases() -> dict[str, list[Row]]:
+    equal = rows(constant=True, bits=False)
+    return {
+        "one seed": rows(seeds=1),
+        "two seeds": rows(seeds=2),
+        "one failed seed": rows(failed=[("sae_ft", 1001)]),
+        "all failed": rows(failed=[("sae_ft", s) for s in range(1000, 1005)]),
+        "all equal": equal,
+        "all equal, sizes unknown": [dataclasses.replace(row, n=None) for row in equal],
+        "zero-shot only": rows(methods=["zero_shot"]),
+        "baseline only": rows(methods=["ft"]),
+        "baseline failed": rows(failed=[("ft", s) for s in range(1000, 1005)]),
+        "search only": [row for row in rows() if row.phase != "confirm"],
+        "nothing": [],
+        "no bits": rows(bits=False),
+        "one shift": [row for row in rows() if row.role != "ood" or row.dataset == "A"],
+        "id only": [row for row in rows() if row.role != "ood"],
+        "not numbers": [
+            dataclasses.replace(row, value=float("nan")) if row.dataset == "C" and row.seed in (1000, 1003) else row
+            for row in rows()
+        ],
+    }
+
+
+@pytest.mark.parametrize("case", edge_cases())
+def test_edge_cases_render_without_a_number_that_is_none(tmp_path: Path, case: str) -> None:
+    for name, text in made(tmp_path, edge_cases()[case], margin=0.01).items():
+        # What a trial said of its own failure is quoted, and may contain the word.
+        shown = text.replace("loss is nan at step 12", "").replace("accuracy on C is nan", "")
+        if name == "report.html":
+            shown = re.sub(r"<style>.*?</style>|<[^>]*>", " ", shown, flags=re.DOTALL)
+        assert not re.search(r"(?<!\w)[-−+]?(nan|inf|infinity)(?!\w)", shown, re.IGNORECASE), name
+        assert not re.search(r"\bNone\b", shown), name
+        if name.endswith(".svg"):
+            ElementTree.fromstring(text)
+    json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_page_is_balanced_self_contained_and_has_alternatives(tmp_path: Path) -> None:
+    page = made(tmp_path, rows())["report.html"]
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    for tag, attributes in parser.seen:
+        assert tag not in {"script", "link", "iframe"}
+        assert not (attributes.get("src") or "").startswith("http")
+        assert not (attributes.get("href") or "").startswith("http")
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+    assert page.count("<svg ") == 4
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert "@import" not in page
+    assert "url(http" not in page
+    assert "prefers-color-scheme: dark" in page
+    assert "@media print" in page
+
+
+def test_page_says_what_it_must(tmp_path: Path) -> None:
+    files = made(tmp_path, rows(seeds=6, failed=[("mse", 1001)]), margin=0.003)
+    for name in ("report.html", "report.md"):
+        text = files[name].replace("\\_", "_")
+        for wanted in (
+            "How to read this", "better than ft", "Is the SAE load-bearing?", "not evidence of equality", "Holm",
+            "8 configurations tried in 8 trials", "1 / 6", "loss is nan at step 12", "0123456789abcdef",
+        ):  # fmt: skip
+            assert wanted in text, (name, wanted)
+        for word in FORBIDDEN:
+            assert word not in text.lower()
+    assert r"\mathbf" in files["results.tex"]
+    assert "zero\\_shot" in files["results.tex"]
+    numbers = json.loads(files["report.json"])
+    assert numbers["primary"][0]["paired"]["n"] == 6
+    assert files["results.csv"].startswith("kind,method,against,endpoint")
+
+
+def test_names_from_the_sweep_are_escaped(tmp_path: Path) -> None:
+    evil = '<script>alert(1)</script>$x_1^2$ & "q"'
+    given_rows = [
+        dataclasses.replace(
+            row,
+            method=evil if row.method == "mse" else row.method,
+            dataset="<b>Sketch</b>" if row.dataset == "Sketch" else row.dataset,
+            error="<img src=x onerror=alert(1)>" if row.status == "failed" else row.error,
+        )
+        for row in rows(failed=[("mse", 1001)])
+    ]
+    own = record()
+    own["name"] = "<script>alert(2)</script>"
+    own["config"]["methods"] = {evil if name == "mse" else name: {"type": name} for name in TYPES}
+    write_report(table(given_rows), own, tmp_path)
+    files = read(tmp_path)
+    page = files["report.html"]
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<b>Sketch" not in page
+    assert "<img" not in page
+    assert "<script" not in files["report.md"]
+    for name in PLOTS:
+        ElementTree.fromstring(files[name])
+        assert "<script" not in files[name]
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def store(folder: Path, given_rows: list[Row]) -> None:
+    (folder / "trials" / "t0").mkdir(parents=True)
+    pq.write_table(table(given_rows), folder / "trials" / "t0" / "rows.parquet")
+    (folder / "sweep.json").write_text(json.dumps(record()))
+
+
+def test_door_writes_into_the_sweep_or_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store(tmp_path / "sweep", rows(seeds=3))
+    assert main([str(tmp_path / "sweep")]) == 0
+    out = capsys.readouterr().out
+    assert "better than ft" in out
+    assert out.strip().endswith("sweep/report/report.html")
+    assert main([f"file://{tmp_path}/sweep/", "--out", str(tmp_path / "elsewhere")]) == 0
+    assert read(tmp_path / "elsewhere") == read(tmp_path / "sweep" / "report")
+
+
+def test_door_tells_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(tmp_path)]) == 2
+    assert "no sweep at" in capsys.readouterr().err
+    store(tmp_path / "sweep", [*rows(seeds=1), rows(seeds=1)[0]])
+    assert main([str(tmp_path / "sweep")]) == 2
+    assert "two confirm rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_page_renders_in_a_browser(tmp_path: Path, width: int) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    made(tmp_path, rows())
+    # The page has no script of its own, so a copy measures itself; the original must log nothing.
+    page = tmp_path / "out" / "report.html"
+    text = page.read_text().replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';", 1)
+    probe = "<script>document.title = [document.documentElement.scrollWidth, window.innerWidth].join()</script></body>"
+    (tmp_path / "measured.html").write_text(text.replace("</body>", probe, 1))
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000",
+        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900",
+    ]  # fmt: skip
+    for name in ("out/report.html", "measured.html"):
+        done = subprocess.run(
+            [browser, *options, "--dump-dom", f"file://{tmp_path / name}"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert "CONSOLE" not in done.stderr
+        assert done.stdout.count("<svg ") == 4
+    content, window = map(int, re.search(r"<title>(\d+),(\d+)</title>", done.stdout).groups())
+    assert content <= window, "the page must not scroll sideways"

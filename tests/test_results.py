@@ -1,0 +1,108 @@
+"""The results door: SQL on a sweep's rows, and nothing but the rows."""
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import report_rows
+
+from saeft_ray import results
+from saeft_ray.rows import table
+from saeft_ray.table import read_record, read_rows
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep's folder with one Parquet file a trial."""
+    folder = tmp_path_factory.mktemp("sweep")
+    (folder / "sweep.json").write_text(json.dumps(report_rows.record()))
+    trials: dict[str, list[report_rows.Row]] = {}
+    for row in report_rows.rows(seeds=2):
+        trials.setdefault(row.trial, []).append(row)
+    for name, rows in trials.items():
+        (folder / "trials" / name).mkdir(parents=True)
+        pq.write_table(table(rows), folder / "trials" / name / "rows.parquet")
+    return folder
+
+
+def test_rows_and_record_come_back(storage: Path) -> None:
+    rows = read_rows(str(storage))
+    assert rows.num_rows == len(report_rows.rows(seeds=2))
+    assert rows.schema == table([]).schema
+    assert read_rows(f"file://{storage}").equals(rows)
+    assert read_record(str(storage))["name"] == "quickstart"
+
+
+def test_default_summary(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main([str(storage)]) == 0
+    out = capsys.readouterr().out
+    assert "sae_ft" in out
+    assert "Sketch" in out
+    assert max(map(len, out.splitlines())) < 80
+
+
+def test_formats(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = (
+        "SELECT method, avg(value) AS a, NULL AS gap FROM results WHERE phase = 'confirm' GROUP BY 1 ORDER BY 1 LIMIT 2"
+    )
+    assert results.main([str(storage), sql, "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [line["method"] for line in found] == ["ft", "mse"]
+    assert found[0]["gap"] is None
+    assert results.main([str(storage), sql, "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "method,a,gap"
+    assert float(lines[1].split(",")[1]) == found[0]["a"]
+    assert results.main([str(storage), sql, "--format", "md"]) == 0
+    assert capsys.readouterr().out.startswith("| method | a | gap |\n|---|---|---|\n| ft | 0.")
+
+
+def test_table_is_not_cut_and_shows_four_digits() -> None:
+    long = "x" * 300
+    text = results.render(["name", "value"], [(long, 0.123456), ("[b]", 123456.7), ("–", 1e-7)], "table")
+    assert long in text
+    assert "0.1235" in text
+    assert "123457" in text
+    assert "1e-07" in text
+    assert "[b]" in text
+
+
+def test_examples_table(storage: Path) -> None:
+    names, lines = results.query(read_rows(str(storage)), "SELECT * FROM examples WHERE dataset = 'ID'")
+    assert names == ["trial", "dataset", "examples", "n", "correct"]
+    assert all(len(line[4]) == (line[3] + 7) // 8 for line in lines)
+    assert len(lines) == 1 + 5 * 2
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM nowhere",
+        "SELEC 1",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "COPY results TO 'out.csv'",
+        "ATTACH 'other.db'",
+        "SET enable_external_access = true",
+        "SELECT correct FROM results",
+    ],
+)
+def test_bad_or_reaching_sql_is_one_line_and_exit_code_two(
+    storage: Path, sql: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert results.main([str(storage), sql]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_a_folder_that_is_no_sweep_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main([str(tmp_path)]) == 2
+    assert "it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed" in capsys.readouterr().err
+
+
+def test_a_sweep_without_trials_answers_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.json").write_text("{}")
+    assert results.main([str(tmp_path), "SELECT count(*) AS n FROM results", "--format", "csv"]) == 0
+    assert capsys.readouterr().out == "n\n0\n"
