@@ -5,6 +5,7 @@ atom; b (d,) is subtracted before encoding and added after decoding (Gao et al. 
 """
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,9 @@ from torch.nn.functional import embedding_bag, normalize
 from saeft_ray import draws
 from saeft_ray.config import DictionarySettings
 from saeft_ray.methods import unit
+
+# Torch warns once a process that CSR is young; the tests compare our gradients with autograd's.
+warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
 
 HELD_OUT = 0.05  # share of images whose views measure the quality of an SAE and never train it
 
@@ -66,19 +70,22 @@ def train(
 ) -> Dictionary:
     """A TopK SAE fitted to (N, V, d) frozen activations by Adam on the mean squared reconstruction error.
 
-    Atoms are unit vectors throughout, the encoder begins as their transpose, the bias as the feature mean. Every batch
-    is a draw named by (seed, step), so equal arguments give equal weights on one machine.
+    Atoms are unit vectors throughout, the encoder begins as their transpose, the bias as the feature mean. The order of
+    the views is a draw named by (seed, epoch), so equal arguments give equal weights on one machine.
     """
     x = _read(activations, settings)[~held_out(activations.shape[0])].flatten(0, 1).to(device)
     d = x.shape[1]
     atoms = _directions(settings.width, d, seed).to(device)
     encoder, bias = atoms.clone(), x.mean(0)
     optimizer = torch.optim.Adam([encoder, atoms, bias], lr=settings.lr, fused=True)
+    size = min(settings.batch_size, len(x))
     for step in range(settings.steps):
         rate = settings.lr * min(1.0, 5 * (1 - step / settings.steps))  # constant, then linearly to 0 in the last fifth
         optimizer.param_groups[0]["lr"] = rate
-        index = draws.bits(seed, "sae batch", step, np.arange(settings.batch_size)) % np.uint64(len(x))
-        batch = x[torch.from_numpy(index.astype(np.int64)).to(device)]
+        epoch, position = divmod(step, len(x) // size)
+        if position == 0:
+            order = torch.from_numpy(draws.permutation(seed, "sae order", len(x), epoch)).to(device)
+        batch = x[order[position * size : (position + 1) * size]]
         encoder.grad, atoms.grad, bias.grad = _gradients(batch, encoder, atoms, bias, settings)
         optimizer.step()
         atoms.div_(atoms.norm(dim=1, keepdim=True))
@@ -93,19 +100,48 @@ def _gradients(
     Written out because only k of D atoms take part in each row: autograd would multiply B × D matrices of zeros.
     """
     centred = x - bias
-    values, index = (centred @ encoder.T).topk(settings.k, dim=-1, sorted=False)
-    if settings.activation == "relu_topk":
-        values = values.relu_()
-    error = embedding_bag(index, atoms, per_sample_weights=values, mode="sum") - centred
+    columns, values, starts = _active(centred @ encoder.T, settings)
+    error = embedding_bag(columns, atoms, starts[:-1], per_sample_weights=values, mode="sum") - centred
     error *= 2 / error.numel()
-    by_value = torch.einsum("bkd,bd->bk", atoms[index], error)
+    pattern = torch.sparse_csr_tensor(starts, columns, torch.zeros_like(values), (len(x), len(atoms)))
+    by_value = torch.sparse.sampled_addmm(pattern, error, atoms.T, beta=0.0).values()
     if settings.activation == "relu_topk":
-        by_value.masked_fill_(values <= 0, 0)
-    rows = index.flatten()
-    by_atoms = torch.zeros_like(atoms).index_add_(0, rows, (values[..., None] * error[:, None]).flatten(0, 1))
-    by_encoder = torch.zeros_like(encoder).index_add_(0, rows, (by_value[..., None] * centred[:, None]).flatten(0, 1))
-    by_bias = error.sum(0) - embedding_bag(index, encoder, per_sample_weights=by_value, mode="sum").sum(0)
+        by_value = by_value * (values > 0)
+    # The same entries atom by atom: (codes)ᵀ error, as sums over the rows in which an atom is active.
+    order = _sorting(columns)
+    rows = torch.repeat_interleave(torch.arange(len(x), device=x.device), starts.diff())[order]
+    counts = torch.bincount(columns, minlength=len(atoms))
+    first = counts.cumsum(0) - counts
+    by_atoms = embedding_bag(rows, error, first, per_sample_weights=values[order], mode="sum")
+    by_encoder = embedding_bag(rows, centred, first, per_sample_weights=by_value[order], mode="sum")
+    by_bias = error.sum(0) - torch.bincount(columns, by_value, minlength=len(atoms)) @ encoder
     return by_encoder, by_atoms, by_bias
+
+
+def _active(a: Tensor, settings: DictionarySettings) -> tuple[Tensor, Tensor, Tensor]:
+    """The k largest of each row of `a` (B, D) as CSR: columns, values, and where each row starts (B + 1,)."""
+    if a.device.type == "cpu":  # a partition is three times as fast as torch's topk there; ties keep all that tie
+        dense = a.numpy()
+        kth = np.partition(dense, -settings.k, axis=1)[:, -settings.k, None]
+        chosen = dense >= kth
+        flat = torch.from_numpy(np.flatnonzero(chosen))
+        values = a.flatten()[flat]
+        columns = flat % a.shape[1]
+        counts = torch.from_numpy(chosen.sum(1)) if len(flat) != len(a) * settings.k else torch.tensor(settings.k)
+        starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.expand(len(a)).cumsum(0)])
+    else:
+        values, index = a.topk(settings.k, dim=-1, sorted=False)
+        values, columns = values.flatten(), index.flatten()
+        starts = torch.arange(0, len(columns) + 1, settings.k, device=a.device)
+    return columns, values.relu() if settings.activation == "relu_topk" else values, starts
+
+
+def _sorting(columns: Tensor) -> Tensor:
+    """What sorts `columns`, equals in order."""
+    if columns.device.type == "cpu":  # numpy sorts small integers by radix, five times as fast
+        short = columns.numpy().astype(np.uint16 if columns.numel() and int(columns.max()) < 1 << 16 else np.int64)
+        return torch.from_numpy(np.argsort(short, kind="stable"))
+    return torch.argsort(columns, stable=True)
 
 
 def random(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:

@@ -25,7 +25,7 @@ from saeft_ray.methods import Regularized
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
-from saeft_ray.store import Store
+from saeft_ray.store import Missing, Store
 
 
 class Report(NamedTuple):
@@ -179,7 +179,7 @@ class _Checkpoints:
         for name in sorted(self._names(), reverse=True):
             try:
                 folder = self._store.get("checkpoint", name)
-            except OSError:
+            except (OSError, Missing):  # damaged, or removed since it was listed
                 continue
             tensors = load_file(folder / "state.safetensors", device=str(self._place.device))
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})

@@ -151,9 +151,9 @@ def _asha(plan: Plan) -> ASHAScheduler:
 
 
 def _driver_resources() -> dict[str, float]:
-    """A driver only waits for its workers; on a cluster it stays on the head, which is not a spot machine."""
-    head = "node:__internal_head__"
-    return {"CPU": 0.1, **({head: 0.001} if head in ray.cluster_resources() else {})}
+    """A driver only waits for its workers: any share of a CPU that it held could be the one they wait for. It stays on
+    the head, which is not a spot machine."""
+    return {"CPU": 0, "node:__internal_head__": 0.001}
 
 
 def _concurrent(plan: Plan) -> int | None:
