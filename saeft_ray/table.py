@@ -1,5 +1,6 @@
 """A sweep's folder, read: the rows of all its trials and the record of what was run."""
 
+import io
 import json
 import os
 from typing import Any
@@ -14,10 +15,12 @@ from saeft_ray.rows import SCHEMA
 def read_rows(url: str) -> pa.Table:
     """The rows of every `<url>/trials/*/rows.parquet`, in the order of the trials' names."""
     fs, root = _open(url)
-    tables = []
-    for path in sorted(fs.glob(f"{root}/trials/*/rows.parquet")):
-        with fs.open(path, "rb") as file:
-            tables.append(pq.read_table(file).select(SCHEMA.names).cast(SCHEMA))
+    # The writer may be this very process, through another client: no listing from before may answer.
+    fs.invalidate_cache()
+    paths = sorted(fs.glob(f"{root}/trials/*/rows.parquet"))
+    # One call for all files: object stores answer many at a time.
+    files = fs.cat(paths) if paths else {}
+    tables = [pq.read_table(io.BytesIO(files[path])).select(SCHEMA.names).cast(SCHEMA) for path in paths]
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 

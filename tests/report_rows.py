@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ def record(**report: Any) -> dict[str, Any]:
             "report": rules,
             "confirm": {"seeds": 5},
             "search": {"trials": 8},
+            "dictionary": {"seeds": 5},
         },
         "versions": {"torch": "2.11.0", "ray": "2.60.0", "open_clip_torch": "3.3.0"},
         "commit": "0123456789abcdef",
@@ -57,6 +59,16 @@ def rows(
     `failed` names (method, seed) pairs that diverged, `shift` adds a fraction to a method's accuracies, `constant`
     gives every seed the same scores.
     """
+    shifts = tuple(sorted((shift or {}).items()))
+    return list(_rows(seeds, tuple(methods), bits, tuple(failed), search, shifts, constant))
+
+
+@cache
+def _rows(
+    seeds: int, methods: tuple[str, ...], bits: bool, failed: tuple[tuple[str, int], ...], search: bool,
+    shifts: tuple[tuple[str, float], ...], constant: bool,
+) -> list[Row]:  # fmt: skip
+    shift = dict(shifts)
     out: list[Row] = []
     difficulty = {d: np.random.default_rng(7 + i).random(n) for i, (d, n) in enumerate(SETS.items())}
     for method in methods:

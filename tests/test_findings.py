@@ -283,6 +283,7 @@ def test_search_is_disclosed_and_leaks_are_flagged() -> None:
 
 def test_warnings_by_rule() -> None:
     assert "few seeds" in {w.rule for w in report(rows()).warnings}
+    assert "too few seeds" in {w.rule for w in report(rows(seeds=2)).warnings}
     assert "few seeds" not in {w.rule for w in report(rows(seeds=6)).warnings}
     given_rows = rows(seeds=8, bits=False, search=False)
     rng = np.random.default_rng(0)
@@ -298,6 +299,21 @@ def test_warnings_by_rule() -> None:
     text = {w.rule: w.text for w in report(outlier).warnings}
     assert "mse against ft" in text["low correlation"]
     assert "sae_ft against ft" in text["skewness"]
+
+
+def test_shared_dictionaries_are_told() -> None:
+    own = record()
+    own["config"]["dictionary"] = {"seeds": 1}
+    text = next(w.text for w in findings(table(rows()), own).warnings if w.rule == "few dictionaries")
+    assert text.startswith("5 confirm seeds shared 1 dictionary of each kind")
+    assert "few dictionaries" not in {w.rule for w in report(rows()).warnings}
+
+
+def test_methods_come_untrained_first_then_the_baseline_and_random_controls_last() -> None:
+    own = record()
+    own["config"]["methods"] = dict(sorted(own["config"]["methods"].items()))
+    names = [m.name for m in findings(table(rows()), own).methods]
+    assert names == ["zero_shot", "ft", "mse", "sae_ft", "wise_ft", "random_dictionary"]
 
 
 def test_empty_and_partial_sweeps() -> None:

@@ -1,4 +1,4 @@
-"""`python -m saeft_ray.report STORAGE [--out DIR]`: write the report of the sweep in STORAGE."""
+"""`python -m saeft_ray.report STORAGE [--out DIR] [--quiet]`: write the report of the sweep in STORAGE."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.report", description="Write the report of a sweep.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
     parser.add_argument("--out", metavar="DIR", type=Path, help="a local folder (default: report/ inside STORAGE)")
+    parser.add_argument("--quiet", action="store_true", help="print only where the page is")
     options = parser.parse_args(arguments)
     storage: str = options.storage.rstrip("/")
     try:
@@ -30,9 +31,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(report.headline)
-    for warning in report.warnings:
-        print(f"warning: {warning.text}")
+    if not options.quiet:
+        print(report.headline)
+        for warning in report.warnings:
+            print(f"warning: {warning.text}")
     print(f"{place}/report.html")
     return 0
 

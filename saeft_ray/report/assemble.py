@@ -13,7 +13,7 @@ from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
 
-_SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", ("wise_ft", "wiseft", "wise")
+_SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", "wise_ft"
 
 
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
@@ -26,6 +26,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     alpha, margin = float(rules.get("alpha") or 0.05), rules.get("margin")
     scores = read_scores(rows, record)
     declared = config(record).get("methods") or {}
+    scores = _ordered(scores, declared, rules.get("baseline"))
     known = {*scores.methods, *declared}
     baseline = _known(rules.get("baseline"), known, "the baseline") if known else None
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
@@ -80,12 +81,24 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
             {
                 name
                 for name, trials in scores.methods.items()
-                if not trials.deterministic and types[name] not in _DERIVED
+                if not trials.deterministic and not _derived(types[name], trials)
             },
             baseline,
         ),
         provenance=disclosure.provenance(rows, record),
     )
+
+
+def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) -> Scores:
+    """The methods as a reader expects them: without training, the baseline, the others, random controls last."""
+
+    def rank(name: str) -> int:
+        if name == baseline:
+            return 1
+        kind = str((declared.get(name) or {}).get("type") or name)
+        return 0 if scores.methods[name].deterministic else 3 if kind == _RANDOM else 2
+
+    return replace(scores, methods={name: scores.methods[name] for name in sorted(scores.methods, key=rank)})
 
 
 def _known(name: Any, known: set[str], what: str) -> str | None:
@@ -117,13 +130,18 @@ def _methods(scores: Scores, types: Mapping[str, str], alpha: float) -> tuple[Me
             settings=_settings(trials.settings),
             configuration=trials.configuration,
             deterministic=trials.deterministic,
-            derived=types[name] in _DERIVED,
+            derived=_derived(types[name], trials),
             cells=tuple(columns[d][name] for d in scores.datasets),
             id=id_mean.get(name),
             ood=ood_mean.get(name),
         )
         for name, trials in scores.methods.items()
     )
+
+
+def _derived(kind: str, trials: Trials) -> bool:
+    """Whether the method's checkpoints are made of another method's."""
+    return kind == _DERIVED or "base" in _settings(trials.settings)
 
 
 def _settings(text: str) -> dict[str, object]:
@@ -166,7 +184,8 @@ def _sensitivity(
     pairs = tuple(
         replace(pair, method=filled[pair.method.method], against=filled[pair.against.method]) for pair in family.pairs
     )
-    return compare(Family(name="sensitivity", pairs=pairs, size=family.size), alpha, margin)
+    compared = compare(Family(name="sensitivity", pairs=pairs, size=family.size), alpha, margin)
+    return tuple(c for c, pair in zip(compared, family.pairs, strict=True) if pair.method.failed or pair.against.failed)
 
 
 def _guessing(trials: Trials, chance: float, pair: Pair) -> Trials:

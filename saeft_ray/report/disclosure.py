@@ -15,6 +15,7 @@ from saeft_ray.report.words import count, number
 
 _SKEWED = 1.0
 _FEW = 5
+_READ = ("sae_ft", "random_dictionary")
 
 
 def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[Search, ...]:
@@ -122,6 +123,18 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
             "no OOD set",
             "No OOD set was evaluated: the verdicts are about ID accuracy and say nothing about robustness.",
         )
+    drawn = (config(record).get("dictionary") or {}).get("seeds")
+    seeds = {seed for trials in scores.methods.values() for seed in trials.seeds if seed is not None}
+    readers = [
+        name for name in scores.methods if (config(record).get("methods") or {}).get(name, {}).get("type") in _READ
+    ]
+    if drawn is not None and readers and drawn < len(seeds):
+        yield (
+            "few dictionaries",
+            f"{count(len(seeds), 'confirm seed')} shared {drawn} {'dictionary' if drawn == 1 else 'dictionaries'} of "
+            f"each kind: what is said of {in_list(readers)} is about {'that one' if drawn == 1 else 'those'}, not about "
+            "dictionaries trained or drawn anew.",
+        )
     roles = (record.get("data") or {}).get("roles") or {}
     if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:
         yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
@@ -129,10 +142,13 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
 
 def _small(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
     sizes = sorted({c.paired.n for c in claims if c.paired and c.paired.n <= _FEW})
+    if sizes and sizes[0] < stats.MIN_PAIRS:
+        yield "too few seeds", f"Nothing is claimed about a method with fewer than {stats.MIN_PAIRS} paired seeds."
+    sizes = [n for n in sizes if n >= stats.MIN_PAIRS]
     if sizes:
         yield (
             "few seeds",
-            f"{'/'.join(map(str, sizes))} {'seed' if sizes[-1] == 1 else 'seeds'}: every interval and p-value rests on "
+            f"{in_list(sizes)} seeds: every interval and p-value rests on "
             "normality of the differences; a test without that assumption cannot reach 5 % with 5 seeds or fewer.",
         )
     if floored := [_pair(c) for c in claims if c.paired and c.paired.floored and not c.paired.identical]:
@@ -207,7 +223,10 @@ def _tuning(tuned: Sequence[Search], trained: Collection[str]) -> Iterable[tuple
         if search.method in trained:
             budgets.setdefault(search.search.trials, []).append(search.method)
     if len(budgets) > 1:
-        parts = [f"{count(trials, 'trial')} for {in_list(names)}" for trials, names in sorted(budgets.items())]
+        parts = [
+            f"{count(trials, 'trial') if trials else 'none'} for {in_list(names)}"
+            for trials, names in sorted(budgets.items())
+        ]
         yield "unequal tuning", f"Search budgets differ: {in_list(parts)}. More tuning is an advantage of its own."
 
 

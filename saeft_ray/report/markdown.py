@@ -30,10 +30,9 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         out += ["## Is the SAE load-bearing?", *(_text(control.answer) for control in report.load_bearing)]
     if report.methods:
         out += ["## Results", _results(report), _text(_note(report, level))]
-    out += [f"![{_CAPTIONS[name]}]({name}.svg)" for name in ("forest", "plane", "slopes") if name in drawn]
+    out += [f"![{caption}]({name}.svg)" for name, caption in _CAPTIONS.items() if name in drawn]
     if report.shifts:
         out += ["## Single OOD sets", *_shifts(report)]
-        out += [f"![{_CAPTIONS['shifts']}](shifts.svg)"] if "shifts" in drawn else []
     families = [
         (f"Primary: {report.endpoint}", report.primary),
         ("ID accuracy", report.id),
@@ -64,9 +63,9 @@ def _results(report: Report) -> str:
     lines = []
     for method in report.methods:
         cells = tables.cells(report, method)
-        n = "no training" if method.deterministic else str(max((len(cell.seeds) for cell in cells), default=0))
-        lines.append([method.name, *(_mean(cell, digits) for cell in cells), n])
-    return _table(["method", *names, "n"], lines)
+        n = words.MISSING if method.deterministic else str(max((len(cell.seeds) for cell in cells), default=0))
+        lines.append([method.name, n, *(_mean(cell, digits) for cell in cells)])
+    return _table(["method", "n", *names], lines)
 
 
 def _mean(cell: Cell, digits: int) -> str:
@@ -83,6 +82,8 @@ def _note(report: Report, level: int) -> str:
         "significantly worse than the best of its column (paired, Holm within the column)."
     )
     for method in report.methods:
+        if method.deterministic:
+            text += f" {method.name} has no training, hence no seeds."
         if method.derived:
             text += f" {method.name} is interpolated from checkpoints of another method, without training of its own."
     return text

@@ -15,10 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from saeft_ray.report.findings import Comparison, Report
+from saeft_ray.report.scores import in_list
 from saeft_ray.report.words import number
 
 INK = "#010203"
-_COLOURS = ("#3b7dd8", "#d9822b", "#2e9e6b", "#b655a8", "#c9473f", "#7f8c2a", "#25a3b0", "#8a6f5c")
+# No green and no red: those are verdicts.
+_COLOURS = ("#6b7f99", "#d9822b", "#25a3b0", "#8e63ce", "#3b7dd8", "#d0589b", "#9a8a2e", "#8a6f5c")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _WIDTH = 6.0
 VERDICT_COLOURS = {
@@ -60,35 +62,34 @@ def forest(report: Report) -> str | None:
         axes = figure.subplots()
         for y, c in enumerate(reversed(shown)):
             _interval(axes, c, y)
+        if report.margin is not None:
+            axes.axvspan(-100 * report.margin, 100 * report.margin, color=INK, alpha=0.07, linewidth=0)
         _differences_axis(axes, [c.method for c in reversed(shown)], f"difference from {report.baseline}, pp")
         label = f"Differences from {report.baseline} on {report.endpoint}: " + "; ".join(map(_spoken, shown))
         return _svg(figure, "forest", label)
 
 
 def shifts(report: Report) -> str | None:
-    """The same on every OOD set, one panel a set, on one scale."""
+    """The same on every OOD set: a group of methods a set; hollow where undecided."""
     shown = [c for c in report.shifts if c.paired is not None]
     sets = [d for d in report.ood_sets if any(c.datasets == (d,) for c in shown)]
     if len(sets) < 2:
         return None
-    methods = list(dict.fromkeys(c.method for c in shown))
-    columns = 2 if len(sets) < 5 else 3
-    lines = -(-len(sets) // columns)
+    looks = _looks(report)
+    methods = [name for name in looks if any(c.method == name for c in shown)]
+    step = 1 / (len(methods) + 1.2)
     with _style("shifts"):
-        figure = Figure(figsize=(_WIDTH, lines * (0.6 + 0.21 * len(methods)) + 0.3))
-        grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-        for panel, dataset in zip(grid.flat, sets, strict=False):
-            for y, method in enumerate(reversed(methods)):
-                for c in shown:
-                    if c.method == method and c.datasets == (dataset,):
-                        _interval(panel, c, y, seeds=False)
-            _differences_axis(panel, list(reversed(methods)), "")
-            panel.set_title(_plain(dataset), fontsize=10, loc="left", fontweight="bold")
-        for panel in list(grid.flat)[len(sets) :]:
-            panel.set_visible(False)
-        for panel in list(grid.flat)[max(0, len(sets) - columns) : len(sets)]:
-            panel.tick_params(labelbottom=True)
-        figure.supxlabel(f"difference from {_plain(report.baseline)}, pp", fontsize=10)
+        figure = Figure(figsize=(_WIDTH, 0.9 + len(sets) * (0.22 + 0.12 * len(methods))))
+        axes = figure.subplots()
+        for row, dataset in enumerate(reversed(sets)):
+            for c in shown:
+                if c.datasets == (dataset,):
+                    y = row + step * ((len(methods) - 1) / 2 - methods.index(c.method))
+                    _marked(axes, c, y, *looks[c.method], label=c.method if row == 0 else None)
+            if row:
+                axes.axhline(row - 0.5, color=INK, alpha=0.12, linewidth=0.6)
+        _differences_axis(axes, list(reversed(sets)), f"difference from {report.baseline}, pp")
+        _legend(axes)
         return _svg(figure, "shifts", f"Differences from {report.baseline} on each OOD set, with intervals")
 
 
@@ -128,13 +129,14 @@ def plane(report: Report) -> str | None:
         figure = Figure(figsize=(_WIDTH, 4.3))
         axes = figure.subplots()
         spoken = []
-        for i, method in enumerate(shown):
+        looks = _looks(report)
+        for method in shown:
             if method.id is None or method.ood is None:
                 continue
             x, y = (dict(zip(cell.seeds, cell.values, strict=True)) for cell in (method.id, method.ood))
             both = [seed for seed in x if seed in y]
             xs, ys = [100 * x[seed] for seed in both], [100 * y[seed] for seed in both]
-            colour, marker = _COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]
+            colour, marker = looks[method.name]
             axes.scatter(xs, ys, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
             mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
             axes.scatter(
@@ -142,26 +144,45 @@ def plane(report: Report) -> str | None:
                 label=_plain(method.name),
             )  # fmt: skip
             spoken.append(f"{method.name} ID {number(mean_x, 1)}, OOD {number(mean_y, 1)}")
-        axes.set_xlabel(f"ID accuracy, % ({_plain(', '.join(report.id_sets))})")
+        axes.set_xlabel(f"accuracy on {_plain(in_list(report.id_sets))}, %")
         axes.set_ylabel("mean OOD accuracy, %")
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-        axes.legend(frameon=False, fontsize=9, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=3)
+        _legend(axes)
         _quiet(axes)
         return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
 
 
-def _interval(axes: Axes, c: Comparison, y: float, seeds: bool = True) -> None:
+def _interval(axes: Axes, c: Comparison, y: float) -> None:
     if c.paired is None:
         return
     colour = VERDICT_COLOURS[c.verdict]
-    if c.margin is not None and seeds:
-        axes.axvspan(-100 * c.margin, 100 * c.margin, color=INK, alpha=0.03, linewidth=0)
     if c.paired.lo is not None and c.paired.hi is not None:
         axes.plot([100 * c.paired.lo, 100 * c.paired.hi], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
-    if seeds:
-        at = [100 * (point.method - point.against) for point in c.points]
-        axes.scatter(at, [y - 0.24] * len(at), s=9, color=INK, alpha=0.45, linewidths=0)
-    axes.scatter([100 * c.paired.mean], [y], s=42 if seeds else 22, color=colour, zorder=3, linewidths=0)
+    at = [100 * (point.method - point.against) for point in c.points]
+    axes.scatter(at, [y - 0.24] * len(at), s=9, color=INK, alpha=0.45, linewidths=0)
+    axes.scatter([100 * c.paired.mean], [y], s=42, color=colour, zorder=3, linewidths=0)
+
+
+def _marked(axes: Axes, c: Comparison, y: float, colour: str, marker: str, label: str | None) -> None:
+    if c.paired is None:
+        return
+    if c.paired.lo is not None and c.paired.hi is not None:
+        axes.plot([100 * c.paired.lo, 100 * c.paired.hi], [y, y], color=colour, linewidth=1.4, solid_capstyle="round")
+    axes.plot(
+        [100 * c.paired.mean], [y], color=colour, marker=marker, markersize=5, linestyle="none", zorder=3,
+        fillstyle="none" if c.verdict == "undecided" else "full", label=None if label is None else _plain(label),
+    )  # fmt: skip
+
+
+def _looks(report: Report) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each method, the same in every plot."""
+    names = [method.name for method in report.methods]
+    return {name: (_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+
+
+def _legend(axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=3)
 
 
 def _differences_axis(axes: Axes, names: Sequence[str], label: str) -> None:

@@ -250,7 +250,9 @@ def chosen(phase: Phase) -> str:
 def settings(values: Mapping[str, object]) -> str:
     """A method's settings in one line."""
     shown = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-    return ", ".join(text for key, text in zip(values, shown, strict=True) if key != "type") or MISSING
+    # The base of a derived method is named by its `of`.
+    hidden = {"type", "base"}
+    return ", ".join(text for key, text in zip(values, shown, strict=True) if key not in hidden) or MISSING
 
 
 def difference(c: Comparison) -> str:
