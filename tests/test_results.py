@@ -1,15 +1,18 @@
 """The results door: SQL on a sweep's rows, and nothing but the rows."""
 
 import json
+import os
 from pathlib import Path
 
+import fsspec
 import pyarrow.parquet as pq
 import pytest
 import report_rows
 
 from saeft_ray import results
+from saeft_ray.report.__main__ import main as report
 from saeft_ray.rows import table
-from saeft_ray.table import read_record, read_rows
+from saeft_ray.table import read_record, read_rows, write_file
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +98,24 @@ def test_bad_or_reaching_sql_is_one_line_and_exit_code_two(
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_rows_and_reports_live_on_s3_as_well(
+    storage: Path, s3_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"{s3_url}/sweeps/quickstart"
+    for path in storage.rglob("*"):
+        if path.is_file():
+            write_file(url, str(path.relative_to(storage)), path.read_bytes())
+    assert read_rows(url).equals(read_rows(str(storage)))
+    assert results.main([url, "SELECT count(*) AS n FROM results", "--format", "csv"]) == 0
+    assert report([url, "--quiet"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{url}/report/report.html"
+    assert report([str(storage), "--out", str(tmp_path)]) == 0
+    options = {"endpoint_url": os.environ["AWS_ENDPOINT_URL"]}
+    with fsspec.open(f"{url}/report/report.html", "rb", **options) as file:
+        assert file.read() == (tmp_path / "report.html").read_bytes()
+    assert results.main([f"{s3_url}/sweeps/nothing"]) == 2
 
 
 def test_a_folder_that_is_no_sweep_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from saeft_ray.methods import Method
-from saeft_ray.space import Tunable, highest
+from saeft_ray.space import Range, Tunable, highest
 
 
 class ZeroShot(Method):
@@ -32,4 +32,6 @@ class WiseFT(Method):
         return self.of
 
     def problems(self) -> list[str]:
+        if isinstance(self.alpha, Range):
+            return ["alpha cannot be a range, since every value is evaluated; give a list of choices"]
         return ["alpha is a share: give numbers from 0 to 1"] if highest(self.alpha) > 1 else []

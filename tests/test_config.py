@@ -1,0 +1,114 @@
+"""A mistake in a sweep file is told before anything runs: all at once, each with its place and what is allowed."""
+
+import pytest
+import yaml
+from sweeps import SMALL
+
+from saeft_ray.config import parse
+from saeft_ray.space import Choices, Range
+
+
+def mistakes(**sections):
+    with pytest.raises(ValueError, match="mistake") as caught:
+        parse(yaml.safe_dump({**SMALL, **sections}), "a.yaml")
+    return str(caught.value)
+
+
+def test_all_mistakes_come_at_once_with_their_places():
+    told = mistakes(
+        sed=3,
+        train={"epochs": 0, "lr": "fast"},
+        methods={"foo": {}, "sae_ft": {"lambda_ad": 3}, "mse": {"lambda_mse": {"low": 9, "high": 1}}},
+        dictionary={"width": 4, "k": 8},
+    )
+    for place in (
+        "train.epochs: found 0",
+        "train.lr: found 'fast'",
+        "sed: unknown key 'sed', did you mean 'seed'?; allowed: name",
+        "methods.foo: unknown type 'foo'; allowed: ",
+        "methods.sae_ft.lambda_ad: unknown key 'lambda_ad', did you mean 'lambda_add'?",
+        "methods.mse.lambda_mse: low = 9 is not below high = 1",
+        "dictionary.k: k = 8 atoms",
+    ):
+        assert place in told
+    assert told.startswith("a.yaml: 7 mistakes")
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"methods": {"sae_ft": {}}, "report": {"baseline": "sae_ft"}}, "can never act"),
+        ({"methods": {"ft": {}, "mse": {"lambda_mse": 0}}}, "methods.mse: lambda_mse is 0"),
+        ({"methods": {"ft": {}, "wise_ft": {"of": "nothing"}}}, "methods.wise_ft.of: 'nothing' is no method"),
+        ({"methods": {"ft": {}, "wise_ft": {"alpha": 2}}}, "alpha is a share"),
+        ({"methods": {"ft": {}, "wise_ft": {"alpha": {"low": 0.1, "high": 1}}}}, "list of choices"),
+        ({"methods": {"ft": {"lambda_add": 3}}}, "methods.ft.lambda_add: unknown key"),
+        ({"methods": {}}, "methods: found {}"),
+        ({"methods": {"ft": 3}}, "methods.ft: found 3"),
+        ({"report": {"baseline": "fft"}}, "report.baseline: unknown method 'fft', did you mean 'ft'?"),
+        ({"report": {"compare": [["ft", "ft"]]}}, "report.compare.0: 'ft' is compared with itself"),
+        ({"compute": {"workers": 3}}, "compute.workers: 3 workers cannot share"),
+        ({"name": "../../etc"}, "name: found '../../etc'"),
+        ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
+        ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),
+        ({"seed": True}, "seed: found True"),
+        ({"methods": {"ft": {}, "A b": {"type": "ft"}}}, "methods"),
+    ],
+)
+def test_each_mistake_has_words(sections, words):
+    assert words in mistakes(**sections)
+
+
+def test_broken_yaml_is_told_by_line_and_column():
+    with pytest.raises(ValueError, match=r"a\.yaml: line 2, column \d+: .*not valid YAML"):
+        parse("name: x\n  train: [1,\n", "a.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "just words"])
+def test_a_sweep_file_is_a_map(text):
+    with pytest.raises(ValueError, match="a map of sections"):
+        parse(text)
+
+
+def test_a_key_given_twice_is_an_error():
+    with pytest.raises(ValueError, match="'seed' is given twice"):
+        parse("seed: 1\nname: x\nseed: 2\n")
+
+
+def test_yaml_reads_numbers_as_people_write_them():
+    config = parse(yaml.safe_dump(SMALL).replace("lr: 0.001", "lr: 1e-3"))
+    assert config.train.lr == 1e-3
+    with pytest.raises(ValueError, match="remove the quotes"):
+        parse(yaml.safe_dump(SMALL).replace("lr: 0.001", "lr: '0.001'"))
+
+
+def test_yaml_runs_no_code():
+    with pytest.raises(ValueError, match="not valid YAML"):
+        parse("name: !!python/object/apply:os.system ['true']")
+
+
+def test_forms_of_open_values():
+    config = parse(
+        yaml.safe_dump(
+            {
+                **SMALL,
+                "methods": {
+                    "ft": None,
+                    "sae_ft": {"lambda_resid": 1, "lambda_add": {"low": 1, "high": 2}, "lambda_remove": {"choices": [1, 2]}},
+                },
+            }
+        )
+    )
+    method = config.methods["sae_ft"]
+    assert method.lambda_resid == 1.0
+    assert method.open() == {"lambda_add": Range(low=1, high=2), "lambda_remove": Choices(choices=(1, 2))}
+    fixed = method.at({"lambda_add": 1.5, "lambda_remove": 2.0})
+    assert not fixed.open()
+    assert fixed.lambda_add == 1.5
+
+
+def test_where_a_sweep_runs_is_no_part_of_its_science():
+    one = parse(yaml.safe_dump({**SMALL, "storage": "a", "compute": {"cpus": 1}}))
+    two = parse(yaml.safe_dump({**SMALL, "storage": "b", "compute": {"cpus": 2}}))
+    assert one.science() == two.science()
+    assert one.science() != parse(yaml.safe_dump({**SMALL, "seed": 1})).science()
