@@ -126,7 +126,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         read_record(options.storage)
         names, lines = query(read_rows(options.storage), options.sql or SUMMARY)
-    except (duckdb.Error, ValueError) as error:
+    except (duckdb.Error, ValueError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2
     sys.stdout.write(render(names, lines, options.format))

@@ -156,6 +156,29 @@ def test_sign_flip_cannot_reject_below_six_pairs_and_equals_scipy() -> None:
     assert stats.sign_flip(long, np.random.default_rng(1)) == stats.sign_flip(long, np.random.default_rng(1))
 
 
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_sign_flip_counts_ties_as_a_plain_enumeration_does(ticks: list[int]) -> None:
+    d = np.array(ticks) / 1000
+    sums = [
+        abs(sum(s * t for s, t in zip(signs, ticks, strict=True)))
+        for signs in itertools.product((1, -1), repeat=len(d))
+    ]
+    assert stats.sign_flip(d) == np.mean([value >= abs(sum(ticks)) for value in sums])
+
+
+def test_sign_flip_of_twenty_is_fast_and_exact() -> None:
+    assert stats.sign_flip(np.full(20, 0.1)) == 2.0**-19
+    d = np.random.default_rng(0).normal(0.3, 1, 20)
+    drawn = stats.sign_flip(np.append(d, 0.0), np.random.default_rng(0))
+    assert stats.sign_flip(d) == pytest.approx(drawn, abs=0.02)
+
+
+def test_crossed_reads_small_integers_as_it_reads_floats() -> None:
+    d = np.random.default_rng(0).integers(-1, 2, size=(4, 301)).astype(np.int8)
+    assert stats.crossed(d) == stats.crossed(d.astype(np.int64))
+    assert stats.crossed_mean([d], [1.0]).variance == pytest.approx(stats.crossed_mean([d * 1.0], [1.0]).variance)
+
+
 def test_max_t_properties() -> None:
     rng = np.random.default_rng(3)
     d = rng.normal(0.5, 1, (8, 6))

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
                 report = write_report(rows, record, Path(folder))
                 for path in sorted(Path(folder).iterdir()):
                     write_file(place, path.name, path.read_bytes())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not options.quiet:

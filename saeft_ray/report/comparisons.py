@@ -161,7 +161,7 @@ def _items(
     return found, None
 
 
-def _bits(pair: Pair, seeds: Sequence[Seed], dataset: str) -> NDArray[np.float64] | None:
+def _bits(pair: Pair, seeds: Sequence[Seed], dataset: str) -> NDArray[np.int8] | None:
     """Differences of correctness (seeds, items) in {−1, 0, 1}."""
     rows = []
     for seed in seeds:
@@ -171,7 +171,7 @@ def _bits(pair: Pair, seeds: Sequence[Seed], dataset: str) -> NDArray[np.float64
             bits = score.correct() if score else None
             if bits is None:
                 return None
-            both.append(bits.astype(np.float64))
+            both.append(bits.view(np.int8))
         rows.append(both[0] - both[1])
     return np.stack(rows)
 

@@ -132,8 +132,8 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
         yield (
             "few dictionaries",
             f"{count(len(seeds), 'confirm seed')} shared {drawn} {'dictionary' if drawn == 1 else 'dictionaries'} of "
-            f"each kind: what is said of {in_list(readers)} is about {'that one' if drawn == 1 else 'those'}, not about "
-            "dictionaries trained or drawn anew.",
+            f"each kind: what is said of {in_list(readers)} is about {'that one' if drawn == 1 else 'those'}, not "
+            "about dictionaries trained or drawn anew.",
         )
     roles = (record.get("data") or {}).get("roles") or {}
     if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:

@@ -138,9 +138,8 @@ def _too_few(c: Comparison, d: Paired, place: str) -> str:
     side = f"{pp(abs(d.mean))} pp {'above' if d.mean >= 0 else 'below'} {c.against}"
     if d.n == 1:
         item = "" if c.item_se is None else f" (standard error from the finite test sets: {pp(c.item_se)} pp)"
-        return (
-            f"One seed. No statement about the method is possible. On {place}, this seed of {c.method} is {side}{item}."
-        )
+        start = "One seed. No statement about the method is possible."
+        return f"{start} On {place}, with this seed, {c.method} is {side}{item}."
     return (
         f"Two seeds. No statement about the method is possible below {MIN_PAIRS}. On {place}, {c.method} is on average "
         f"{side}. This is not evidence of equality."

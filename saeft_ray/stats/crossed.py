@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -64,7 +65,7 @@ def crossed_mean(
     s = sets[0].shape[0]
     if any(d.shape[0] != s for d in sets) or len(sets) != len(weights):
         raise ValueError("every test set needs the same seeds and one weight")
-    by_seed = sum((w * d.mean(axis=1) for w, d in zip(weights, sets, strict=True)), np.zeros(s))
+    by_seed = sum((w * d.mean(axis=1, dtype=np.float64) for w, d in zip(weights, sets, strict=True)), np.zeros(s))
     seed_part = max(float(by_seed.var(ddof=1)), variance_floor) / s
     item_part, spread = 0.0, seed_part**2 / (s - 1)
     for w, d in zip(weights, sets, strict=True):
@@ -93,18 +94,23 @@ def seeds_until_items_dominate(analysis: Crossed) -> int | None:
     return max(2, math.ceil(needed * (1 - 1e-12)))
 
 
-def _matrix(differences: ArrayLike) -> NDArray[np.float64]:
-    d = np.asarray(differences, dtype=np.float64)
+def _matrix(differences: ArrayLike) -> NDArray[Any]:
+    d = np.asarray(differences)
     if d.ndim != 2 or min(d.shape) < 2 or not np.isfinite(d).all():
         raise ValueError("needs finite differences of shape (seeds ≥ 2, items ≥ 2)")
     return d
 
 
-def _mean_squares(d: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean squares of seeds, items and the rest."""
+def _mean_squares(d: NDArray[Any]) -> tuple[float, float, float]:
+    """Mean squares of seeds, items and the rest, from sums alone: int8 input is never widened to a float matrix."""
     s, n = d.shape
-    by_seed, by_item, mean = d.mean(axis=1, keepdims=True), d.mean(axis=0), d.mean()
-    ms_s = n * float(by_seed.var(ddof=1))
-    ms_i = s * float(by_item.var(ddof=1))
-    ms_e = float(((d - by_seed - by_item + mean) ** 2).sum()) / ((s - 1) * (n - 1))
-    return ms_s, ms_i, ms_e
+    whole = d.dtype.kind in "iu"
+    by_seed = d.sum(axis=1, dtype=np.int64 if whole else np.float64) / n
+    by_item = d.sum(axis=0, dtype=np.int32 if whole else np.float64) / s
+    small = d.dtype == np.int8 and abs(d).max(initial=0) <= 1
+    squares = float(np.count_nonzero(d)) if small else float((d.astype(np.float64) ** 2).sum())
+    mean = float(by_seed.mean())
+    ss_s = n * float(((by_seed - mean) ** 2).sum())
+    ss_i = s * float(((by_item - mean) ** 2).sum())
+    ss_e = max(0.0, squares - s * n * mean**2 - ss_s - ss_i)
+    return ss_s / (s - 1), ss_i / (n - 1), ss_e / ((s - 1) * (n - 1))

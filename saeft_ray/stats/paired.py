@@ -13,7 +13,6 @@ MIN_PAIRS = 3
 _RELATIVE_ZERO = 1e-12
 _ENUMERATE_UP_TO = 20
 _RANDOM_FLIPS = 9_999
-_CHUNK = 1 << 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,19 +136,30 @@ def sign_flip(differences: ArrayLike, generator: np.random.Generator | None = No
     Exact up to n = 20, where its least value is 2^(1−n). Beyond, 9,999 random patterns of `generator` and the identity.
     """
     d = _finite(differences)
-    n = len(d)
-    least = abs(float(d.sum())) * (1 - 1e-9)
+    n, total, size = len(d), abs(float(d.sum())), float(np.abs(d).sum())
+    # Patterns that reach the same sum by another order of additions count as ties.
+    least = total - max(1e-9 * total, _RELATIVE_ZERO * size)
+    if least <= 0:
+        return 1.0
     if n <= _ENUMERATE_UP_TO:
-        half = 1 << (n - 1)
-        count = 0
-        for start in range(0, half, _CHUNK):
-            codes = np.arange(start, min(start + _CHUNK, half))
-            count += int((np.abs(patterns(codes, n) @ d) >= least).sum())
-        return count / half
+        # Sums of the first half's patterns (its first sign is +1) against sorted sums of the second half's.
+        middle = (n + 1) // 2
+        left, right = d[0] + _signed_sums(d[1:middle]), np.sort(_signed_sums(d[middle:]))
+        above = len(right) - np.searchsorted(right, least - left, side="left")
+        below = np.searchsorted(right, -least - left, side="right")
+        return float((above + below).sum()) / (1 << (n - 1))
     if generator is None:
         raise ValueError(f"sign flips of {n} differences are drawn, not listed: pass a generator")
     flips = generator.choice(np.array([-1.0, 1.0]), size=(_RANDOM_FLIPS, n))
     return (1 + int((np.abs(flips @ d) >= least).sum())) / (_RANDOM_FLIPS + 1)
+
+
+def _signed_sums(d: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ ±d for all 2^len(d) sign patterns."""
+    sums = np.zeros(1)
+    for value in d:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
 
 
 def patterns(codes: NDArray[np.int64], n: int) -> NDArray[np.float64]:
