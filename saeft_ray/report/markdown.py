@@ -57,9 +57,7 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
 
 
 def _results(report: Report) -> str:
-    digits, names = tables.decimals(report), tables.columns(report)
-    if len(report.ood_sets) > 1:
-        names[-1] = "mean OOD"
+    digits, names = tables.decimals(report), tables.titles(report)
     lines = []
     for method in report.methods:
         cells = tables.cells(report, method)
@@ -91,13 +89,19 @@ def _note(report: Report, level: int) -> str:
 
 def _shifts(report: Report) -> Iterable[str]:
     by_method = {c.method: tuple(s for s in report.shifts if s.method == c.method) for c in report.primary}
-    yield f"Differences from {_text(str(report.baseline))} in pp; Holm over {report.shifts[0].family_size} hypotheses."
-    lines = [
-        [method, *(words.MISSING if s.paired is None else words.pp(s.paired.mean, signed=True) for s in cells)]
-        for method, cells in by_method.items()
-    ]
+    size = report.shifts[0].family_size
+    start = f"Differences from {_text(str(report.baseline))} in pp; Holm over {size} hypotheses."
+    yield f"{start} ▲ better, ▼ worse, unmarked undecided."
+    lines = [[method, *(_shift(s) for s in cells)] for method, cells in by_method.items()]
     yield _table(["method", *report.ood_sets], lines)
     yield _bullets(f"{_text(method)}: {_text(words.secondary(cells))}." for method, cells in by_method.items() if cells)
+
+
+def _shift(c: Comparison) -> str:
+    if c.paired is None:
+        return words.MISSING
+    mark = "" if c.verdict == "undecided" else f" {words.MARKS[c.verdict]}"
+    return words.pp(c.paired.mean, signed=True) + mark
 
 
 def _statistics(comparisons: Sequence[Comparison], level: int) -> str:

@@ -9,8 +9,6 @@ from markupsafe import Markup
 from saeft_ray.report import tables, words
 from saeft_ray.report.findings import Report
 
-MARKS = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
-
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The page, with the SVG plots of `drawn` inside. Every text from the sweep is escaped."""
@@ -25,10 +23,10 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     return environment.get_template("page.html").render(
         report=report,
         words=words,
-        marks=MARKS,
+        marks=words.MARKS,
         # Our own drawings, whose text matplotlib has escaped.
         plots={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704
-        columns=tables.columns(report),
+        columns=tables.titles(report),
         cells={method.name: tables.cells(report, method) for method in report.methods},
         digits=tables.decimals(report),
         level=round(100 * (1 - report.alpha)),

@@ -59,13 +59,13 @@ def _filled(row: dict[str, object]) -> dict[str, object]:
     return {name: value for name, value in row.items() if value is not None}
 
 
-def columns(report: Report) -> list[str]:
+def titles(report: Report) -> list[str]:
     """The columns of the results table: the test sets, then the mean over the OOD sets if there are several."""
-    return [*report.id_sets, *report.ood_sets, *(["OOD"] if len(report.ood_sets) > 1 else [])]
+    return [*report.id_sets, *report.ood_sets, *(["mean OOD"] if len(report.ood_sets) > 1 else [])]
 
 
 def cells(report: Report, method: Method) -> list[Cell]:
-    """The cells of `method` in the order of `columns`."""
+    """The cells of `method` in the order of `titles`."""
     mean = [method.ood] if method.ood is not None and len(report.ood_sets) > 1 else []
     return [*method.cells, *mean]
 
@@ -78,7 +78,7 @@ def decimals(report: Report) -> int:
 
 def as_latex(report: Report) -> str:
     """A booktabs table of means ± half-widths in %; bold is the whole set not significantly worse than the top."""
-    digits, names = decimals(report), columns(report)
+    digits, names = decimals(report), titles(report)
     lines = [
         "% needs \\usepackage{booktabs}",
         f"% accuracy in %, mean ± half of the {round(100 * (1 - report.alpha))} % t interval over confirm seeds",

@@ -9,6 +9,7 @@ from saeft_ray.stats import MIN_PAIRS, Paired
 
 MINUS = "−"
 MISSING = "–"
+MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
 MANY_SEEDS = 200
 """Beyond this many seeds a forecast is not worth its digits."""
 
