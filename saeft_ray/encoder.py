@@ -5,6 +5,7 @@ the model's mean and standard deviation happens on the device, inside `Classifie
 """
 
 import copy
+import difflib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -77,9 +78,7 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
     """
     import open_clip
 
-    _register()
-    if model.arch not in open_clip.list_models():
-        raise ValueError(f"model.arch: open_clip knows no {model.arch!r}; see open_clip.list_models()")
+    _architecture(model)
     with _weights(model, endpoint) as pretrained:
         torch.manual_seed(0)
         try:
@@ -107,8 +106,9 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
 def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
     """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
 
-    Raises ValueError if a file of weights is named that is not there.
+    Raises ValueError for an unknown architecture, or a file of weights that is not there.
     """
+    _architecture(model)
     source = _source(model)
     pixels = {"mean": str(model.mean), "std": str(model.std)} if model.mean or model.std else {}
     if source is None:
@@ -127,22 +127,28 @@ def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
 
 def image_size(model: Model) -> int:
     """Pixels of the square input of the architecture, without loading weights."""
-    import open_clip
-
-    _register()
-    size = open_clip.get_model_config(model.arch)["vision_cfg"].get("image_size", 224)
+    size = _architecture(model)["vision_cfg"].get("image_size", 224)
     return int(size if isinstance(size, int) else size[0])
 
 
 def width(model: Model) -> int:
     """d, the width of the image embedding, without loading weights."""
+    return int(_architecture(model)["embed_dim"])
+
+
+def _architecture(model: Model) -> dict[str, Any]:
+    """open_clip's config of the architecture. Raises ValueError for an unknown one."""
     import open_clip
 
     _register()
-    config = open_clip.get_model_config(model.arch)
+    config: dict[str, Any] | None = open_clip.get_model_config(model.arch)
     if config is None:
-        raise ValueError(f"model.arch: open_clip knows no {model.arch!r}; see open_clip.list_models()")
-    return int(config["embed_dim"])
+        close = difflib.get_close_matches(model.arch, open_clip.list_models(), n=3)
+        raise ValueError(
+            f"model.arch: open_clip knows no {model.arch!r}"
+            + (f"; did you mean {' or '.join(close)}?" if close else "; see open_clip.list_models()")
+        )
+    return config
 
 
 @lru_cache(maxsize=1)

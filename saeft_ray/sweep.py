@@ -116,9 +116,10 @@ def show(plan: Plan, console: Console) -> None:
     for table in (artifacts, values, trials):
         console.print(table, "")
     console.print(
+        "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
         f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views an image stored). Nothing was run.",
+        f" ({plan.pool} of {plan.config.views} views an image stored).",
         highlight=False,
     )
 

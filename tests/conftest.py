@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from s3_server import S3Server, start, stop
 
 

@@ -2,10 +2,11 @@
 
 import pytest
 import yaml
-from sweeps import SMALL
 
 from saeft_ray.config import parse
 from saeft_ray.space import Choices, Range
+
+from sweeps import SMALL
 
 
 def mistakes(**sections):
@@ -94,7 +95,11 @@ def test_forms_of_open_values():
                 **SMALL,
                 "methods": {
                     "ft": None,
-                    "sae_ft": {"lambda_resid": 1, "lambda_add": {"low": 1, "high": 2}, "lambda_remove": {"choices": [1, 2]}},
+                    "sae_ft": {
+                        "lambda_resid": 1,
+                        "lambda_add": {"low": 1, "high": 2},
+                        "lambda_remove": {"choices": [1, 2]},
+                    },
                 },
             }
         )

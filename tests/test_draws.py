@@ -11,7 +11,10 @@ from saeft_ray.rows import pack, unpack
 def test_a_draw_depends_on_its_names_alone():
     whole = draws.uniform(7, "crop", np.arange(100), 3, slots=4)
     assert np.array_equal(whole[40:50], draws.uniform(7, "crop", np.arange(40, 50), 3, slots=4))
-    for other in (draws.uniform(8, "crop", np.arange(100), 3, slots=4), draws.uniform(7, "flip", np.arange(100), 3, slots=4)):
+    for other in (
+        draws.uniform(8, "crop", np.arange(100), 3, slots=4),
+        draws.uniform(7, "flip", np.arange(100), 3, slots=4),
+    ):
         assert not np.array_equal(whole, other)
 
 

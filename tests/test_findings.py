@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import report_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from report_rows import record, rows
 
 from saeft_ray import stats
 from saeft_ray.report import findings
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.words import number, p_value, verdict_of
 from saeft_ray.rows import Row, table
+
+import report_rows
+from report_rows import record, rows
 
 
 def report(given_rows: list[Row], **rules: Any) -> Report:

@@ -91,13 +91,18 @@ def test_code_penalty_is_its_definition(b, d, seed, lambdas, remove_on, reads, a
 def test_mse_is_its_definition(b, d, seed, reads):
     f, f0 = features(b, d, seed)
     rows, rows0 = (unit(f.tolist()), unit(f0.tolist())) if reads == "unit" else (f.tolist(), f0.tolist())
-    want = 7 * sum((x - y) ** 2 for r, r0 in zip(rows, rows0, strict=True) for x, y in zip(r, r0, strict=True)) / (b * d)
+    want = (
+        7 * sum((x - y) ** 2 for r, r0 in zip(rows, rows0, strict=True) for x, y in zip(r, r0, strict=True)) / (b * d)
+    )
     assert float(MSE(lambda_mse=7.0, input=reads).penalty(f, f0, None)["mse"]) == pytest.approx(want, rel=1e-6)
 
 
 def test_an_atom_that_left_the_top_k_comes_back_only_through_preactivations():
     D = Dictionary(torch.eye(2), torch.eye(2), torch.zeros(2), DictionarySettings(width=2, k=1, input="raw"))
-    f0, f = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.4, 0.6]], requires_grad=True)  # atom 0 was active, now atom 1 is
+    f0, f = (
+        torch.tensor([[1.0, 0.0]]),
+        torch.tensor([[0.4, 0.6]], requires_grad=True),
+    )  # atom 0 was active, now atom 1 is
     SaeFT(lambda_remove=1.0).penalty(f, f0, D)["remove"].backward()
     assert f.grad[0].tolist() == [0, 0]
     SaeFT(lambda_remove=1.0, remove_on="preactivations").penalty(f, f0, D)["remove"].backward()

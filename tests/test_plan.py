@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
-from sweeps import config
 
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.plan import Facts, Plan, TrialSpec
 from saeft_ray.search import ListDeal, SearchDeal, ranking
+
+from sweeps import config
 
 FACTS = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 1500, "selection": 100, "ID": 100}, 10)
 

@@ -15,11 +15,12 @@ from xml.etree import ElementTree
 
 import pyarrow.parquet as pq
 import pytest
-from report_rows import TYPES, record, rows
 
 from saeft_ray.report import write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.rows import Row, table
+
+from report_rows import TYPES, record, rows
 
 FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
 PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg"}

@@ -7,12 +7,13 @@ from pathlib import Path
 import fsspec
 import pyarrow.parquet as pq
 import pytest
-import report_rows
 
 from saeft_ray import results
 from saeft_ray.report.__main__ import main as report
 from saeft_ray.rows import table
 from saeft_ray.table import read_record, read_rows, write_file
+
+import report_rows
 
 
 @pytest.fixture(scope="module")

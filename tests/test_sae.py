@@ -88,7 +88,7 @@ def test_the_card_guards_the_weights(tmp_path):
     loaded = sae.load(tmp_path, MODEL)
     assert torch.equal(loaded.encoder, made.encoder)
     assert loaded.settings == made.settings
-    with pytest.raises(ValueError, match="it was made for .*tiny.* fine-tunes .*other"):
+    with pytest.raises(ValueError, match=r"it was made for .*tiny.* fine-tunes .*other"):
         sae.load(tmp_path, {"arch": "other", "weights": "0"})
     assert set(json.loads((tmp_path / "card.json").read_text())) == {"model", "quality", "settings"}
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from s3_server import S3Server, free_ports
 
 import saeft_ray.store
 from saeft_ray.files import Files
 from saeft_ray.store import Damaged, Missing, Store
+
+from s3_server import S3Server, free_ports
 
 BYTES = bytes(range(256)) * 40
 

@@ -131,7 +131,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store) -> None:
         if isinstance(item, trial.Outcome):
             Ledger(store, plan.config.name).finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
-        elif item.selection is not None:
+        elif item.selection is not None and item.epoch.epoch < plan.config.train.epochs:
             tune.report({"selection": item.selection, "epoch": item.epoch.epoch})
 
 

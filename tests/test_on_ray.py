@@ -1,0 +1,117 @@
+"""The same sweep on a real Ray, on loopback: equal rows, several workers, early stopping, Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from saeft_ray.on_ray.runner import RayRunner
+from saeft_ray.progress import Quiet
+from saeft_ray.protocol import conduct
+from saeft_ray.table import read_rows
+
+import sweeps
+
+METHODS = {"zero_shot": {}, "ft": {}, "wise_ft": {"alpha": 0.5}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray():
+    """One Ray for all tests of this file: a sweep finds it running and leaves it running."""
+    import ray
+
+    from saeft_ray.on_ray.runner import SETTINGS
+
+    environment = {**SETTINGS, "OMP_NUM_THREADS": "1"}
+    ray.init("local", num_cpus=2, include_dashboard=True, log_to_driver=False, runtime_env={"env_vars": environment})
+    yield
+    ray.shutdown()
+
+
+def run_on_ray(config):
+    plan, store, ledger = sweeps.opened(config)
+    with RayRunner(plan, store, ledger) as runner:
+        conduct(plan, ledger, runner, Quiet())
+    return read_rows(ledger.url)
+
+
+def comparable(rows, *columns):
+    kept = [row for row in rows.to_pylist() if row["metric"] != "seconds"]
+    return sorted(str([row[name] for name in columns or rows.column_names]) for row in kept)
+
+
+def test_ray_and_the_serial_runner_write_equal_rows(tmp_path):
+    here = sweeps.config(tmp_path / "here", methods=METHODS, compute={"concurrent": 1})
+    there = sweeps.config(tmp_path / "there", methods=METHODS, compute={"concurrent": 1})
+    _, ledger, _ = sweeps.run_here(here)
+    assert comparable(run_on_ray(there)) == comparable(read_rows(ledger.url))
+
+
+def test_two_workers_train_what_one_does(tmp_path):
+    methods = {"mse": {"lambda_mse": 300}}
+    sections = {"methods": methods, "confirm": {"seeds": 1}, "report": {"baseline": "mse"}}
+    _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "one", **sections))
+    two = run_on_ray(sweeps.config(tmp_path / "two", **sections, compute={"workers": 2}))
+    one = {
+        (r["dataset"], r["metric"]): r["value"] for r in read_rows(ledger.url).to_pylist() if r["metric"] != "seconds"
+    }
+    got = {(r["dataset"], r["metric"]): r["value"] for r in two.to_pylist() if r["metric"] != "seconds"}
+    assert got.keys() == one.keys()
+    assert got["train", "loss.mse"] == pytest.approx(one["train", "loss.mse"], rel=0.02)
+    assert {key: value for key, value in got.items() if key[1] == "accuracy"} == pytest.approx(
+        {key: value for key, value in one.items() if key[1] == "accuracy"}, abs=0.01
+    )
+
+
+def test_early_stopping_leaves_rows_that_say_so(tmp_path):
+    rows = run_on_ray(
+        sweeps.config(
+            tmp_path,
+            methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 1e6}}},
+            train={"epochs": 4, "batch_size": 128, "lr": 1e-3},
+            search={"trials": 6, "early_stopping": "asha"},
+            confirm={"seeds": 1},
+        )
+    ).to_pylist()
+    search = [row for row in rows if row["phase"] == "search" and row["role"] == "selection"]
+    assert len(search) == 6
+    assert {row["status"] for row in search} == {"ok", "stopped"}
+    assert all(0 < row["value"] <= 1 for row in search)
+
+
+def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path, monkeypatch):
+    config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 300}}, confirm={"seeds": 1})
+    plan, store, ledger = sweeps.opened(config)
+    (mse,) = [spec for spec in plan.confirm(plan.config.methods) if spec.method == "mse"]
+    store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}/manifest.json", b"{}")
+    with (
+        pytest.raises(RuntimeError, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
+        RayRunner(plan, store, ledger) as runner,
+    ):
+        conduct(plan, ledger, runner, Quiet())
+    assert {row["method"] for row in read_rows(ledger.url).to_pylist()} == {"ft"}
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_sweep_that_the_same_command_resumes(tmp_path):
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods={"zero_shot": {}, "ft": {}})
+    command = [sys.executable, "-m", "saeft_ray.sweep", file]
+    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
+    first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    trials = tmp_path / "runs/sweeps/small/trials"
+    deadline = time.monotonic() + 120
+    while not list(trials.glob("*/rows.parquet")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    first.send_signal(signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert "the same command goes on from here" in said
+    kept = {path: path.read_bytes() for path in trials.glob("*/rows.parquet")}
+    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+    assert "report.html" in second.stdout
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert len(list(trials.glob("*/rows.parquet"))) == 3
