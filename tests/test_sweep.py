@@ -73,7 +73,7 @@ def test_accuracy_is_the_mean_of_its_bits(done):
 
 
 def test_wise_ft_lies_between_its_ends(done):
-    plan, ledger, chosen, rows = done
+    plan, _, chosen, rows = done
     store = Store(plan.config.storage.url)
     (spec, *_) = [s for s in plan.confirm(chosen) if s.method == "wise_ft"]
     for alpha, other in ((0.0, "zero_shot"), (1.0, "ft")):
@@ -130,8 +130,7 @@ def test_a_sweep_stopped_anywhere_ends_with_the_same_rows(done, tmp_path):
     assert comparable(read_rows(ledger.url)) == comparable(rows)
 
 
-def test_a_killed_trial_resumes_from_its_checkpoint_to_the_same_weights(done, tmp_path):
-    done_plan, *_ = done
+def test_a_killed_trial_resumes_from_its_checkpoint_to_the_same_weights(tmp_path):
     config = sweeps.config(tmp_path, train={**sweeps.SMALL["train"], "epochs": 3}, compute={"checkpoint_minutes": 0})
     plan, store, _ = sweeps.opened(config)
     spec = TrialSpec(phase="confirm", method="mse", settings=MSE(lambda_mse=100.0), seed=7, number=0)
@@ -175,7 +174,7 @@ def test_a_name_taken_by_another_config_is_refused_with_what_differs(done):
 
 
 def test_the_record_says_what_ran(done):
-    plan, ledger, chosen, _ = done
+    plan, ledger, _, _ = done
     record = read_record(ledger.url)
     assert record["config"]["train"]["lr"] == 1e-3
     assert record["versions"]["torch"]
