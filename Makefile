@@ -9,10 +9,10 @@ quickstart: $(VENV)/.demo
 	$(BIN)/python -m saeft_ray.sweep sweeps/quickstart.yaml
 
 test: $(VENV)/.dev
-	$(BIN)/pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

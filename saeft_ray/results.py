@@ -10,7 +10,7 @@ import io
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -23,11 +23,7 @@ from rich.table import Table
 from saeft_ray.rows import SCHEMA
 from saeft_ray.table import read_record, read_rows
 
-SUMMARY = """
-    SELECT method, dataset, round(100 * avg(value), 2) AS "accuracy %", count(DISTINCT coalesce(seed, -1)) AS trials
-    FROM results WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' AND role IN ('id', 'ood')
-    GROUP BY method, dataset, role ORDER BY method, role, dataset
-"""
+QUOTE = "'"
 FORMATS = ("table", "csv", "json", "md")
 _DIGITS = 4
 
@@ -52,6 +48,24 @@ def query(rows: pa.Table, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
         connection.execute(sql)
         names = [column[0] for column in connection.description or []]
         return names, connection.fetchall() if names else []
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """SQL for mean confirm accuracies in %, a line a method, a column a test set in the order of the sweep's record."""
+    accuracy = "round(100 * avg(value) FILTER (WHERE {condition}), 1) AS {name}"
+    sets = [
+        accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
+        for name in record.get("data", {}).get("roles", {})
+    ]
+    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"mean OOD"')]
+    return (
+        f"SELECT method, count(DISTINCT seed) AS seeds, {', '.join(columns)} FROM results "  # noqa: S608
+        "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"mean OOD\""
+    )
+
+
+def _quoted(name: str, mark: str) -> str:
+    return mark + name.replace(mark, 2 * mark) + mark
 
 
 def render(names: Sequence[str], lines: Sequence[Sequence[Any]], form: str) -> str:
@@ -124,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
     try:
-        read_record(options.storage)
-        names, lines = query(read_rows(options.storage), options.sql or SUMMARY)
+        record = read_record(options.storage)
+        names, lines = query(read_rows(options.storage), options.sql or summary(record))
     except (duckdb.Error, ValueError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2

@@ -187,7 +187,10 @@ def load_bearing(c: Comparison) -> str:
                 f"Not shown: this sweep does not tell the trained SAE ({sae}) from a random dictionary ({control}), so "
                 "the gain of the former may not be credited to the SAE."
             )
-    return f"{start} {c.sentence}"
+    return (
+        f"{start} {c.sentence} Both had the same form of penalty, the same sizes and the same search budget; each "
+        "ran at the strength that its own search chose, so this answers for the methods as tuned."
+    )
 
 
 def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:

@@ -1,0 +1,76 @@
+"""Cost of an SAE-FT step over a plain step: with stored activations, and with the frozen encoder in every step.
+
+    python benchmarks/step.py [digit-clip|ViT-B-32] [--rounds N] [--batch B]
+
+Steps of the three kinds are interleaved, so that other load on the machine meets all of them; the ratio is of medians.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from saeft_ray import encoder, sae
+from saeft_ray.config import DictionarySettings, Model, Train
+from saeft_ray.finetune import Place, Task, Training
+from saeft_ray.methods.plain import FineTuning
+from saeft_ray.methods.sparse import SaeFT
+
+
+class Pictures:
+    """One batch of random images; a view is the image itself."""
+
+    order = "random"
+
+    def __init__(self, n: int, size: int):
+        self.labels = np.arange(n) % 10
+        self._images = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8)
+
+    def images(self, index):
+        return self._images[torch.from_numpy(index)]
+
+    def views(self, index, view, seed):
+        return self.images(index)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("arch", nargs="?", default="digit-clip")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--batch", type=int)
+    options = parser.parse_args()
+    small = options.arch == "digit-clip"
+    batch = options.batch or (128 if small else 8)
+    model = encoder.load(Model(arch=options.arch, pretrained="shipped" if small else "random"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    head = torch.randn(10, encoder.width(Model(arch=options.arch, pretrained="random")))
+    pictures = Pictures(batch, model.image_size)
+    frozen = model.classifier(head).requires_grad_(False)
+    with torch.no_grad():
+        activations = frozen.features(pictures.images(np.arange(batch)))[:, None].numpy()
+    d = activations.shape[2]
+    dictionary = sae.random(activations, DictionarySettings(width=4 * d, k=8 if small else 32), 0)
+    method = SaeFT(lambda_resid=300.0, lambda_add=300.0, lambda_remove=300.0)
+    train = Train(epochs=options.rounds + 2, batch_size=batch)
+    kinds = {
+        "plain": Task(pictures, 0, 1, train, FineTuning(), 0, None, None),
+        "stored activations": Task(pictures, 0, 1, train, method, 0, activations, dictionary),
+        "frozen encoder": Task(pictures, 0, 1, train, method, 0, frozen, dictionary),
+    }
+    epochs = {name: iter(Training(model.classifier(head), task, Place(device), None)) for name, task in kinds.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(options.rounds + 2):  # an epoch is one step here
+        for name, steps in epochs.items():
+            began = time.perf_counter()
+            next(steps)
+            seconds[name].append(time.perf_counter() - began)
+    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+    print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
+    for name, value in median.items():
+        print(f"{name:20s} {1e3 * value:9.1f} ms   ratio {value / median['plain']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
