@@ -14,10 +14,11 @@ from saeft_ray import config as sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
+from saeft_ray.protocol import Unfinished
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user's mistake, 130 stopped by Ctrl-C."""
+    """Exit status: 0 done, 1 trials could not be run, 2 the user's mistake, 130 stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.sweep", description="Run a sweep file to its report.")
     parser.add_argument("file", help="the sweep file (YAML)")
     parser.add_argument("--plan", action="store_true", help="print artifacts, trials and work; run nothing")
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except Unfinished as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -91,7 +95,7 @@ def _report(url: str, console: Console) -> int:
 
     if not console.quiet:
         results.main([url])
-    return report.main([url])
+    return report.main([url, *(["--quiet"] if console.quiet else [])])
 
 
 def show(plan: Plan, console: Console) -> None:
@@ -100,10 +104,16 @@ def show(plan: Plan, console: Console) -> None:
 
     store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
+    unseen = ""
     for artifact in plan.artifacts():
-        stored = store.size(artifact.kind, artifact.key)
+        stored = None
+        try:
+            stored = None if unseen else store.size(artifact.kind, artifact.key)
+        except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
+            unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = _bytes(artifact.bytes if stored is None else stored)
-        artifacts.add_row(artifact.kind, artifact.key[:12], size, "will be built" if stored is None else "exists")
+        state = "unknown" if unseen else "will be built" if stored is None else "exists"
+        artifacts.add_row(artifact.kind, artifact.key[:12], size, state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()
     for phase, trained in plan.trainings():
@@ -115,6 +125,8 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), settings)
     for table in (artifacts, values, trials):
         console.print(table, "")
+    if unseen:
+        console.print(unseen, highlight=False)
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "

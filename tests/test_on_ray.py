@@ -10,7 +10,7 @@ import pytest
 
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.protocol import Unfinished, conduct
 from saeft_ray.table import read_rows
 
 import sweeps
@@ -88,7 +88,7 @@ def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path, monke
     (mse,) = [spec for spec in plan.confirm(plan.config.methods) if spec.method == "mse"]
     store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}/manifest.json", b"{}")
     with (
-        pytest.raises(RuntimeError, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
+        pytest.raises(Unfinished, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
         RayRunner(plan, store, ledger) as runner,
     ):
         conduct(plan, ledger, runner, Quiet())
@@ -115,3 +115,4 @@ def test_ctrl_c_leaves_a_sweep_that_the_same_command_resumes(tmp_path):
     assert "report.html" in second.stdout
     assert {path: path.read_bytes() for path in kept} == kept
     assert len(list(trials.glob("*/rows.parquet"))) == 3
+    assert list((trials.parent / "logs").glob("session_*/raylet.out"))
