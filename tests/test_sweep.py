@@ -253,7 +253,10 @@ def test_storage_that_cannot_be_written_is_told(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
-    [("AWS_SECRET_ACCESS_KEY", "wrong", "Signature"), ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "127.0.0.1:9")],
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "AWS_SECRET_ACCESS_KEY"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "127.0.0.1:9"),
+    ],
 )
 def test_wrong_credentials_or_endpoint_are_told(s3_url, tmp_path, monkeypatch, capsys, variable, value, words):
     monkeypatch.setenv(variable, value)
