@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ from rich.table import Table
 
 from saeft_ray import config as sweep_file
 from saeft_ray.config import SweepConfig
+from saeft_ray.lease import Lease
+from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
-from saeft_ray.protocol import Unfinished
+from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,18 +67,26 @@ def find_facts(config: SweepConfig) -> Facts:
 
 def run(plan: Plan, local: bool, console: Console) -> int:
     """Runs the sweep and writes its report."""
-    from saeft_ray.ledger import Ledger
-    from saeft_ray.protocol import Runner, conduct
-    from saeft_ray.store import Store
-
     config = plan.config
     if config.storage.endpoint:
         os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
     ledger = Ledger(store, config.name)
+    lease = Lease(store, f"sweeps/{config.name}")
+    try:
+        with lease:
+            _conduct(plan, local, console, store, ledger)
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise Unfinished(f"{ledger.url}: another driver took this sweep over, and goes on with it") from None
+        raise
+    return _report(ledger.url, console)
+
+
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
     ledger.register(plan, _commit())
-    console.print(f"sweep [bold]{config.name}[/] in {ledger.url}", highlight=False)
+    console.print(f"sweep [bold]{plan.config.name}[/] in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner
         if local:
@@ -86,7 +98,6 @@ def run(plan: Plan, local: bool, console: Console) -> int:
 
             with RayRunner(plan, store, ledger) as runner:
                 conduct(plan, ledger, runner, watcher)
-    return _report(ledger.url, console)
 
 
 def _report(url: str, console: Console) -> int:
@@ -100,8 +111,6 @@ def _report(url: str, console: Console) -> int:
 
 def show(plan: Plan, console: Console) -> None:
     """Prints what a run would build and train."""
-    from saeft_ray.store import Store
-
     store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
     unseen = ""
@@ -171,5 +180,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a spot machine's notice is a Ctrl-C
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())
