@@ -57,10 +57,10 @@ def summary(record: Mapping[str, Any]) -> str:
         accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
         for name in record.get("data", {}).get("roles", {})
     ]
-    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"mean OOD"')]
+    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"OOD"')]
     return (
-        f"SELECT method, count(DISTINCT seed) AS seeds, {', '.join(columns)} FROM results "  # noqa: S608
-        "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"mean OOD\""
+        f"SELECT method, count(DISTINCT seed) AS n, {', '.join(columns)} FROM results "  # noqa: S608
+        "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"OOD\""
     )
 
 
@@ -87,10 +87,10 @@ def render(names: Sequence[str], lines: Sequence[Sequence[Any]], form: str) -> s
 
 
 def _boxed(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, collapse_padding=True)
     for i, name in enumerate(names):
         numeric = any(isinstance(line[i], int | float) for line in lines)
-        table.add_column(_literal(name), justify="right" if numeric else "left", no_wrap=True, overflow="ignore")
+        table.add_column(_literal(name), justify="right" if numeric else "left", no_wrap=True)
     for line in lines:
         table.add_row(*(_literal(_short(value)) for value in line))
     out = io.StringIO()
