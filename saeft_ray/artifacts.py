@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -41,12 +43,27 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
         activations.compute(model, split, plan.pool, plan.view_seed, device, folder)
     elif artifact.kind == "dictionary":
         x = activations.load(ensure(plan.activations(), plan, store, device))
-        seed = artifact.identity["seed"]
-        if artifact.identity["kind"] == "trained":
-            made = sae.train(x, config.dictionary, seed, device)
-        else:
-            made = sae.random(x, config.dictionary, seed)
+        made = _dictionary(artifact, x, plan, store, device)
         quality = sae.quality(made, x)._asdict()
         sae.save(made, {**artifact.identity, "model": plan.facts.model, "quality": quality}, folder)
     else:
         raise AssertionError(f"{artifact.kind} is made by its trial")
+
+
+def _dictionary(
+    artifact: Artifact, x: NDArray[np.float32], plan: Plan, store: Store, device: torch.device
+) -> sae.Dictionary:
+    """The dictionary of `artifact`, from the (N, V, d) activations `x`."""
+    settings, seed = plan.config.dictionary, artifact.identity["seed"]
+    match artifact.identity["kind"]:
+        case "trained":
+            return sae.train(x, settings, seed, device)
+        case "permuted":
+            (trained,) = (need for need in artifact.needs if need.kind == "dictionary")
+            return sae.permuted(dictionary(trained, plan, store), seed)
+        case "pca":
+            return sae.principal(x, settings)
+        case "untrained":
+            return sae.untrained(x, settings, seed)
+        case _:
+            return sae.random(x, settings, seed)

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 import saeft_ray.datasets
 import saeft_ray.methods
@@ -63,17 +73,38 @@ class Train(Section):
 
 
 class DictionarySettings(Section):
-    """The sparse autoencoder (SAE) and, with the same sizes, its random control."""
+    """The sparse autoencoder (SAE) and, with the same sizes, its controls.
+
+    `recipe: reference` trains as the paper's code does: AdamW with decay 0.01 at a constant rate, untied encoder, no
+    initial bias, atoms of any length, no auxiliary loss, and where the file does not say otherwise signed `topk` and
+    100 epochs.
+    """
 
     width: Count = 2048
     k: Count = 32
-    activation: Literal["relu_topk", "topk"] = "relu_topk"
+    activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
+    """The k largest pre-activations of each image, where positive or even if negative; or k an image on average."""
     input: Literal["unit", "raw"] = "unit"
+    recipe: Literal["corrected", "reference"] = "corrected"
     steps: Count = 5000
+    epochs: Count | None = None
+    """In the place of `steps` where given."""
     batch_size: Count = 1024
     lr: Positive = 1e-3
+    aux: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1 / 32
+    """Weight of the auxiliary loss by which dead atoms learn what the live ones leave."""
+    dead_after: Count = 50_000
+    """Views without activation after which an atom counts as dead."""
     seeds: Count = 1
     """Dictionaries of each kind; confirm seed i reads number i modulo this, so that no claim is about one draw."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_recipe(cls, value: Any) -> Any:
+        if not (isinstance(value, Mapping) and value.get("recipe") == "reference"):
+            return value
+        length = {} if "steps" in value else {"epochs": 100}
+        return {"activation": "topk", "aux": 0.0, **length, **value}
 
 
 class Search(Section):
