@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saeft_ray import activations, encoder, sae, zeroshot
 from saeft_ray.plan import Artifact, Plan
+from saeft_ray.sae import foreign
 from saeft_ray.store import Store
 
 
@@ -56,6 +57,8 @@ def _dictionary(
     """The dictionary of `artifact`, from the (N, V, d) activations `x`."""
     settings, seed = plan.config.dictionary, artifact.identity["seed"]
     match artifact.identity["kind"]:
+        case "trained" if settings.source:
+            return _imported(artifact, x, plan)
         case "trained":
             return sae.train(x, settings, seed, device)
         case "permuted":
@@ -67,3 +70,20 @@ def _dictionary(
             return sae.untrained(x, settings, seed)
         case _:
             return sae.random(x, settings, seed)
+
+
+def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
+    """The SAE that the sweep file names. Raises ValueError if it is not an SAE of these features."""
+    settings = plan.config.dictionary
+    found = foreign.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
+    if found.sha256 != artifact.identity["imported"]:
+        raise ValueError(
+            f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
+        )
+    # Models of one width abound, and only the features tell them apart.
+    if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
+        raise ValueError(
+            f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "
+            f"{fvu:.2f}): it was trained on another model or layer, or on another input than {settings.input!r}"
+        )
+    return found.dictionary

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 import yaml
 from pydantic import (
@@ -78,8 +78,13 @@ class DictionarySettings(Section):
     `recipe: reference` trains as the paper's code does: AdamW with decay 0.01 at a constant rate, untied encoder, no
     initial bias, atoms of any length, no auxiliary loss, and where the file does not say otherwise signed `topk` and
     100 epochs.
+
+    `from` takes a ready SAE for the trained one: a .pt file of the reference or a folder of SAELens, by path or URL.
     """
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    source: str | None = Field(default=None, alias="from")
     width: Count = 2048
     k: Count = 32
     activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
@@ -101,10 +106,18 @@ class DictionarySettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_the_recipe(cls, value: Any) -> Any:
-        if not (isinstance(value, Mapping) and value.get("recipe") == "reference"):
+        """What the file leaves open is as the reference has it, in its recipe and in its own files."""
+        if not isinstance(value, Mapping):
             return value
-        length = {} if "steps" in value else {"epochs": 100}
-        return {"activation": "topk", "aux": 0.0, **length, **value}
+        if value.get("recipe") == "reference":
+            return {"activation": "topk", "aux": 0.0, **({} if "steps" in value else {"epochs": 100}), **value}
+        return {"activation": "topk", **value} if str(value.get("from")).endswith((".pt", ".pth")) else value
+
+    @model_validator(mode="after")
+    def _k_is_known(self) -> Self:
+        if self.source and "k" not in self.model_fields_set:
+            raise ValueError("k is missing; with `from` it must be given, since files of SAEs do not always hold it")
+        return self
 
 
 class Search(Section):
@@ -353,7 +366,8 @@ def _keys(loc: Sequence[str | int]) -> list[str]:
         elif part in DATASETS and loc[0] == "data":
             annotation = DATASETS[str(part)]
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return [name for name in annotation.model_fields if name != "type"] if is_section else []
+    fields = annotation.model_fields.items() if is_section else ()
+    return [field.alias or name for name, field in fields if name != "type"]
 
 
 def _unknown(what: str, name: str, known: Any) -> str:

@@ -104,6 +104,7 @@ class Facts(NamedTuple):
     data: str  # the data set's fingerprint
     sizes: dict[str, int]  # images by split
     classes: int
+    imported: str | None = None  # SHA-256 of the SAE that the sweep file names
 
 
 class Plan:
@@ -140,14 +141,19 @@ class Plan:
     def dictionary(self, kind: DictionaryKind, number: int) -> Artifact:
         """Dictionary `number` of its kind; `untrained` is what `trained` begins from, `permuted` is made of it."""
         settings, needs = self.config.dictionary, [self.activations()]
+        imported = self.facts.imported if kind == "trained" else None
+        used = _SHAPES if imported else _SHAPES | _DETERMINED_BY.get(kind, set())
+        drawn = kind != "pca" and not imported
         drawn_as = "trained" if kind == "untrained" else kind
-        identity = {
+        identity: dict[str, Any] = {
             "kind": kind,
             "activations": needs[0].identity,
-            "settings": settings.model_dump(include=_SHAPES | _DETERMINED_BY.get(kind, set())),
-            "seed": seed_of("dictionary", drawn_as, self.config.seed, number) if kind != "pca" else None,
+            "settings": settings.model_dump(include=used),
+            "seed": seed_of("dictionary", drawn_as, self.config.seed, number) if drawn else None,
             "version": VERSIONS["dictionary"],
         }
+        if imported:
+            identity["imported"] = imported
         if kind == "permuted":
             needs.append(self.dictionary("trained", number))
             identity["trained"] = needs[1].identity
