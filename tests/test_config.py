@@ -76,6 +76,15 @@ def test_a_key_given_twice_is_an_error():
         parse("seed: 1\nname: x\nseed: 2\n")
 
 
+def test_settings_may_be_taken_over_and_changed():
+    text = yaml.safe_dump({**SMALL, "methods": {}}).replace(
+        "methods: {}",
+        "methods:\n  ft:\n  sae_ft: &a {lambda_add: 1, lambda_resid: 2}\n  b: {<<: *a, type: sae_ft, lambda_resid: 0}",
+    )
+    method = parse(text).methods["b"]
+    assert (method.lambda_add, method.lambda_resid) == (1, 0)
+
+
 def test_yaml_reads_numbers_as_people_write_them():
     config = parse(yaml.safe_dump(SMALL).replace("lr: 0.001", "lr: 1e-3"))
     assert config.train.lr == 1e-3
