@@ -121,6 +121,9 @@ def test_sae_lens_itself_loads_an_export(tmp_path, activation):
     ours = made.encode(made.read(X)).codes
     torch.testing.assert_close(codes, ours, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(decoded, made.decode(ours) * X.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    theirs.save_model(tmp_path / "theirs")
+    again = sae.import_saelens(str(tmp_path / "theirs"), K)
+    torch.testing.assert_close(again.encode(again.read(X)).codes, ours, rtol=1e-4, atol=1e-5)
 
 
 def test_signed_topk_has_no_form_in_saelens(tmp_path):
