@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray import activations, encoder, sae, zeroshot
 from saeft_ray.plan import Artifact, Plan
+from saeft_ray.sae import foreign
 from saeft_ray.store import Store
 
 
@@ -41,12 +44,46 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
         activations.compute(model, split, plan.pool, plan.view_seed, device, folder)
     elif artifact.kind == "dictionary":
         x = activations.load(ensure(plan.activations(), plan, store, device))
-        seed = artifact.identity["seed"]
-        if artifact.identity["kind"] == "trained":
-            made = sae.train(x, config.dictionary, seed, device)
-        else:
-            made = sae.random(x, config.dictionary, seed)
+        made = _dictionary(artifact, x, plan, store, device)
         quality = sae.quality(made, x)._asdict()
         sae.save(made, {**artifact.identity, "model": plan.facts.model, "quality": quality}, folder)
     else:
         raise AssertionError(f"{artifact.kind} is made by its trial")
+
+
+def _dictionary(
+    artifact: Artifact, x: NDArray[np.float32], plan: Plan, store: Store, device: torch.device
+) -> sae.Dictionary:
+    """The dictionary of `artifact`, from the (N, V, d) activations `x`."""
+    settings, seed = plan.config.dictionary, artifact.identity["seed"]
+    match artifact.identity["kind"]:
+        case "trained" if settings.source:
+            return _imported(artifact, x, plan)
+        case "trained":
+            return sae.train(x, settings, seed, device)
+        case "permuted":
+            (trained,) = (need for need in artifact.needs if need.kind == "dictionary")
+            return sae.permuted(dictionary(trained, plan, store), seed)
+        case "pca":
+            return sae.principal(x, settings)
+        case "untrained":
+            return sae.untrained(x, settings, seed)
+        case _:
+            return sae.random(x, settings, seed)
+
+
+def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
+    """The SAE that the sweep file names. Raises ValueError if it is not an SAE of these features."""
+    settings = plan.config.dictionary
+    found = foreign.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
+    if found.sha256 != artifact.identity["imported"]:
+        raise ValueError(
+            f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
+        )
+    # Models of one width abound, and only the features tell them apart.
+    if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
+        raise ValueError(
+            f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "
+            f"{fvu:.2f}): it was trained on another model or layer, or on another input than {settings.input!r}"
+        )
+    return found.dictionary

@@ -4,10 +4,20 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 import saeft_ray.datasets
 import saeft_ray.methods
@@ -63,17 +73,51 @@ class Train(Section):
 
 
 class DictionarySettings(Section):
-    """The sparse autoencoder (SAE) and, with the same sizes, its random control."""
+    """The sparse autoencoder (SAE) and, with the same sizes, its controls.
 
+    `recipe: reference` trains as the paper's code does: AdamW with decay 0.01 at a constant rate, untied encoder, no
+    initial bias, atoms of any length, no auxiliary loss, and where the file does not say otherwise signed `topk` and
+    100 epochs.
+
+    `from` takes a ready SAE for the trained one: a .pt file of the reference or a folder of SAELens, by path or URL.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    source: str | None = Field(default=None, alias="from")
     width: Count = 2048
     k: Count = 32
-    activation: Literal["relu_topk", "topk"] = "relu_topk"
+    activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
+    """The k largest pre-activations of each image, where positive or even if negative; or k an image on average."""
     input: Literal["unit", "raw"] = "unit"
+    recipe: Literal["corrected", "reference"] = "corrected"
     steps: Count = 5000
+    epochs: Count | None = None
+    """In the place of `steps` where given."""
     batch_size: Count = 1024
     lr: Positive = 1e-3
+    aux: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1 / 32
+    """Weight of the auxiliary loss by which dead atoms learn what the live ones leave."""
+    dead_after: Count = 50_000
+    """Views without activation after which an atom counts as dead."""
     seeds: Count = 1
     """Dictionaries of each kind; confirm seed i reads number i modulo this, so that no claim is about one draw."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_recipe(cls, value: Any) -> Any:
+        """What the file leaves open is as the reference has it, in its recipe and in its own files."""
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("recipe") == "reference":
+            return {"activation": "topk", "aux": 0.0, **({} if "steps" in value else {"epochs": 100}), **value}
+        return {"activation": "topk", **value} if str(value.get("from")).endswith((".pt", ".pth")) else value
+
+    @model_validator(mode="after")
+    def _k_is_known(self) -> Self:
+        if self.source and "k" not in self.model_fields_set:
+            raise ValueError("k is missing; with `from` it must be given, since files of SAEs do not always hold it")
+        return self
 
 
 class Search(Section):
@@ -322,7 +366,8 @@ def _keys(loc: Sequence[str | int]) -> list[str]:
         elif part in DATASETS and loc[0] == "data":
             annotation = DATASETS[str(part)]
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    return [name for name in annotation.model_fields if name != "type"] if is_section else []
+    fields = annotation.model_fields.items() if is_section else ()
+    return [field.alias or name for name, field in fields if name != "type"]
 
 
 def _unknown(what: str, name: str, known: Any) -> str:
@@ -351,6 +396,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`, whose keys may be given anew
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
                 raise yaml.constructor.ConstructorError(

@@ -144,7 +144,13 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
     )
     data = record["data"]
     facts = Facts(
-        record["model"], data["image_size"], data["width"], data["fingerprint"], data["sizes"], data["classes"]
+        model=record["model"],
+        image_size=data["image_size"],
+        width=data["width"],
+        data=data["fingerprint"],
+        sizes=data["sizes"],
+        classes=data["classes"],
+        imported=record.get("imported"),
     )
     return Plan(config, facts), ledger, store
 
@@ -159,6 +165,7 @@ def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
         "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
         "config": json.loads(canonical(config.science())),
         "model": facts.model,
+        "imported": facts.imported,
         "data": {
             "fingerprint": facts.data,
             "classes": facts.classes,

@@ -13,7 +13,15 @@ from saeft_ray.rows import PHASES, Phase, Row
 from saeft_ray.space import Choices
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
-VERSIONS = {"head": 1, "activations": 1, "dictionary": 1, "endpoint": 1}
+VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "endpoint": 1}
+
+
+# The settings of a dictionary that its bytes depend on: of every kind, and of some besides.
+_SHAPES = {"width", "k", "activation", "input"}
+_DETERMINED_BY = {
+    "trained": {"recipe", "steps", "epochs", "batch_size", "lr", "aux", "dead_after"},
+    "untrained": {"recipe"},
+}
 
 
 class TrialSpec(BaseModel):
@@ -96,6 +104,7 @@ class Facts(NamedTuple):
     data: str  # the data set's fingerprint
     sizes: dict[str, int]  # images by split
     classes: int
+    imported: str | None = None  # SHA-256 of the SAE that the sweep file names
 
 
 class Plan:
@@ -130,20 +139,25 @@ class Plan:
         return Artifact("activations", identity, self.pool * self._bytes_a_view)
 
     def dictionary(self, kind: DictionaryKind, number: int) -> Artifact:
-        """Dictionary `number` of its kind; the random one reads the activations too, for its mean."""
-        source = self.activations()
-        settings = self.config.dictionary
-        used = settings.model_dump(include={"width", "k", "activation", "input"})
-        if kind == "trained":
-            used |= settings.model_dump(include={"steps", "batch_size", "lr"})
-        identity = {
+        """Dictionary `number` of its kind; `untrained` is what `trained` begins from, `permuted` is made of it."""
+        settings, needs = self.config.dictionary, [self.activations()]
+        imported = self.facts.imported if kind == "trained" else None
+        used = _SHAPES if imported else _SHAPES | _DETERMINED_BY.get(kind, set())
+        drawn = kind != "pca" and not imported
+        drawn_as = "trained" if kind == "untrained" else kind
+        identity: dict[str, Any] = {
             "kind": kind,
-            "activations": source.identity,
-            "settings": used,
-            "seed": seed_of("dictionary", kind, self.config.seed, number),
+            "activations": needs[0].identity,
+            "settings": settings.model_dump(include=used),
+            "seed": seed_of("dictionary", drawn_as, self.config.seed, number) if drawn else None,
             "version": VERSIONS["dictionary"],
         }
-        return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, (source,))
+        if imported:
+            identity["imported"] = imported
+        if kind == "permuted":
+            needs.append(self.dictionary("trained", number))
+            identity["trained"] = needs[1].identity
+        return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, tuple(needs))
 
     def endpoint(self, spec: TrialSpec) -> Artifact:
         """The weights that the training of `spec` ends in; phases and derived methods share them."""
@@ -168,9 +182,9 @@ class Plan:
         found, method = [self.head()], spec.trained
         if isinstance(method, Regularized) and self.cached:
             found.append(self.activations())
-        if method and method.dictionary:
+        if method and method.reads:
             number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
-            found.append(self.dictionary(method.dictionary, number))
+            found.append(self.dictionary(method.reads, number))
         return tuple(found)
 
     def artifacts(self) -> list[Artifact]:
@@ -187,8 +201,8 @@ class Plan:
             if isinstance(method, Regularized) and self.cached:
                 add(self.activations())
             for number in range(self.config.dictionary.seeds):
-                if method.dictionary:
-                    add(self.dictionary(method.dictionary, number))
+                if method.reads:
+                    add(self.dictionary(method.reads, number))
         return list(found.values())
 
     @property

@@ -55,14 +55,28 @@ def find_facts(config: SweepConfig) -> Facts:
         raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray import encoder
 
+    model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
     return Facts(
-        model=encoder.identity(config.model, config.storage.endpoint),
+        model=model,
         image_size=encoder.image_size(config.model),
-        width=encoder.width(config.model),
+        width=d,
         data=config.data.fingerprint(),
         sizes=config.data.sizes(),
         classes=len(config.data.class_names()),
+        imported=_imported(config, model, d) if config.dictionary.source else None,
     )
+
+
+def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
+    """The hash of the SAE that the sweep file names. Raises ValueError if it does not fit."""
+    from saeft_ray.sae import foreign
+
+    found = foreign.open_named(config.dictionary, d, config.storage.endpoint)
+    if found.model not in (None, model):
+        raise ValueError(
+            f"dictionary.from: {config.dictionary.source} was made for {found.model}, but this sweep fine-tunes {model}"
+        )
+    return found.sha256
 
 
 def run(plan: Plan, local: bool, console: Console) -> int:

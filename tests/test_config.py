@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from saeft_ray.config import parse
+from saeft_ray.config import SweepConfig, parse
 from saeft_ray.space import Choices, Range
 
 from sweeps import SMALL
@@ -53,6 +53,17 @@ def test_all_mistakes_come_at_once_with_their_places():
         ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
         ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),
         ({"seed": True}, "seed: found True"),
+        ({"dictionary": {"form": "a.pt", "k": 8}}, "dictionary.form: unknown key 'form', did you mean 'from'?"),
+        ({"dictionary": {"from": "a.pt"}}, "dictionary: k is missing"),
+        ({"dictionary": {"recipe": "plain"}}, "dictionary.recipe: found 'plain'; input should be 'corrected' or"),
+        (
+            {"methods": {"ft": {}, "sae_ft": {"lambda_add": 1, "dictionary": "radom"}}},
+            "methods.sae_ft.dictionary: found",
+        ),
+        (
+            {"methods": {"ft": {}, "random_dictionary": {"lambda_add": 1, "dictionary": "pca"}}},
+            "unknown key 'dictionary'",
+        ),
         ({"methods": {"ft": {}, "A b": {"type": "ft"}}}, "methods"),
     ],
 )
@@ -74,6 +85,15 @@ def test_a_sweep_file_is_a_map(text):
 def test_a_key_given_twice_is_an_error():
     with pytest.raises(ValueError, match="'seed' is given twice"):
         parse("seed: 1\nname: x\nseed: 2\n")
+
+
+def test_settings_may_be_taken_over_and_changed():
+    text = yaml.safe_dump({**SMALL, "methods": {}}).replace(
+        "methods: {}",
+        "methods:\n  ft:\n  sae_ft: &a {lambda_add: 1, lambda_resid: 2}\n  b: {<<: *a, type: sae_ft, lambda_resid: 0}",
+    )
+    method = parse(text).methods["b"]
+    assert (method.lambda_add, method.lambda_resid) == (1, 0)
 
 
 def test_yaml_reads_numbers_as_people_write_them():
@@ -110,6 +130,12 @@ def test_forms_of_open_values():
     fixed = method.at({"lambda_add": 1.5, "lambda_remove": 2.0})
     assert not fixed.open()
     assert fixed.lambda_add == 1.5
+
+
+def test_a_dictionarys_settings_are_the_same_after_they_were_recorded():
+    for given in ({"recipe": "reference"}, {"recipe": "reference", "steps": 9}, {"from": "a.pt", "k": 8}, {}):
+        made = parse(yaml.safe_dump({**SMALL, "dictionary": given}))
+        assert SweepConfig.model_validate_json(made.model_dump_json()) == made
 
 
 def test_where_a_sweep_runs_is_no_part_of_its_science():

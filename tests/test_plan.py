@@ -72,6 +72,39 @@ def test_every_confirm_seed_reads_a_dictionary_of_its_own():
     assert read == [made.dictionary("trained", 0).key, made.dictionary("trained", 1).key]
 
 
+def test_each_control_lists_the_artifacts_that_it_is_made_of():
+    def listed(**method):
+        made = plan(methods={"ft": {}, "sae_ft": {"lambda_add": 1, **method}}, dictionary={"seeds": 2})
+        return [(a.identity["kind"], a.identity["seed"]) for a in made.artifacts() if a.kind == "dictionary"]
+
+    trained = listed()
+    assert [kind for kind, _ in trained] == ["trained"] * 2
+    assert trained == listed(dictionary="trained")
+    assert [kind for kind, _ in listed(dictionary="random")] == ["random"] * 2
+    assert [seed for _, seed in listed(dictionary="untrained")] == [seed for _, seed in trained]
+    assert [kind for kind, _ in listed(dictionary="permuted")] == ["trained", "permuted"] * 2
+    assert listed(dictionary="pca") == [("pca", None)]  # there is nothing to draw
+
+
+def test_a_trial_reads_the_one_dictionary_that_its_method_names():
+    made = plan(methods={"ft": {}, "permuted": {"type": "sae_ft", "lambda_add": 1, "dictionary": "permuted"}})
+    (spec,) = [s for s in made.confirm(made.config.methods) if s.method == "permuted" and s.number == 1]
+    (read,) = [a for a in made.needs(spec) if a.kind == "dictionary"]
+    assert read == made.dictionary("permuted", 1)
+    assert read.needs[1] == made.dictionary("trained", 1)
+
+
+def test_a_control_depends_on_nothing_that_it_does_not_use():
+    short, long = (plan(dictionary={"steps": steps}) for steps in (10, 20))
+    for kind in ("random", "untrained", "pca"):
+        assert short.dictionary(kind, 0).key == long.dictionary(kind, 0).key
+    for kind in ("trained", "permuted"):
+        assert short.dictionary(kind, 0).key != long.dictionary(kind, 0).key
+    plain = plan(dictionary={"recipe": "reference", "activation": "relu_topk"})
+    assert plain.dictionary("untrained", 0).key != plan(dictionary={"width": 2048}).dictionary("untrained", 0).key
+    assert plain.dictionary("random", 0).key == plan(dictionary={"width": 2048}).dictionary("random", 0).key
+
+
 def test_a_pool_too_large_to_store_falls_back_to_the_frozen_encoder():
     made = plan(train={"epochs": 4, "lr": 1e-3, "cache_gb": 0.001})
     assert not made.cached

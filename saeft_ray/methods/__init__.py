@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from saeft_ray.sae import Dictionary
 
-DictionaryKind = Literal["trained", "random"]
+DictionaryKind = Literal["trained", "random", "untrained", "permuted", "pca"]
+"""Where atoms come from: the SAE of the frozen features, or one of its controls (`saeft_ray.sae.controls`)."""
 
 
 class Method(BaseModel, ABC):
@@ -30,8 +31,11 @@ class Method(BaseModel, ABC):
     trains: ClassVar[bool] = True
     """Whether a trial of it updates weights, so that its seed matters."""
 
-    dictionary: ClassVar[DictionaryKind | None] = None
-    """Which dictionary its penalty reads."""
+    @property
+    def reads(self) -> DictionaryKind | None:
+        """Which dictionary its penalty reads: its `dictionary`, whether the sweep file sets that or its type."""
+        kind: DictionaryKind | None = getattr(self, "dictionary", None)
+        return kind
 
     @property
     def base(self) -> str | None:

@@ -60,14 +60,14 @@ class CodePenalty(Regularized):
 
 
 class SaeFT(CodePenalty):
-    """The penalty with the dictionary of an SAE trained on the frozen features."""
+    """The penalty with the dictionary of an SAE trained on the frozen features, or with a control in its place."""
 
     type: Literal["sae_ft"] = "sae_ft"
-    dictionary: ClassVar[DictionaryKind | None] = "trained"
+    dictionary: DictionaryKind = "trained"
 
 
 class RandomDictionary(CodePenalty):
     """The same penalty, size and sparsity with random directions: is the trained dictionary load-bearing?"""
 
     type: Literal["random_dictionary"] = "random_dictionary"
-    dictionary: ClassVar[DictionaryKind | None] = "random"
+    dictionary: ClassVar[DictionaryKind] = "random"

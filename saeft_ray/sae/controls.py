@@ -1,0 +1,57 @@
+"""What a trained SAE is compared with: dictionaries of the same width, sparsity and penalty, made in other ways.
+
+Shapes: d embedding width, D dictionary width; N images, V views.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from saeft_ray import draws
+from saeft_ray.config import DictionarySettings
+from saeft_ray.sae.dictionary import Dictionary, training_rows
+from saeft_ray.sae.training import Weights, directions, finished, initial
+
+
+def random(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:
+    """D directions uniform on the sphere, encoder tied to them, bias at the mean of (N, V, d) activations."""
+    x = training_rows(activations, settings)
+    atoms = directions(settings.width, x.shape[1], seed)
+    return finished(Weights(atoms.clone(), atoms, x.mean(0)), x, settings)
+
+
+def untrained(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:
+    """The SAE that `train` would begin from with this seed.
+
+    By the corrected recipe that is a random dictionary but for its bias, the median and not the mean; by the
+    reference's, whose encoder is not tied, its atoms and encoder have nothing in common.
+    """
+    x = training_rows(activations, settings)
+    return finished(initial(x, settings, seed), x, settings)
+
+
+def permuted(trained: Dictionary, seed: int) -> Dictionary:
+    """`trained` with its encoder's rows in a random order against its atoms: equal codes, equal atoms, wrong pairs."""
+    order = torch.from_numpy(draws.permutation(seed, "sae permuted", len(trained.encoder)))
+    threshold = trained.threshold
+    if threshold is not None and threshold.ndim:
+        threshold = threshold[order]
+    return Dictionary(trained.encoder[order], trained.atoms.clone(), trained.bias.clone(), trained.settings, threshold)
+
+
+def principal(activations: NDArray[np.float32], settings: DictionarySettings) -> Dictionary:
+    """Principal directions of (N, V, d) activations: +v₁, -v₁, +v₂, … by falling variance, encoder tied, bias the mean.
+
+    Both signs, because a code is not negative. There are 2d such atoms; of a larger dictionary the rest are zero, so
+    never active: width D, and with it the meaning of every lambda, stays that of the trained SAE.
+    """
+    x = training_rows(activations, settings)
+    centred = (x - x.mean(0)).double()
+    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0).float()  # (d, d), a row a direction
+    # The sign that eigh returns is arbitrary.
+    sign = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
+    both = torch.stack([vectors * sign, -vectors * sign], 1).flatten(0, 1)
+    atoms = x.new_zeros(settings.width, x.shape[1])
+    used = min(settings.width, len(both))
+    atoms[:used] = both[:used]
+    return finished(Weights(atoms.clone(), atoms, x.mean(0)), x, settings)

@@ -1,0 +1,143 @@
+"""A dictionary: what codes features, how well it does so, and its files with their identity card.
+
+Shapes: B batch, d embedding width, D dictionary width, k active atoms; N images, V views. Encoder E and atoms W are
+(D, d), one row an atom; b (d,) is subtracted before encoding and added after decoding (Gao et al. 2024, eq. 2-3).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from saeft_ray import draws
+from saeft_ray.config import DictionarySettings
+from saeft_ray.methods import unit
+
+HELD_OUT = 0.05  # share of images whose views measure the quality of an SAE and never train it
+_CHUNK = 4096  # rows that are coded at once
+
+
+class Codes(NamedTuple):
+    preactivations: Tensor  # (B, D)
+    codes: Tensor  # (B, D), at most k nonzero a row; with `batch_topk` about k
+
+
+class Dictionary(nn.Module):
+    """D atoms with the encoder that activates them; frozen wherever a penalty uses it.
+
+    `threshold`, () or (D,): with `activation: batch_topk`, the pre-activation above which an atom is active.
+    """
+
+    def __init__(
+        self,
+        encoder: Tensor,
+        atoms: Tensor,
+        bias: Tensor,
+        settings: DictionarySettings,
+        threshold: Tensor | None = None,
+    ):
+        super().__init__()
+        assert (threshold is not None) == (settings.activation == "batch_topk")
+        self.register_buffer("encoder", encoder)
+        self.register_buffer("atoms", atoms)
+        self.register_buffer("bias", bias)
+        self.register_buffer("threshold", threshold)
+        self.encoder: Tensor
+        self.atoms: Tensor
+        self.bias: Tensor
+        self.threshold: Tensor | None
+        self.settings = settings
+
+    def read(self, features: Tensor) -> Tensor:
+        """Features (B, d) as this dictionary was trained on them: at length 1, or raw."""
+        return unit(features) if self.settings.input == "unit" else features
+
+    def encode(self, x: Tensor) -> Codes:
+        """Codes of `x` (B, d), which must have gone through `read`."""
+        a = (x - self.bias) @ self.encoder.T
+        if self.threshold is not None:
+            return Codes(a, a.masked_fill(a <= self.threshold, 0))
+        values, index = a.topk(self.settings.k, dim=-1)
+        if self.settings.activation == "relu_topk":
+            values = values.relu()
+        return Codes(a, torch.zeros_like(a).scatter(-1, index, values))
+
+    def combine(self, codes: Tensor) -> Tensor:
+        """W codes (B, d), without the bias: what differences of codes need."""
+        return codes @ self.atoms
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Reconstructions (B, d) of what `read` gave."""
+        return self.combine(codes) + self.bias
+
+
+class Quality(NamedTuple):
+    """Of a dictionary on held-out images."""
+
+    fvu: float  # share of variance unexplained
+    l0: float  # mean number of active atoms
+    dead: float  # share of atoms that no held-out view activates
+
+
+@torch.no_grad()
+def quality(dictionary: Dictionary, activations: NDArray[np.float32]) -> Quality:
+    """How well `dictionary` codes the held-out part of (N, V, d) activations."""
+    x = as_read(activations[held_out(len(activations))], dictionary.settings).to(dictionary.bias.device)
+    unexplained, active = x.new_zeros(()), x.new_zeros(len(dictionary.atoms))
+    for rows in torch.split(x, _CHUNK):
+        codes = dictionary.encode(rows).codes
+        unexplained += (dictionary.decode(codes) - rows).square().sum()
+        active += (codes != 0).sum(0)
+    variance = (x - x.mean(0)).square().sum()
+    return Quality(float(unexplained / variance), float(active.sum() / len(x)), float((active == 0).float().mean()))
+
+
+def held_out(n: int) -> NDArray[np.bool_]:
+    """(n,) True for the images that no SAE trains on; at least one."""
+    chosen = draws.uniform(0, "sae held out", np.arange(n), slots=1)[:, 0] < HELD_OUT
+    chosen[0] |= not chosen.any()
+    return chosen
+
+
+def training_rows(activations: NDArray[np.float32], settings: DictionarySettings) -> Tensor:
+    """The rows of (N, V, d) activations that dictionaries are made from, as they read them: (N' V, d)."""
+    return as_read(activations[~held_out(len(activations))], settings)
+
+
+def as_read(activations: NDArray[np.float32], settings: DictionarySettings) -> Tensor:
+    """(N, V, d) activations as rows (N V, d) at length 1, or raw."""
+    x = torch.from_numpy(np.array(activations, np.float32)).flatten(0, 1)
+    return normalize(x, dim=-1) if settings.input == "unit" else x
+
+
+def save(dictionary: Dictionary, card: dict[str, Any], folder: Path) -> None:
+    """Weights as safetensors, and beside them the identity card that `load` checks."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in dictionary.named_buffers()}
+    save_file(tensors, folder / "dictionary.safetensors")
+    card = {**card, "settings": dictionary.settings.model_dump()}
+    (folder / "card.json").write_text(json.dumps(card, indent=1, sort_keys=True))
+
+
+def load(folder: Path, model: dict[str, str]) -> Dictionary:
+    """The dictionary in `folder`. Raises ValueError if it was not made for `model` (an identity of `encoder`)."""
+    card = json.loads((folder / "card.json").read_text())
+    if card["model"] != model:
+        raise ValueError(
+            f"dictionary {folder}: it was made for {card['model']}, but this sweep fine-tunes {model}; "
+            "a dictionary reads the features of its own model alone"
+        )
+    tensors = load_file(folder / "dictionary.safetensors")
+    if bad := not_finite(tensors):
+        raise ValueError(f"dictionary {folder}: {bad} holds values that are not finite; delete it and retrain")
+    return Dictionary(**tensors, settings=DictionarySettings.model_validate(card["settings"]))
+
+
+def not_finite(tensors: dict[str, Tensor]) -> str:
+    """The names of the tensors that hold NaN or infinity."""
+    return ", ".join(name for name, tensor in tensors.items() if not tensor.isfinite().all())

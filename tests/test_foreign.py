@@ -1,0 +1,234 @@
+"""SAEs of others: the reference's files and SAELens's folders, read as their own code reads them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from saeft_ray import artifacts, sae
+from saeft_ray.config import DictionarySettings
+from saeft_ray.ledger import reopen
+from saeft_ray.sweep import find_facts
+
+import sweeps
+
+CPU = torch.device("cpu")
+D, d, K = 40, 6, 4
+X = torch.randn(30, d, generator=torch.Generator().manual_seed(0)) * 3
+
+
+def reference_state(width=D, dim=d, seed=0):
+    """What the paper's code saves: two linear layers without bias, and the bias before them."""
+    torch.manual_seed(seed)
+    encoder, decoder = torch.nn.Linear(dim, width, bias=False), torch.nn.Linear(width, dim, bias=False)
+    return {"b_pre": torch.randn(dim) / 9, "encoder.weight": encoder.weight.data, "decoder.weight": decoder.weight.data}
+
+
+def saved(path, state):
+    torch.save(state, path)
+    return str(path)
+
+
+def test_the_references_file_is_read_as_its_own_forward_pass_does(tmp_path):
+    state = reference_state()
+    made = sae.import_reference(saved(tmp_path / "a.pt", state), K)
+    x = X / (X.norm(dim=1, keepdim=True) + 1e-8)
+    a = torch.nn.functional.linear(x - state["b_pre"], state["encoder.weight"])
+    values, index = a.topk(K)
+    z = torch.zeros_like(a).scatter(1, index, values)
+    torch.testing.assert_close(made.read(X), x)
+    torch.testing.assert_close(made.encode(x).codes, z)
+    want = torch.nn.functional.linear(z, state["decoder.weight"]) + state["b_pre"]
+    torch.testing.assert_close(made.decode(made.encode(x).codes), want)
+    assert (made.settings.k, made.settings.width, made.settings.activation) == (K, D, "topk")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"b_pre": torch.zeros(5)}, r"shapes do not fit each other: encoder \(40, 6\), atoms \(40, 6\), bias \(5,\)"),
+        ({"decoder.weight": torch.zeros(40, 6)}, r"atoms \(6, 40\)"),
+        ({"encoder.weight": torch.full((D, d), float("nan"))}, "encoder holds values that are not finite"),
+        ({"b_pre": "text"}, r"needs encoder\.weight, decoder\.weight, b_pre, found b_pre, encoder"),
+    ],
+)
+def test_a_reference_file_that_does_not_fit_is_refused_by_name(tmp_path, change, words):
+    with pytest.raises(ValueError, match=words):
+        sae.import_reference(saved(tmp_path / "a.pt", reference_state() | change), K)
+
+
+def test_files_run_no_code_and_k_is_checked(tmp_path):
+    class Code:
+        def __reduce__(self):
+            return print, ("ran",)
+
+    with pytest.raises(ValueError, match="holds weights alone"):
+        sae.import_reference(saved(tmp_path / "code.pt", {"b_pre": Code()}), K)
+    with pytest.raises(ValueError, match="k = 41 atoms"):
+        sae.import_reference(saved(tmp_path / "a.pt", reference_state()), 41)
+    with pytest.raises(ValueError, match=r"no\.pt: there is no such file"):
+        sae.import_reference(str(tmp_path / "no.pt"), K)
+
+
+def trained(activation="relu_topk", input="unit"):
+    x = np.random.default_rng(0).standard_normal((400, 1, d)).astype(np.float32) + 1
+    settings = DictionarySettings(width=D, k=K, steps=30, batch_size=64, activation=activation, input=input)
+    return sae.train(x, settings, 0, CPU)
+
+
+def as_saelens(folder, x):
+    """Codes and reconstructions of raw features by SAELens 6's definitions (sae.py, topk_sae.py, jumprelu_sae.py)."""
+    cfg = json.loads((folder / "cfg.json").read_text())
+    w = load_file(folder / "sae_weights.safetensors")
+    scale = cfg["d_in"] ** 0.5 / x.norm(dim=-1, keepdim=True) if cfg["normalize_activations"] != "none" else 1
+    pre = (x * scale - w["b_dec"]) @ w["W_enc"] + w["b_enc"]
+    if cfg["architecture"] == "topk":
+        values, index = pre.topk(cfg["k"])
+        codes = torch.zeros_like(pre).scatter(1, index, values.relu())
+    else:
+        codes = pre.relu() * (pre > w["threshold"])
+    return codes, (codes @ w["W_dec"] + w["b_dec"]) / scale
+
+
+@pytest.mark.parametrize("input", ["unit", "raw"])
+@pytest.mark.parametrize("activation", ["relu_topk", "batch_topk"])
+def test_saelens_gives_our_codes_and_reconstructions_at_the_features_length(tmp_path, activation, input):
+    made = trained(activation, input)
+    sae.export_saelens(made, tmp_path)
+    codes, decoded = as_saelens(tmp_path, X)
+    ours = made.encode(made.read(X)).codes
+    torch.testing.assert_close(codes, ours, rtol=1e-4, atol=1e-5)
+    length = X.norm(dim=1, keepdim=True) if input == "unit" else 1
+    torch.testing.assert_close(decoded, made.decode(ours) * length, rtol=1e-4, atol=1e-5)
+    again = sae.import_saelens(str(tmp_path), K, input=input)
+    for name, tensor in made.named_buffers():
+        torch.testing.assert_close(getattr(again, name).expand(tensor.shape) if tensor.ndim else tensor, tensor)
+    torch.testing.assert_close(again.encode(again.read(X)).codes, ours, rtol=1e-4, atol=1e-5)
+    assert (again.settings.activation, again.settings.input) == (activation, input)
+
+
+@pytest.mark.parametrize("activation", ["relu_topk", "batch_topk"])
+def test_sae_lens_itself_loads_an_export(tmp_path, activation):
+    sae_lens = pytest.importorskip("sae_lens")
+    made = trained(activation)
+    sae.export_saelens(made, tmp_path)
+    theirs = sae_lens.SAE.load_from_disk(tmp_path)
+    with torch.no_grad():
+        codes = theirs.encode(X)
+        decoded = theirs.decode(codes)
+    ours = made.encode(made.read(X)).codes
+    torch.testing.assert_close(codes, ours, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(decoded, made.decode(ours) * X.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    theirs.save_model(tmp_path / "theirs")
+    again = sae.import_saelens(str(tmp_path / "theirs"), K)
+    torch.testing.assert_close(again.encode(again.read(X)).codes, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_signed_topk_has_no_form_in_saelens(tmp_path):
+    with pytest.raises(ValueError, match="no signed top-k"):
+        sae.export_saelens(trained("topk"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cfg", "weights", "words"),
+    [
+        ({"architecture": "gated"}, {}, "architecture 'gated'"),
+        ({"k": 9}, {}, "k = 9, not 4"),
+        ({"normalize_activations": "layer_norm"}, {}, "normalize_activations 'layer_norm'"),
+        ({"apply_b_dec_to_input": False, "reshape_activations": "hook_z"}, {}, "not taken from the input; features re"),
+        ({"rescale_acts_by_decoder_norm": True}, {}, "scaled by the length of atoms"),
+        ({"architecture": "jumprelu"}, {}, "without threshold"),
+        ({}, {"b_enc": torch.ones(D)}, "with an encoder bias"),
+        ({}, {"b_dec": torch.full((d,), float("inf"))}, "bias holds values that are not finite"),
+        ({}, {"W_dec": torch.ones(D, d + 1)}, r"atoms \(40, 7\)"),
+    ],
+)
+def test_what_a_dictionary_cannot_express_is_refused_by_name(tmp_path, cfg, weights, words):
+    sae.export_saelens(trained(), tmp_path)
+    file, tensors = tmp_path / "cfg.json", load_file(tmp_path / "sae_weights.safetensors")
+    file.write_text(json.dumps(json.loads(file.read_text()) | cfg))
+    save_file(tensors | weights, tmp_path / "sae_weights.safetensors")
+    with pytest.raises(ValueError, match=words):
+        sae.import_saelens(str(tmp_path), K)
+
+
+class TestInASweep:
+    """`dictionary: {from: …, k: …}` takes a ready SAE for the trained one."""
+
+    METHODS = {  # noqa: RUF012
+        "sae_ft": {"lambda_add": 300},
+        "permuted": {"type": "sae_ft", "lambda_add": 300, "dictionary": "permuted"},
+        "random_dictionary": {"lambda_add": 300},
+    }
+
+    def config(self, folder, **dictionary):
+        return sweeps.config(
+            folder / "runs", dictionary=dictionary, methods=self.METHODS, report={"baseline": "sae_ft"}
+        )
+
+    @pytest.fixture
+    def ready(self, tmp_path):
+        """An SAE of digit-clip in SAELens's format, made by a sweep without import."""
+        plan, store, _ = sweeps.opened(self.config(tmp_path, width=128, k=8, steps=100, batch_size=256))
+        made = artifacts.dictionary(plan.dictionary("trained", 0), plan, store)
+        sae.export_saelens(made, tmp_path / "ready", plan.facts.model)
+        return tmp_path / "ready"
+
+    def test_it_stands_in_for_the_trained_one(self, ready, tmp_path):
+        config = self.config(tmp_path / "b", **{"from": str(ready), "k": 8, "width": 128, "seeds": 2})
+        plan, store, ledger = sweeps.opened(config)
+        listed = [a for a in plan.artifacts() if a.kind == "dictionary"]
+        assert [a.identity["kind"] for a in listed] == ["trained", "permuted", "permuted", "random", "random"]
+        read = artifacts.dictionary(listed[0], plan, store)
+        want = sae.import_saelens(str(ready), 8)
+        assert torch.equal(read.encoder, want.encoder)
+        assert torch.equal(artifacts.dictionary(listed[1], plan, store).atoms, want.atoms)
+        again, _, _ = reopen(ledger.url)
+        assert [a.key for a in again.artifacts()] == [a.key for a in plan.artifacts()]
+
+    def test_its_identity_is_its_content(self, ready, tmp_path):
+        moved = ready.rename(tmp_path / "moved")
+        one = find_facts(self.config(tmp_path, **{"from": str(moved), "k": 8, "width": 128})).imported
+        made = sae.import_saelens(str(moved), 8)
+        sae.export_saelens(made, tmp_path / "other")
+        two = find_facts(self.config(tmp_path, **{"from": str(tmp_path / "other"), "k": 8, "width": 128})).imported
+        assert one != two
+
+    @pytest.mark.parametrize(
+        ("given", "words"),
+        [
+            ({"k": 8, "width": 64}, r"dictionary\.width: found 64, but .*ready has 128; give 128"),
+            ({"k": 7, "width": 128}, "k = 8, not 7"),
+            ({"k": 8, "width": 128, "input": "raw"}, r"dictionary\.input: found raw, but .*ready has unit"),
+            ({"k": 8, "width": 128, "activation": "topk"}, r"dictionary\.activation: found topk, but .* relu_topk"),
+        ],
+    )
+    def test_what_does_not_fit_is_told_before_anything_runs(self, ready, tmp_path, given, words):
+        with pytest.raises(ValueError, match=words):
+            find_facts(self.config(tmp_path, **{"from": str(ready), **given}))
+
+    def test_an_sae_of_another_model_is_refused(self, ready, tmp_path):
+        sae.export_saelens(sae.import_saelens(str(ready), 8), tmp_path / "o", {"arch": "other", "weights": "0"})
+        with pytest.raises(
+            ValueError, match=r"dictionary\.from: .*o was made for .*other.*, but this sweep fine-tunes"
+        ):
+            find_facts(self.config(tmp_path, **{"from": str(tmp_path / "o"), "k": 8, "width": 128}))
+
+    def test_features_of_another_width_are_refused(self, tmp_path):
+        file = saved(tmp_path / "a.pt", reference_state(128, 512))
+        with pytest.raises(ValueError, match=r"a\.pt reads features of width 512, but this model's have 64"):
+            find_facts(self.config(tmp_path, **{"from": file, "k": 8, "width": 128}))
+
+    def test_an_sae_of_the_same_width_that_codes_something_else_is_refused(self, tmp_path):
+        file = saved(tmp_path / "a.pt", reference_state(128, 64))
+        config = self.config(tmp_path, **{"from": file, "k": 8, "width": 128})
+        assert config.dictionary.activation == "topk"  # the reference's, unless the file says otherwise
+        plan, store, _ = sweeps.opened(config)
+        with pytest.raises(ValueError, match="worse than their mean would"):
+            artifacts.dictionary(plan.dictionary("trained", 0), plan, store)
+
+    def test_k_must_be_given(self, tmp_path):
+        with pytest.raises(ValueError, match="dictionary: k is missing; with `from` it must be given"):
+            self.config(tmp_path, **{"from": "a.pt", "width": 128})
