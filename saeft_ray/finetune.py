@@ -16,13 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from saeft_ray import draws
+from saeft_ray import draws, encoder, monitors
 from saeft_ray.config import Train
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
-from saeft_ray.methods import Method, Regularized
+from saeft_ray.methods import (
+    NOTHING,
+    Constants,
+    FeaturePenalty,
+    LayerPenalty,
+    Method,
+    ParameterPenalty,
+    Regularized,
+)
 from saeft_ray.sae import Dictionary
+
+MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,7 @@ class Place:
 
 
 class Task(NamedTuple):
-    """What is trained: the same for all methods of a sweep but for `method` and `dictionary`."""
+    """What is trained: the same for all methods of a sweep but for `method` and what it reads."""
 
     split: Split
     view_seed: int
@@ -47,8 +57,9 @@ class Task(NamedTuple):
     train: Train
     method: Method
     seed: int
-    frozen: NDArray[np.float32] | Classifier | None  # (N, V, d) activations, or the encoder to ask in every step
+    frozen: NDArray[np.float32] | Classifier | None  # (N, V, d) activations, or the frozen model
     dictionary: Dictionary | None
+    constants: Constants = NOTHING  # what the method prepared
 
 
 class Epoch(NamedTuple):
@@ -58,6 +69,15 @@ class Epoch(NamedTuple):
     terms: dict[str, float]  # the summands of the loss: cross-entropy and the weighted penalty terms
     clipped: float  # share of steps whose gradient was clipped
     seconds: float
+    monitors: dict[str, float] = {}  # noqa: RUF012 - of a penalty, on the epoch's last batch: see `monitors`
+
+
+class Losses(NamedTuple):
+    """One batch through the model."""
+
+    terms: dict[str, Tensor]  # the summands of the loss
+    features: Tensor  # (B, d), moving
+    frozen: Tensor | None  # (B, d), where the penalty compares features
 
 
 class State(NamedTuple):
@@ -85,6 +105,12 @@ class Training:
     def __init__(self, model: Classifier, task: Task, place: Place, resume: State | None):
         self.model, self.task, self.place = model.to(place.device), task, place
         self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
+        self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
+        self._sites: list[int] = []
+        if isinstance(task.method, LayerPenalty):
+            self._sites = task.method.sites(encoder.depth(model))
+        if isinstance(task.frozen, Classifier):
+            task.frozen.to(place.device).eval()
         names, parameters = zip(*model.named_parameters(), strict=True)
         self._names: tuple[str, ...] = names
         settings = task.train
@@ -107,7 +133,7 @@ class Training:
                 rate = learning_rate(step, total, task.train)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                terms = self._losses(batch)
+                terms = self._losses(batch, self._wrapped).terms
                 loss = torch.stack(list(terms.values())).sum()
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -118,8 +144,8 @@ class Training:
                     losses.check_finite(self._epoch, step)
                 self._optimizer.step()
             self._epoch += 1
-            means = losses.means()
-            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began)
+            means, monitors = losses.means(), self._monitors(batch)
+            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, monitors)
 
     def state(self) -> State:
         """Adam's moments and the number of finished epochs."""
@@ -136,22 +162,45 @@ class Training:
                 key: state.tensors[f"{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
-    def _losses(self, batch: "Batch") -> dict[str, Tensor]:
+    def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
         """Cross-entropy and the penalty's terms on this worker's share of the batch."""
-        task, device = self.task, self.place.device
+        task, device, method = self.task, self.place.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
-        out = self._wrapped(images)
+        with encoder.outputs(self.model, self._sites) as h:
+            out = model(images)
         terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
-        if isinstance(task.method, Regularized):
-            assert task.frozen is not None
+        f0 = None
+        if isinstance(method, FeaturePenalty):
             if isinstance(task.frozen, Classifier):
                 with torch.no_grad():
-                    f0 = task.frozen.to(device).eval().features(images)
+                    f0 = task.frozen.features(images)
             else:
+                assert task.frozen is not None
                 f0 = torch.from_numpy(task.frozen[batch.sample, batch.view]).to(device, non_blocking=True)
-            terms |= task.method.penalty(out.features, f0, self._dictionary)
-        return terms
+            terms |= method.penalty(out.features, f0, self._dictionary, self._constants)
+        elif isinstance(method, LayerPenalty):
+            assert isinstance(task.frozen, Classifier)
+            with torch.no_grad(), encoder.outputs(task.frozen, self._sites) as h0:
+                task.frozen.features(images)
+            terms |= method.penalty(h, h0)
+        elif isinstance(method, ParameterPenalty):
+            assert isinstance(task.frozen, Classifier)
+            w, w0 = dict(self.model.encoder.named_parameters()), dict(task.frozen.encoder.named_parameters())
+            terms |= method.penalty(w, w0, self._constants)
+        return Losses(terms, out.features, f0)
+
+    def _monitors(self, batch: "Batch") -> dict[str, float]:
+        """What the penalty does, on one batch and means over the workers; nothing without a penalty."""
+        if not isinstance(self.task.method, Regularized):
+            return {}
+        self.model.eval()
+        losses = self._losses(Batch._make(part[:MONITORED] for part in batch), self.model)
+        found = monitors.gradient_norms(losses.terms, self._parameters)
+        if self._dictionary is not None and losses.frozen is not None:
+            found |= monitors.of_codes(losses.features.detach(), losses.frozen, self._dictionary)
+        values = self.place.mean(torch.stack(list(found.values()))).tolist()
+        return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 
 
 def batch_count(n: int, batch_size: int) -> int:

@@ -47,14 +47,19 @@ def find_facts(config: SweepConfig) -> Facts:
         raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray import encoder
 
-    return Facts(
+    facts = Facts(
         model=encoder.identity(config.model, config.storage.endpoint),
         image_size=encoder.image_size(config.model),
         width=encoder.width(config.model),
         data=config.data.fingerprint(),
         sizes=config.data.sizes(),
         classes=len(config.data.class_names()),
+        blocks=encoder.blocks(config.model),
     )
+    unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
+    if unmet:
+        raise ValueError("\n".join(unmet))
+    return facts
 
 
 def run(plan: Plan, local: bool, console: Console) -> int:

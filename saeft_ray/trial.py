@@ -21,10 +21,11 @@ from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
-from saeft_ray.methods import Regularized
+from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Method, ParameterPenalty, Regularized
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
+from saeft_ray.sae import Dictionary
 from saeft_ray.store import Missing, Store
 
 
@@ -120,6 +121,9 @@ class _Bench:
         assert method is not None
         assert spec.seed is not None
         checkpoints = _Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
+        dictionary = next(
+            (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
+        )
         task = Task(
             split=self.split("train"),
             view_seed=plan.view_seed,
@@ -127,10 +131,9 @@ class _Bench:
             train=plan.config.train,
             method=method,
             seed=spec.seed,
-            frozen=self._frozen_features(method),
-            dictionary=next(
-                (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
-            ),
+            frozen=self._frozen_side(method),
+            dictionary=dictionary,
+            constants=self._constants(method, dictionary),
         )
         state = None if self.replay else checkpoints.latest(model, history)
         training = finetune(model, task, place, state)
@@ -152,11 +155,25 @@ class _Bench:
             self.store.ensure("endpoint", key, write, plan.endpoint(spec).identity)
             checkpoints.clear()
 
-    def _frozen_features(self, method: object) -> NDArray[np.float32] | Classifier | None:
+    def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
+        """What the penalty compares with: stored activations where they do, else the frozen model."""
         if not isinstance(method, Regularized):
             return None
-        if not self.plan.cached:
-            return self.frozen().requires_grad_(False)
+        if isinstance(method, FeaturePenalty) and self.plan.cached:
+            return self._activations()
+        return self.frozen().requires_grad_(False)
+
+    def _constants(self, method: Method, dictionary: Dictionary | None) -> Constants:
+        """What `method` computes once, before training."""
+        device = self.place.device
+        if isinstance(method, FeaturePenalty) and method.prepares:
+            parts = activations.parts(self._activations(), device)
+            return method.prepare(parts, dictionary.to(device) if dictionary else None)
+        if isinstance(method, ParameterPenalty):
+            return method.prepare(self.frozen(), self.split("train"), self.plan.view_seed)
+        return NOTHING
+
+    def _activations(self) -> NDArray[np.float32]:
         return activations.load(artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device))
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
@@ -233,12 +250,12 @@ def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
 
 
 def _training_rows(plan: Plan, spec: TrialSpec, history: list[Epoch]) -> list[Row]:
-    """Numbers about the training itself: the last epoch's loss terms and clip rate, and all its seconds."""
+    """Numbers about the training itself: the last epoch's loss terms, monitors and clip rate, and all its seconds."""
     if not history:
         return []
     last = history[-1]
     numbers = {f"loss.{name}": value for name, value in last.terms.items()}
-    numbers |= {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
+    numbers |= last.monitors | {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
     return [row_of(plan.config.name, spec, "train", "train", metric, value) for metric, value in numbers.items()]
 
 
