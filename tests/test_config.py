@@ -49,6 +49,14 @@ def test_all_mistakes_come_at_once_with_their_places():
         ({"report": {"baseline": "fft"}}, "report.baseline: unknown method 'fft', did you mean 'ft'?"),
         ({"report": {"compare": [["ft", "ft"]]}}, "report.compare.0: 'ft' is compared with itself"),
         ({"compute": {"workers": 3}}, "compute.workers: 3 workers cannot share"),
+        (
+            {"methods": {"ft": {}, "nuclear": {"lambda_nuclear": 1}}, "compute": {"workers": 2}},
+            "methods.nuclear: its penalty is no mean over the batch, so compute.workers = 2 would change it",
+        ),
+        (
+            {"methods": {"ft": {}, "sae_kl": {"lambda_kl": 0}}},
+            "methods.sae_kl: lambda_l1, lambda_resid and lambda_kl are all 0",
+        ),
         ({"name": "../../etc"}, "name: found '../../etc'"),
         ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
         ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),

@@ -8,11 +8,15 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from saeft_ray.config import Train
-from saeft_ray.encoder import Classifier
+from saeft_ray import draws, sae
+from saeft_ray.config import DictionarySettings, Train
+from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
+from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.methods.weights import EWC, L2SP, fisher
 
 
 class Noise:
@@ -84,6 +88,122 @@ def test_the_penalty_holds_features_back():
     before = normalize(start.features(images), dim=1)
     moved = [(normalize(m.features(images), dim=1) - before).norm().item() for m in (free, held)]
     assert moved[1] < 0.5 * moved[0]
+
+
+def vit():
+    """A vision transformer of open_clip with two blocks, on the pictures of Noise."""
+    from open_clip.transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    tower = VisionTransformer(image_size=8, patch_size=4, width=8, layers=2, heads=2, mlp_ratio=2, output_dim=8)
+    return Classifier(tower, nn.Linear(8, 2), (0.5,) * 3, (0.25,) * 3)
+
+
+def test_ldifs_compares_blocks_with_one_forward_of_each_model():
+    frozen, moving, free = vit().requires_grad_(False), vit(), vit()
+    calls = []
+    for name, each in (("frozen", frozen), ("moving", moving)):
+        each.encoder.transformer.register_forward_hook(lambda *_, name=name: calls.append(name))
+    training = finetune(moving, task(LDIFS(lambda_ldifs=300.0), frozen, epochs=1), Place())
+    training._monitors = lambda batch: {}
+    (epoch,) = training
+    assert calls.count("frozen") == calls.count("moving") == 5  # steps
+    assert epoch.terms["ldifs"] > 0
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in moving.encoder.transformer.resblocks)
+    list(finetune(free, task(epochs=1), Place()))
+    images = Noise().images(np.arange(40))
+    moved = {}
+    for name, each in (("held", moving), ("free", free), ("start", vit())):
+        with torch.no_grad(), outputs(each, [0, 1, 2]) as tokens:
+            each.features(images)
+        moved[name] = tokens
+    start = moved.pop("start")
+    distance = {n: sum(float((a - b).square().sum()) for a, b in zip(h, start, strict=True)) for n, h in moved.items()}
+    assert distance["held"] < 0.8 * distance["free"]
+
+
+def test_outputs_are_what_the_blocks_give():
+    model, images = vit().eval(), Noise().images(np.arange(3))
+    with torch.no_grad():
+        with outputs(model, [0, 1, 2]) as tokens:
+            model.features(images)
+        tower = model.encoder
+        embedded = tower._embeds((images.float() - model.mean) * model.scale)
+        torch.testing.assert_close(tokens[0], embedded)
+        torch.testing.assert_close(tokens[1], tower.transformer.resblocks[0](embedded))
+        torch.testing.assert_close(tokens[2], tower.transformer(embedded))
+
+
+@pytest.mark.parametrize("method", [L2SP(lambda_l2=10.0), EWC(lambda_ewc=1e5, samples=8)])
+def test_penalties_on_weights_hold_them_back_and_leave_the_head_free(method):
+    start, free, held = model(), model(), model()
+    constants = method.prepare(model(), Noise(), 3)
+    job = task(method, model().requires_grad_(False), epochs=1)._replace(constants=constants)
+    list(finetune(free, task(epochs=1), Place()))
+    list(finetune(held, job, Place()))
+
+    def moved(trained, part):
+        ends, begins = getattr(trained, part).parameters(), getattr(start, part).parameters()
+        return sum(float((a - b).detach().square().sum()) for a, b in zip(ends, begins, strict=True))
+
+    assert moved(held, "encoder") < 0.8 * moved(free, "encoder")
+    assert moved(held, "head") > 0
+
+
+def test_fisher_is_the_mean_square_of_each_images_own_gradient():
+    one = model()
+    got = fisher(one, Noise(), 40, seed=3)
+    want = {name: torch.zeros_like(w) for name, w in one.encoder.named_parameters()}
+    labels = draws.uniform(3, "fisher labels", np.arange(40), slots=1)[:, 0]
+    ones = 0
+    for i in range(40):
+        one.zero_grad()
+        log_p = one(Noise().views(np.array([i]), np.array([0]), 3)).logits.log_softmax(1)[0]
+        label = int(float(log_p[0].exp()) < labels[i])
+        ones += label
+        log_p[label].backward()
+        for name, w in one.encoder.named_parameters():
+            want[name] += w.grad**2 / 40
+    assert 5 < ones < 35  # labels are sampled, neither given nor the likeliest
+    for name in want:
+        torch.testing.assert_close(got[name], want[name])
+
+
+@pytest.mark.parametrize("method", [L2SP(lambda_l2=1.0), LDIFS(lambda_ldifs=10.0)])
+def test_a_resumed_run_still_compares_with_the_start(method):
+    whole, first, second = vit(), vit(), vit()
+    job = task(method, vit().requires_grad_(False), epochs=2)
+    epochs = list(finetune(whole, job, Place()))
+    training = finetune(first, job, Place())
+    next(iter(training))
+    state = training.state()
+    second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
+    rest = list(finetune(second, job, Place(), state))
+    assert torch.equal(weights(whole), weights(second))
+    assert rest[0].terms == epochs[1].terms
+    assert rest[0].monitors == epochs[1].monitors
+
+
+def test_monitors_watch_every_penalty_and_disturb_no_weight():
+    job = task(MSE(lambda_mse=10.0), frozen_activations())
+    watched, unwatched = model(), model()
+    epochs = list(finetune(watched, job, Place()))
+    training = finetune(unwatched, job, Place())
+    training._monitors = lambda batch: {}
+    assert [e.monitors for e in training] == [{}] * 4
+    assert torch.equal(weights(watched), weights(unwatched))
+    assert all(e.monitors.keys() == {"gradient_norm.cross_entropy", "gradient_norm.mse"} for e in epochs)
+    assert all(value > 0 for value in epochs[-1].monitors.values())
+
+
+def test_a_dictionary_is_monitored_too():
+    d = frozen_activations()
+    D = sae.random(d, DictionarySettings(width=16, k=2), 0)
+    job = task(SaeFT(lambda_add=10.0, lambda_resid=10.0), d)._replace(dictionary=D)
+    last = list(finetune(model(), job, Place()))[-1].monitors
+    assert {"monitor.added_share", "monitor.outside_dictionary", "gradient_norm.add"} < last.keys()
+    assert 0 < last["monitor.outside_dictionary"] < 1
+    assert list(finetune(model(), task(), Place()))[-1].monitors == {}
 
 
 def test_loaders_change_nothing():

@@ -224,6 +224,17 @@ def test_the_door_runs_a_sweep_to_its_report(tmp_path, capsys):
             {"model": {"arch": "digit-clip", "pretrained": "nowhere.safetensors"}},
             "there is no file nowhere.safetensors",
         ),
+        (
+            {
+                "model": {"arch": "RN50", "pretrained": "random"},
+                "methods": {"ft": {}, "ldifs": {"lambda_ldifs": 1}, "pca": {"lambda_l1": 1, "components": 9999}},
+            },
+            "methods.ldifs: the image encoder of RN50 has no transformer blocks",
+        ),
+        (
+            {"methods": {"ft": {}, "pca": {"lambda_l1": 1, "components": 65}}},
+            "methods.pca: components = 65 directions do not fit into features of width 64",
+        ),
         ({"data": {"type": "folder", "train": "nowhere", "tests": {}}}, "nowhere"),
     ],
 )
