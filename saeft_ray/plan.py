@@ -167,7 +167,7 @@ class Plan:
     def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
         """What a trial reads before it trains: the head, then what the penalty asks for."""
         found, method = [self.head()], spec.trained
-        if method and self.reads_activations(method):
+        if self.reads_activations(method or spec.settings):
             found.append(self.activations())
         if method and method.dictionary:
             number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
@@ -194,7 +194,7 @@ class Plan:
 
     def reads_activations(self, method: Method) -> bool:
         """Whether a trial of `method` reads stored activations: in every step, or once before training."""
-        return isinstance(method, FeaturePenalty) and (self.cached or method.prepares)
+        return method.prepares or (isinstance(method, FeaturePenalty) and self.cached)
 
     @property
     def cached(self) -> bool:

@@ -23,6 +23,7 @@ from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
 from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Method, ParameterPenalty, Regularized
 from saeft_ray.methods.plain import WiseFT
+from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
 from saeft_ray.sae import Dictionary
@@ -56,6 +57,8 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
         model, history = bench.frozen(), list[Epoch]()
         if spec.trained is not None:
             yield from bench.train(model, spec, history)
+        else:
+            bench.probe(model, spec.settings)
         if isinstance(spec.settings, WiseFT):
             assert isinstance(spec.settings.alpha, float)
             model = interpolate(bench.frozen(), model, spec.settings.alpha)
@@ -135,6 +138,7 @@ class _Bench:
             dictionary=dictionary,
             constants=self._constants(method, dictionary),
         )
+        self.probe(model, method)
         state = None if self.replay else checkpoints.latest(model, history)
         training = finetune(model, task, place, state)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
@@ -154,6 +158,21 @@ class _Bench:
 
             self.store.ensure("endpoint", key, write, plan.endpoint(spec).identity)
             checkpoints.clear()
+
+    def probe(self, model: Classifier, method: Method) -> None:
+        """Gives `model` the head that `method` starts from, if that is not the zero-shot head."""
+        if not isinstance(method, Probed):
+            return
+        stored, labels = self._activations(), torch.from_numpy(self.split("train").labels)
+        device, smoothing = self.place.device, self.plan.config.train.label_smoothing
+
+        def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            each = labels.repeat_interleave(stored.shape[1]).to(device)
+            for f0 in activations.parts(stored, device):
+                yield f0, each[: len(f0)]
+                each = each[len(f0) :]
+
+        method.probe(model, parts, smoothing)
 
     def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
         """What the penalty compares with: stored activations where they do, else the frozen model."""

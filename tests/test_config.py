@@ -57,6 +57,10 @@ def test_all_mistakes_come_at_once_with_their_places():
             {"methods": {"ft": {}, "sae_kl": {"lambda_kl": 0}}},
             "methods.sae_kl: lambda_l1, lambda_resid and lambda_kl are all 0",
         ),
+        (
+            {"methods": {"ft": {}, "lp_ft": {"lambda_decay": {"choices": [0, 1]}}}},
+            "methods.lp_ft: lambda_decay can be 0",
+        ),
         ({"name": "../../etc"}, "name: found '../../etc'"),
         ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
         ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),

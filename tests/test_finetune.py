@@ -15,6 +15,7 @@ from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, v
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
+from saeft_ray.methods.probe import LinearProbe
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
 
@@ -159,7 +160,7 @@ def test_fisher_is_the_mean_square_of_each_images_own_gradient():
     for i in range(40):
         one.zero_grad()
         log_p = one(Noise().views(np.array([i]), np.array([0]), 3)).logits.log_softmax(1)[0]
-        label = int(float(log_p[0].exp()) < labels[i])
+        label = int(float(log_p[0].detach().exp()) < labels[i])
         ones += label
         log_p[label].backward()
         for name, w in one.encoder.named_parameters():
@@ -204,6 +205,25 @@ def test_a_dictionary_is_monitored_too():
     assert {"monitor.added_share", "monitor.outside_dictionary", "gradient_norm.add"} < last.keys()
     assert 0 < last["monitor.outside_dictionary"] < 1
     assert list(finetune(model(), task(), Place()))[-1].monitors == {}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_probe_is_at_the_minimum_of_its_loss(smoothing):
+    f0 = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 2
+    found = []
+    for start in (model(), model()):
+        if found:
+            nn.init.normal_(start.head.weight)
+        before = weights(start.encoder)
+        LinearProbe(lambda_decay=1e-2).probe(start, lambda: zip(f0.split(25), labels.split(25), strict=True), smoothing)
+        assert torch.equal(weights(start.encoder), before)
+        found.append(start.head)
+    torch.testing.assert_close(found[0].weight, found[1].weight, atol=1e-3, rtol=1e-3)  # whatever the start
+    logits = found[0](normalize(f0, dim=1))
+    target = nn.functional.one_hot(labels, 2) * (1 - smoothing) + smoothing / 2
+    slope = (logits.softmax(1) - target).T @ normalize(f0, dim=1) / 60 + 1e-2 * found[0].weight
+    assert slope.abs().max() < 1e-5
 
 
 def test_loaders_change_nothing():

@@ -36,10 +36,15 @@ class Method(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     trains: ClassVar[bool] = True
-    """Whether a trial of it updates weights, so that its seed matters."""
+    """Whether a trial of it runs the training loop, so that its seed matters."""
 
     dictionary: ClassVar[DictionaryKind | None] = None
     """Which dictionary its penalty reads."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it reads the stored activations once, before training."""
+        return False
 
     @property
     def base(self) -> str | None:
@@ -92,11 +97,6 @@ class FeaturePenalty(Regularized):
 
     batch_mean: ClassVar[bool] = True
     """Whether the penalty of a batch is the mean of its rows' penalties, so that workers may share the batch."""
-
-    @property
-    def prepares(self) -> bool:
-        """Whether `prepare` reads the frozen activations."""
-        return False
 
     def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
         """Constants of all frozen activations, which come in parts (n, d) so that no device must hold them at once."""
