@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.datasets import Dataset
-from saeft_ray.methods import FeaturePenalty, Method
+from saeft_ray.methods import Method
 from saeft_ray.registry import discover
 
 METHODS = discover(saeft_ray.methods, Method)
@@ -249,10 +249,10 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             f"{compute.workers} workers cannot share train.batch_size = {train.batch_size} evenly; give a divisor",
         )
     for label, method in (methods or {}).items():
-        if compute and compute.workers > 1 and isinstance(method, FeaturePenalty) and not method.batch_mean:
+        if compute and compute.workers > 1 and not method.batch_mean:
             yield (
                 f"methods.{label}",
-                f"its penalty is no mean over the batch, so compute.workers = {compute.workers} would change it; "
+                f"its loss is no mean over the batch, so compute.workers = {compute.workers} would change it; "
                 "give one worker",
             )
     if dictionary and dictionary.k > dictionary.width:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws, encoder, monitors
 from saeft_ray.config import Train
+from saeft_ray.contrastive import Captioned, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
@@ -76,8 +77,8 @@ class Losses(NamedTuple):
     """One batch through the model."""
 
     terms: dict[str, Tensor]  # the summands of the loss
-    features: Tensor  # (B, d), moving
-    frozen: Tensor | None  # (B, d), where the penalty compares features
+    features: Tensor | None = None  # (B, d), moving
+    frozen: Tensor | None = None  # (B, d), where the penalty compares features
 
 
 class State(NamedTuple):
@@ -91,7 +92,7 @@ class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
     """The loss was not finite: a result of the method, not a fault of the machine."""
 
 
-def finetune(model: Classifier, task: Task, place: Place, resume: State | None = None) -> "Training":
+def finetune(model: Classifier | Captioned, task: Task, place: Place, resume: State | None = None) -> "Training":
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
     With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term.
@@ -102,16 +103,20 @@ def finetune(model: Classifier, task: Task, place: Place, resume: State | None =
 class Training:
     """An iterator of `Epoch`; `state()` between two epochs is what a checkpoint needs."""
 
-    def __init__(self, model: Classifier, task: Task, place: Place, resume: State | None):
-        self.model, self.task, self.place = model.to(place.device), task, place
+    def __init__(self, model: Classifier | Captioned, task: Task, place: Place, resume: State | None):
+        model.to(place.device)
+        self._captioned = model if isinstance(model, Captioned) else None
+        self.model = model.classifier if isinstance(model, Captioned) else model
+        self.task, self.place = task, place
         self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
         self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
         self._sites: list[int] = []
         if isinstance(task.method, LayerPenalty):
-            self._sites = task.method.sites(encoder.depth(model))
+            self._sites = task.method.sites(encoder.depth(self.model))
         if isinstance(task.frozen, Classifier):
             task.frozen.to(place.device).eval()
-        names, parameters = zip(*model.named_parameters(), strict=True)
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        names, parameters = zip(*trained.items(), strict=True)
         self._names: tuple[str, ...] = names
         settings = task.train
         self._optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
@@ -143,9 +148,11 @@ class Training:
                 if step % 20 == 0 or step % batches == batches - 1:
                     losses.check_finite(self._epoch, step)
                 self._optimizer.step()
+            if self._captioned is not None:
+                self._captioned.rebuild_head()
             self._epoch += 1
-            means, monitors = losses.means(), self._monitors(batch)
-            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, monitors)
+            means, watched = losses.means(), self._monitors(batch)
+            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, watched)
 
     def state(self) -> State:
         """Adam's moments and the number of finished epochs."""
@@ -163,10 +170,15 @@ class Training:
             }
 
     def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
-        """Cross-entropy and the penalty's terms on this worker's share of the batch."""
+        """Cross-entropy and the penalty's terms on this worker's share of the batch; or what stands in their place."""
         task, device, method = self.task, self.place.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
+        if self._captioned is not None:
+            tokens = self._captioned.drawn(
+                labels, draws.uniform(task.seed, "caption", batch.sample, self._epoch, slots=1)
+            )
+            return Losses({"contrastive": info_nce(model(images, tokens))})
         with encoder.outputs(self.model, self._sites) as h:
             out = model(images)
         terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
@@ -197,7 +209,7 @@ class Training:
         self.model.eval()
         losses = self._losses(Batch._make(part[:MONITORED] for part in batch), self.model)
         found = monitors.gradient_norms(losses.terms, self._parameters)
-        if self._dictionary is not None and losses.frozen is not None:
+        if self._dictionary is not None and losses.features is not None and losses.frozen is not None:
             found |= monitors.of_codes(losses.features.detach(), losses.frozen, self._dictionary)
         values = self.place.mean(torch.stack(list(found.values()))).tolist()
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}

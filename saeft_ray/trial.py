@@ -15,13 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from saeft_ray import activations, artifacts, encoder
+from saeft_ray import activations, artifacts, encoder, zeroshot
+from saeft_ray.contrastive import Captioned
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
 from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Method, ParameterPenalty, Regularized
+from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
@@ -139,8 +142,9 @@ class _Bench:
             constants=self._constants(method, dictionary),
         )
         self.probe(model, method)
-        state = None if self.replay else checkpoints.latest(model, history)
-        training = finetune(model, task, place, state)
+        whole = self._captioned(model) if isinstance(method, FLYP) else model
+        state = None if self.replay else checkpoints.latest(whole, history)
+        training = finetune(whole, task, place, state)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
             history.append(epoch)
@@ -148,7 +152,7 @@ class _Bench:
             if early and place.rank == 0:
                 selection = float(correct(model, self.split("selection"), place.device).mean())
             if epoch.epoch < plan.config.train.epochs and not self.replay:
-                checkpoints.offer(model, training.state(), history)
+                checkpoints.offer(whole, training.state(), history)
             yield Report(epoch, selection)
         if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
@@ -195,6 +199,12 @@ class _Bench:
     def _activations(self) -> NDArray[np.float32]:
         return activations.load(artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device))
 
+    def _captioned(self, model: Classifier) -> Captioned:
+        """`model` with the text tower beside it."""
+        config = self.plan.config
+        clip = encoder.load(config.model, config.storage.endpoint)
+        return Captioned(model, clip, zeroshot.captions(clip, config.data.class_names(), config.data.prompts()))
+
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""
         return spec.phase == "confirm" or spec.base is not None
@@ -210,7 +220,7 @@ class _Checkpoints:
         self._store, self._key, self._seconds, self._place = store, key, seconds, place
         self._last = time.monotonic()
 
-    def latest(self, model: Classifier, history: list[Epoch]) -> State | None:
+    def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
         """The newest sound checkpoint, loaded into `model`; None if there is none."""
         for name in sorted(self._names(), reverse=True):
             try:
@@ -223,7 +233,7 @@ class _Checkpoints:
             return State(history[-1].epoch, {k: v for k, v in tensors.items() if not k.startswith("model.")})
         return None
 
-    def offer(self, model: Classifier, state: State, history: list[Epoch]) -> None:
+    def offer(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
         if self._place.rank != 0 or time.monotonic() - self._last < self._seconds:
             return
 
@@ -248,7 +258,7 @@ class _Checkpoints:
         return self._store.keys("checkpoint", f"{self._key}-")
 
 
-def _contiguous(model: Classifier) -> dict[str, torch.Tensor]:
+def _contiguous(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 

@@ -51,7 +51,7 @@ def test_all_mistakes_come_at_once_with_their_places():
         ({"compute": {"workers": 3}}, "compute.workers: 3 workers cannot share"),
         (
             {"methods": {"ft": {}, "nuclear": {"lambda_nuclear": 1}}, "compute": {"workers": 2}},
-            "methods.nuclear: its penalty is no mean over the batch, so compute.workers = 2 would change it",
+            "methods.nuclear: its loss is no mean over the batch, so compute.workers = 2 would change it",
         ),
         (
             {"methods": {"ft": {}, "sae_kl": {"lambda_kl": 0}}},

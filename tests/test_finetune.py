@@ -8,16 +8,19 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from saeft_ray import draws, sae
-from saeft_ray.config import DictionarySettings, Train
+from saeft_ray import draws, encoder, sae
+from saeft_ray.config import DictionarySettings, Model, Train
+from saeft_ray.contrastive import Captioned, info_nce
 from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
+from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.probe import LinearProbe
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
+from saeft_ray.zeroshot import captions, zero_shot_head
 
 
 class Noise:
@@ -224,6 +227,59 @@ def test_the_probe_is_at_the_minimum_of_its_loss(smoothing):
     target = nn.functional.one_hot(labels, 2) * (1 - smoothing) + smoothing / 2
     slope = (logits.softmax(1) - target).T @ normalize(f0, dim=1) / 60 + 1e-2 * found[0].weight
     assert slope.abs().max() < 1e-5
+
+
+def captioned():
+    clip = encoder.load(Model(arch="digit-clip", pretrained="shipped"))
+    names, prompts = ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}")
+    return Captioned(clip.classifier(zero_shot_head(clip, names, prompts)), clip, captions(clip, names, prompts))
+
+
+class Large(Noise):
+    """The same pictures at the size of digit world."""
+
+    def images(self, index):
+        return super().images(index).repeat(1, 1, 4, 4)[..., :28, :28]
+
+
+def test_flyp_trains_both_towers_and_makes_its_head_from_text():
+    whole, start = captioned(), captioned()
+    job = task(FLYP(), epochs=2, batch_size=20)._replace(split=Large())
+    epochs = list(finetune(whole, job, Place()))
+    assert [e.terms.keys() for e in epochs] == [{"contrastive"}] * 2
+    still = [n for (n, a), b in zip(whole.named_parameters(), start.parameters(), strict=True) if torch.equal(a, b)]
+    assert still == ["classifier.head.bias"]
+    tower = encoder.load(Model(arch="digit-clip", pretrained="shipped"))._replace(clip=whole.text)
+    head = zero_shot_head(tower, ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}"))
+    assert torch.equal(whole.classifier.head.weight, head)
+    half = captioned()
+    training = finetune(half, job, Place())
+    next(iter(training))
+    again = captioned()
+    again.load_state_dict({k: v.clone() for k, v in half.state_dict().items()})
+    list(finetune(again, job, Place(), training.state()))
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_info_nce_is_its_definition():
+    logits = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    L = logits.tolist()
+    rows = sum(math.log(sum(math.exp(v) for v in L[i])) - L[i][i] for i in range(5)) / 5
+    columns = sum(math.log(sum(math.exp(L[j][i]) for j in range(5))) - L[i][i] for i in range(5)) / 5
+    assert float(info_nce(logits)) == pytest.approx((rows + columns) / 2, rel=1e-6)
+
+
+def test_captions_are_drawn_from_all_templates_of_the_class():
+    whole, labels = captioned(), torch.arange(40) % 2
+    drawn = [whole.drawn(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=1)) for epoch in range(3)]
+    assert not torch.equal(drawn[0], drawn[1])
+    used = {
+        (int(c), p)
+        for c, row in zip(labels, drawn[0], strict=True)
+        for p in range(3)
+        if torch.equal(row, whole.captions[c, p])
+    }
+    assert used == {(c, p) for c in range(2) for p in range(3)}
 
 
 def test_loaders_change_nothing():

@@ -38,6 +38,9 @@ class Method(BaseModel, ABC):
     trains: ClassVar[bool] = True
     """Whether a trial of it runs the training loop, so that its seed matters."""
 
+    batch_mean: ClassVar[bool] = True
+    """Whether its loss of a batch is the mean of its rows' losses, so that workers may share the batch."""
+
     dictionary: ClassVar[DictionaryKind | None] = None
     """Which dictionary its penalty reads."""
 
@@ -94,9 +97,6 @@ class Regularized(Method):
 
 class FeaturePenalty(Regularized):
     """Compares image features. Those of the frozen model are stored, so a step costs what a plain step costs."""
-
-    batch_mean: ClassVar[bool] = True
-    """Whether the penalty of a batch is the mean of its rows' penalties, so that workers may share the batch."""
 
     def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
         """Constants of all frozen activations, which come in parts (n, d) so that no device must hold them at once."""
