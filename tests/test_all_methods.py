@@ -27,6 +27,7 @@ def done(tmp_path_factory):
     return plan, read_rows(ledger.url).to_pylist()
 
 
+@pytest.mark.slow
 def test_every_method_ends_with_a_score_on_every_test_set(done):
     plan, rows = done
     for method in plan.config.methods:
@@ -35,6 +36,7 @@ def test_every_method_ends_with_a_score_on_every_test_set(done):
         assert scores["selection"] > 0.5, method
 
 
+@pytest.mark.slow
 def test_every_penalty_is_monitored(done):
     plan, rows = done
     for label, method in plan.config.methods.items():
@@ -48,6 +50,7 @@ def test_every_penalty_is_monitored(done):
             assert "clipped" in numbers
 
 
+@pytest.mark.slow
 def test_kept_weights_are_those_of_a_classifier_whatever_trained_them(done):
     from safetensors import safe_open
 

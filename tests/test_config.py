@@ -61,6 +61,14 @@ def test_all_mistakes_come_at_once_with_their_places():
             {"methods": {"ft": {}, "lp_ft": {"lambda_decay": {"choices": [0, 1]}}}},
             "methods.lp_ft: lambda_decay can be 0",
         ),
+        (
+            {"methods": {"ft": {}, "sae_ft": {"preset": "paper"}}},
+            "methods.sae_ft.preset: found dictionary.input unit and dictionary.activation relu_topk",
+        ),
+        (
+            {"methods": {"ft": {}, "sae_ft": {"preset": "paper", "lambda_add": 3}}},
+            "methods.sae_ft: preset: paper sets lambda_add itself",
+        ),
         ({"name": "../../etc"}, "name: found '../../etc'"),
         ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
         ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),
@@ -122,6 +130,15 @@ def test_forms_of_open_values():
     fixed = method.at({"lambda_add": 1.5, "lambda_remove": 2.0})
     assert not fixed.open()
     assert fixed.lambda_add == 1.5
+
+
+def test_the_preset_of_the_paper_is_its_effective_lambdas():
+    dictionary = {**SMALL["dictionary"], "input": "raw", "activation": "topk"}
+    methods = {"ft": {}, "sae_ft": {"preset": "paper"}}
+    method = parse(yaml.safe_dump({**SMALL, "dictionary": dictionary, "methods": methods})).methods["sae_ft"]
+    assert (method.lambda_add, method.lambda_resid, method.lambda_remove) == (700, 70, 1.4)
+    assert type(method).model_validate_json(method.model_dump_json()) == method
+    assert method.weights == {"add": 700, "resid": 70, "remove": 1.4}
 
 
 def test_where_a_sweep_runs_is_no_part_of_its_science():

@@ -4,8 +4,10 @@ Shapes: B batch, d embedding width, D dictionary width. s, s0 (B, D): codes of t
 M = 1 where the frozen code is active.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
 
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
 from saeft_ray.space import Tunable
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saeft_ray.sae import Dictionary
+
+
+PUBLISHED = {"lambda_resid": 70.0, "lambda_add": 700.0, "lambda_remove": 1.4}
 
 
 class CodePenalty(FeaturePenalty):
@@ -29,13 +34,29 @@ class CodePenalty(FeaturePenalty):
     `scaling: mean` is the paper's: its lambdas change meaning with D, k and d. `relative` keeps the three sums over a
     row and divides the first two by E Σ|s0|, the third by E ‖x0‖² (expectations over all frozen activations): the
     shares of feature mass added and removed, and of the features' size that changed unexplained.
+
+    `preset: paper` gives the three lambdas as published. Its code multiplies everything by reg_lambda = 70: the added
+    term by lambda_mask = 10 first, the residual by mu = 1, the removed term by a fixed 0.02. So lambda_add = 70 · 10,
+    lambda_resid = 70 · 1, lambda_remove = 70 · 0.02. They hold for means at D = 2048, k = 32, for raw features and a
+    top k without ReLU, so the sweep's dictionary must be `input: raw`, `activation: topk`.
     """
 
+    preset: Literal["none", "paper"] = "none"
     lambda_resid: Tunable = 0.0
     lambda_add: Tunable = 0.0
     lambda_remove: Tunable = 0.0
     remove_on: Literal["codes", "preactivations"] = "codes"
     scaling: Literal["mean", "relative"] = "mean"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("preset") != "paper":
+            return given
+        other = [name for name, value in PUBLISHED.items() if given.get(name, value) != value]
+        if other:
+            raise ValueError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
+        return {**given, **PUBLISHED}
 
     @property
     def prepares(self) -> bool:
