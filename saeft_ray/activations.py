@@ -3,6 +3,7 @@
 Shapes: N images, V views, d embedding width.
 """
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +22,9 @@ BATCH = 256
 def compute(model: ClipModel, split: Split, views: int, view_seed: int, device: torch.device, folder: Path) -> None:
     """Writes (N, V, d) float32 activations of `split`'s views to `folder`/activations.npy."""
     n = len(split.labels)
-    encoder = Classifier(model.clip.visual, torch.nn.Linear(1, 1), model.mean, model.std).to(device).eval()
+    encoder = (
+        Classifier(copy.deepcopy(model.clip.visual), torch.nn.Linear(1, 1), model.mean, model.std).to(device).eval()
+    )
     out = None
     for view in range(views):
         for start in range(0, n, BATCH):

@@ -131,6 +131,8 @@ def _active(a: Tensor, settings: DictionarySettings) -> tuple[Tensor, Tensor, Te
         starts = torch.cat([torch.zeros(1, dtype=torch.long), counts.expand(len(a)).cumsum(0)])
     else:
         values, index = a.topk(settings.k, dim=-1, sorted=False)
+        index, place = index.sort(dim=-1)
+        values = values.gather(-1, place)
         values, columns = values.flatten(), index.flatten()
         starts = torch.arange(0, len(columns) + 1, settings.k, device=a.device)
     return columns, values.relu() if settings.activation == "relu_topk" else values, starts

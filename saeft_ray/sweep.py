@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,17 @@ from rich.table import Table
 
 from saeft_ray import config as sweep_file
 from saeft_ray.config import SweepConfig
+from saeft_ray.lease import Lease
+from saeft_ray.ledger import Ledger
+from saeft_ray.methods import LayerPenalty
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
+from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user's mistake, 130 stopped by Ctrl-C."""
+    """Exit status: 0 done, 1 trials could not be run, 2 the user's mistake, 130 stopped by Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.sweep", description="Run a sweep file to its report.")
     parser.add_argument("file", help="the sweep file (YAML)")
     parser.add_argument("--plan", action="store_true", help="print artifacts, trials and work; run nothing")
@@ -35,6 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    except Unfinished as error:
+        print(error, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
@@ -64,18 +73,26 @@ def find_facts(config: SweepConfig) -> Facts:
 
 def run(plan: Plan, local: bool, console: Console) -> int:
     """Runs the sweep and writes its report."""
-    from saeft_ray.ledger import Ledger
-    from saeft_ray.protocol import Runner, conduct
-    from saeft_ray.store import Store
-
     config = plan.config
     if config.storage.endpoint:
         os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
     ledger = Ledger(store, config.name)
+    lease = Lease(store, f"sweeps/{config.name}")
+    try:
+        with lease:
+            _conduct(plan, local, console, store, ledger)
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise Unfinished(f"{ledger.url}: another driver took this sweep over, and goes on with it") from None
+        raise
+    return _report(ledger.url, console)
+
+
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
     ledger.register(plan, _commit())
-    console.print(f"sweep [bold]{config.name}[/] in {ledger.url}", highlight=False)
+    console.print(f"sweep [bold]{plan.config.name}[/] in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner
         if local:
@@ -87,7 +104,6 @@ def run(plan: Plan, local: bool, console: Console) -> int:
 
             with RayRunner(plan, store, ledger) as runner:
                 conduct(plan, ledger, runner, watcher)
-    return _report(ledger.url, console)
 
 
 def _report(url: str, console: Console) -> int:
@@ -96,19 +112,23 @@ def _report(url: str, console: Console) -> int:
 
     if not console.quiet:
         results.main([url])
-    return report.main([url])
+    return report.main([url, *(["--quiet"] if console.quiet else [])])
 
 
 def show(plan: Plan, console: Console) -> None:
     """Prints what a run would build and train."""
-    from saeft_ray.store import Store
-
     store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
+    unseen = ""
     for artifact in plan.artifacts():
-        stored = store.size(artifact.kind, artifact.key)
+        stored = None
+        try:
+            stored = None if unseen else store.size(artifact.kind, artifact.key)
+        except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
+            unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = _bytes(artifact.bytes if stored is None else stored)
-        artifacts.add_row(artifact.kind, artifact.key[:12], size, "will be built" if stored is None else "exists")
+        state = "unknown" if unseen else "will be built" if stored is None else "exists"
+        artifacts.add_row(artifact.kind, artifact.key[:12], size, state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()
     for phase, trained in plan.trainings():
@@ -120,11 +140,15 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), settings)
     for table in (artifacts, values, trials):
         console.print(table, "")
+    if unseen:
+        console.print(unseen, highlight=False)
+    asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
+    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
         f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views an image stored).",
+        f" ({plan.pool} of {plan.config.views} views an image stored){aside}.",
         highlight=False,
     )
 
@@ -164,5 +188,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a spot machine's notice is a Ctrl-C
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

@@ -4,13 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.protocol import Unfinished, conduct
 from saeft_ray.table import read_rows
 
 import sweeps
@@ -88,15 +90,66 @@ def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path, monke
     (mse,) = [spec for spec in plan.confirm(plan.config.methods) if spec.method == "mse"]
     store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}/manifest.json", b"{}")
     with (
-        pytest.raises(RuntimeError, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
+        pytest.raises(Unfinished, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
         RayRunner(plan, store, ledger) as runner,
     ):
         conduct(plan, ledger, runner, Quiet())
     assert {row["method"] for row in read_rows(ledger.url).to_pylist()} == {"ft"}
 
 
+def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path):
+    train = {**sweeps.SMALL["train"], "epochs": 3}
+    sections = {"methods": {"ft": {}}, "train": train, "confirm": {"seeds": 1}, "compute": {"checkpoint_minutes": 0}}
+    _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "here", **sections))
+    plan, store, there = sweeps.opened(sweeps.config(tmp_path / "there", **sections))
+    killed = []
+
+    class Killer(Quiet):
+        """Kills one worker in the middle of its training, once a checkpoint is there."""
+
+        def started(self, spec):
+            if not killed:
+                killed.append(threading.Thread(target=self.kill))
+                killed[0].start()
+
+        def kill(self):
+            deadline = time.monotonic() + 100
+            while not store.keys("checkpoint"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            for process in trial_processes():
+                os.kill(process, signal.SIGKILL)
+
+    with RayRunner(plan, store, there) as runner:
+        conduct(plan, there, runner, Killer())
+    killed[0].join()
+    assert comparable(read_rows(there.url)) == comparable(read_rows(ledger.url))
+
+
+def trial_processes():
+    """Ids of the processes that run Tune trials, children of this one's Ray."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if status.read_bytes().startswith(b"ray::ImplicitFunc") and is_ours(int(status.parent.name)):
+                found.append(int(status.parent.name))
+        except OSError:  # it ended meanwhile
+            continue
+    return found
+
+
+def is_ours(process):
+    """Whether `process` descends from this test process."""
+    while process > 1:
+        if process == os.getpid():
+            return True
+        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_sweep_that_the_same_command_resumes(tmp_path):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_driver_that_is_stopped_leaves_a_sweep_that_the_same_command_resumes(tmp_path, how):
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods={"zero_shot": {}, "ft": {}})
     command = [sys.executable, "-m", "saeft_ray.sweep", file]
     environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
@@ -106,12 +159,18 @@ def test_ctrl_c_leaves_a_sweep_that_the_same_command_resumes(tmp_path):
     while not list(trials.glob("*/rows.parquet")):
         assert time.monotonic() < deadline
         time.sleep(0.2)
-    first.send_signal(signal.SIGINT)
-    _, said = first.communicate(timeout=60)
-    assert first.returncode == 130
-    assert "the same command goes on from here" in said
+    first.send_signal(how)
+    if how == signal.SIGINT:
+        _, said = first.communicate(timeout=60)
+        assert first.returncode == 130
+        assert "the same command goes on from here" in said
+    else:
+        assert first.wait(timeout=60) == -signal.SIGKILL
+        first.stdout.close()
+        first.stderr.close()
     kept = {path: path.read_bytes() for path in trials.glob("*/rows.parquet")}
     second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
     assert "report.html" in second.stdout
     assert {path: path.read_bytes() for path in kept} == kept
     assert len(list(trials.glob("*/rows.parquet"))) == 3
+    assert list((trials.parent / "logs").glob("session_*/raylet.out"))

@@ -282,6 +282,22 @@ def test_storage_that_cannot_be_written_is_told(tmp_path, capsys):
     assert "cannot be used as a store" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("AWS_SECRET_ACCESS_KEY", "wrong", "AWS_SECRET_ACCESS_KEY"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:9", "127.0.0.1:9"),
+    ],
+)
+def test_wrong_credentials_or_endpoint_are_told(s3_url, tmp_path, monkeypatch, capsys, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    file = sweeps.file(tmp_path / "a.yaml", s3_url)
+    assert sweep.main([file, "--local"]) == 2
+    told = capsys.readouterr().err
+    assert "cannot be used as a store" in told
+    assert words in told
+
+
 def test_a_sweep_on_s3_ends_with_the_rows_of_a_local_one(done, s3_url, tmp_path, monkeypatch):
     *_, rows = done
     monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from saeft_ray import identity
 from saeft_ray.datasets import Dataset, Role
@@ -34,12 +34,20 @@ _SLOTS = 4 * _TRIES + 1
 Pixels = NDArray[np.uint8]
 
 
+def _absolute(path: str) -> str:
+    """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is."""
+    return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+LocalPath = Annotated[str, AfterValidator(_absolute)]
+
+
 class TestFolder(BaseModel):
     """One test set: a folder with some or all of the class folders of `train`."""
 
     __test__ = False  # not a test, whatever pytest thinks of the name
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    path: str
+    path: LocalPath
     role: Literal["id", "ood"]
 
 
@@ -47,9 +55,9 @@ class Folder(Dataset):
     """Images in local folders. The class of an image is its folder's name, the same in every split."""
 
     type: Literal["folder"] = "folder"
-    train: str  # folder; relative paths start where the command runs
+    train: LocalPath  # folder; relative paths start where the command runs
     tests: dict[str, TestFolder]
-    selection: str | None = None  # folder; without one, a share of `train` is held out
+    selection: LocalPath | None = None  # folder; without one, a share of `train` is held out
     selection_share: float = Field(default=0.1, gt=0, lt=1)  # of every class
     classes: dict[str, str] | None = None  # folder name → words; without it the folder name, "_" as a space
     templates: Annotated[tuple[str, ...], Field(strict=False)] = ("a photo of a {}.",)

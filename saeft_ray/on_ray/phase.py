@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 from saeft_ray.ledger import Ledger
 from saeft_ray.on_ray.workers import train_on_workers
 from saeft_ray.plan import Plan, TrialSpec
-from saeft_ray.protocol import Watcher
+from saeft_ray.protocol import Unfinished, Watcher
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
 
@@ -24,7 +24,7 @@ RETRIES = 2  # of a trial whose process or node dies; divergence is a result and
 
 
 def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher) -> None:
-    """Runs all trials of `deal`. Raises RuntimeError, after all others have ended, if trials could not be run."""
+    """Runs all trials of `deal`. Raises Unfinished, after all others have ended, if trials could not be run."""
     compute = plan.config.compute
     searcher = _Dealer(deal, ledger, watcher)
     alone = compute.workers == 1
@@ -56,13 +56,13 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
         grid = tuner.fit()
     errors = [f"{searcher.name_of(result)}: {result.error}" for result in grid if result.error]
     if errors:
-        raise RuntimeError(
+        raise Unfinished(
             f"{len(errors)} of {len(grid)} {deal.phase} trials could not be run; the others are safe, and the same "
             "command tries these again:\n" + "\n".join(errors)
         )
     left = deal.left
     if left:
-        raise RuntimeError(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
+        raise Unfinished(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
 
 
 class _Dealer(Searcher):  # type: ignore[misc]

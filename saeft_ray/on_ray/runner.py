@@ -57,8 +57,8 @@ class RayRunner:
             "logging_level": logging.ERROR,
             "configure_logging": False,
         }
-        if address is None and not _cluster_here():
-            self._own = True
+        self._own = address == "local" or (address is None and not _cluster_here())
+        if self._own:
             # A dashboard is what frees the resources of trials stopped early, so several workers need it (RAY.md, 0.2).
             options |= {"include_dashboard": self._plan.config.compute.workers > 1, "_node_ip_address": "127.0.0.1"}
         ray.init(address=address or ("local" if self._own else "auto"), **options)

@@ -1,0 +1,144 @@
+"""One driver a sweep: who runs it, since when, and who may take over from a dead one.
+
+    <sweep>/leases/000001.json   who: written once, by exclusive creation; the highest number is the fencing token
+    <sweep>/leases/000001.beat   replaced every few seconds while that driver lives; "released" when it has left
+
+Nobody compares clocks of two machines: a lease is stale if its beat does not change while the contender watches, or if
+its process is gone from the contender's own machine.
+"""
+
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from pydantic import BaseModel
+
+from saeft_ray.files import Files
+
+BEAT = 5.0  # seconds between two beats
+PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
+_RELEASED = b"released"
+
+
+class Owner(BaseModel):
+    """Who holds a lease."""
+
+    host: str
+    process: int
+    since: str  # UTC, ISO 8601
+
+
+class Taken(ValueError):  # noqa: N818 - the user's command, not a fault
+    """Another driver runs this sweep."""
+
+
+class Lease:
+    """A context manager: holds the sweep while its body runs. Raises Taken on entry if another driver lives.
+
+    If another driver takes over meanwhile (this one was thought dead), the body is interrupted and `lost` is true.
+    """
+
+    def __init__(self, files: Files, folder: str, beat: float = BEAT, patience: float = PATIENCE):
+        self._files, self._folder = files, f"{folder}/leases"
+        self._beat, self._patience = beat, patience
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._me = Owner(
+            host=socket.gethostname(), process=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds")
+        )
+        self.token = 0
+        self.lost = False
+
+    def __enter__(self) -> Self:
+        self.token = self._newest()
+        while True:
+            if self.token:
+                self._wait_or_refuse()
+            try:
+                self._files.write_once(self._path(self.token + 1, "json"), self._me.model_dump_json().encode())
+            except FileExistsError:  # somebody was faster
+                self.token = self._newest()
+                continue
+            self.token += 1
+            break
+        self._show_life(0)
+        self._thread = threading.Thread(target=self._live, daemon=True, name="lease")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self.lost:
+            self._files.write(self._path(self.token, "beat"), _RELEASED)
+
+    def _wait_or_refuse(self) -> None:
+        """Returns once the holder of `token` has left or died; raises Taken if it lives."""
+        owner = Owner.model_validate_json(self._files.read_bytes(self._path(self.token, "json")))
+        first = self._read_beat(self.token)
+        if first == _RELEASED:
+            return
+        if owner.host == self._me.host and not _alive(owner.process):
+            return
+        watched = time.monotonic() + self._patience
+        while (now := self._read_beat(self.token)) == first:
+            if time.monotonic() > watched:
+                return
+            time.sleep(self._patience / 20)
+        if now == _RELEASED:
+            return
+        raise Taken(
+            f"{self._files.url}/{self._folder.rpartition('/')[0]}: process {owner.process} on {owner.host} runs this "
+            f"sweep since {owner.since}; wait for it, end it, or give the sweep another name"
+        )
+
+    def _live(self) -> None:
+        count = 0
+        while not self._stop.wait(self._beat):
+            count += 1
+            try:
+                if self._newest() > self.token:
+                    self.lost = True
+                    main = threading.main_thread().ident
+                    assert main is not None
+                    signal.pthread_kill(main, signal.SIGINT)  # a real signal, so that it wakes a call that waits
+                    return
+                self._show_life(count)
+            except OSError:
+                continue  # storage is away for a moment; whoever waits has more patience than one beat
+
+    def _show_life(self, count: int) -> None:
+        self._files.write(self._path(self.token, "beat"), json.dumps(count).encode())
+
+    def _read_beat(self, token: int) -> bytes:
+        try:
+            return self._files.read_bytes(self._path(token, "beat"))
+        except FileNotFoundError:
+            return b""
+
+    def _newest(self) -> int:
+        names = [path.rpartition("/")[2] for path in self._files.list(self._folder)]
+        return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
+
+    def _path(self, token: int, suffix: str) -> str:
+        return f"{self._folder}/{token:06d}.{suffix}"
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this machine runs (or is somebody else's, which cannot be told from alive)."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
