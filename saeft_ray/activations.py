@@ -4,6 +4,7 @@ Shapes: N images, V views, d embedding width.
 """
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -41,3 +42,9 @@ def compute(model: ClipModel, split: Split, views: int, view_seed: int, device: 
 def load(folder: Path) -> NDArray[np.float32]:
     """The (N, V, d) activations in `folder`, memory-mapped read-only."""
     return np.load(folder / FILE, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def parts(activations: NDArray[np.float32], device: torch.device, images: int = 4096) -> Iterator[torch.Tensor]:
+    """All views of (N, V, d) `activations` as tensors (n, d), those of so many images at a time."""
+    for start in range(0, len(activations), images):
+        yield torch.from_numpy(np.array(activations[start : start + images])).flatten(0, 1).to(device)

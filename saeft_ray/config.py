@@ -23,6 +23,7 @@ import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.datasets import Dataset
 from saeft_ray.methods import Method
+from saeft_ray.methods.sparse import CodePenalty
 from saeft_ray.registry import discover
 
 METHODS = discover(saeft_ray.methods, Method)
@@ -292,6 +293,20 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             "compute.workers",
             f"{compute.workers} workers cannot share train.batch_size = {train.batch_size} evenly; give a divisor",
         )
+    for label, method in (methods or {}).items():
+        if compute and compute.workers > 1 and not method.batch_mean:
+            yield (
+                f"methods.{label}",
+                f"its loss is no mean over the batch, so compute.workers = {compute.workers} would change it; "
+                "give one worker",
+            )
+        preset = isinstance(method, CodePenalty) and method.preset == "paper"
+        if dictionary and preset and (dictionary.input, dictionary.activation) != ("raw", "topk"):
+            yield (
+                f"methods.{label}.preset",
+                f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
+                "the published lambdas hold for raw and topk: set both, or give lambdas of your own",
+            )
     if dictionary and dictionary.k > dictionary.width:
         yield (
             "dictionary.k",

@@ -136,6 +136,46 @@ def width(model: Model) -> int:
     return int(_architecture(model)["embed_dim"])
 
 
+def blocks(model: Model) -> int | None:
+    """Transformer blocks of the image tower; None for a ResNet, or a tower of another library, which has no such."""
+    vision = _architecture(model)["vision_cfg"]
+    layers = vision.get("layers", 12)
+    return None if vision.get("timm_model_name") or not isinstance(layers, int) else layers
+
+
+def depth(model: Classifier) -> int:
+    """Blocks of a vision transformer."""
+    tower: Any = model.encoder
+    return len(tower.transformer.resblocks)
+
+
+@contextmanager
+def outputs(model: Classifier, sites: Sequence[int]) -> Iterator[list[Tensor]]:
+    """Tokens (B, T, w) at `sites` of a vision transformer, there when the context ends, from the last forward in it.
+
+    Site 0 is what enters the first block, site i what block i gives.
+    """
+    tower: Any = model.encoder
+    found: dict[int, Tensor] = {}
+    listed: list[Tensor] = []
+    hooks = []
+    for site in sites:
+
+        def keep(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None, site: int = site) -> None:
+            found[site] = inputs[0] if output is None else output
+
+        if site == 0:
+            hooks.append(tower.transformer.resblocks[0].register_forward_pre_hook(keep))
+        else:
+            hooks.append(tower.transformer.resblocks[site - 1].register_forward_hook(keep))
+    try:
+        yield listed
+        listed += [found[i] if tower.transformer.batch_first else found[i].transpose(0, 1) for i in sites]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _architecture(model: Model) -> dict[str, Any]:
     """open_clip's config of the architecture. Raises ValueError for an unknown one."""
     import open_clip

@@ -16,13 +16,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from saeft_ray import draws
+from saeft_ray import draws, encoder, monitors
 from saeft_ray.config import Train
+from saeft_ray.contrastive import Captioned, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
-from saeft_ray.methods import Method, Regularized
+from saeft_ray.methods import (
+    NOTHING,
+    Constants,
+    FeaturePenalty,
+    LayerPenalty,
+    Method,
+    ParameterPenalty,
+    Regularized,
+)
 from saeft_ray.sae import Dictionary
+
+MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
 
 
 @dataclass(frozen=True)
@@ -39,7 +50,7 @@ class Place:
 
 
 class Task(NamedTuple):
-    """What is trained: the same for all methods of a sweep but for `method` and `dictionary`."""
+    """What is trained: the same for all methods of a sweep but for `method` and what it reads."""
 
     split: Split
     view_seed: int
@@ -47,8 +58,9 @@ class Task(NamedTuple):
     train: Train
     method: Method
     seed: int
-    frozen: NDArray[np.float32] | Classifier | None  # (N, V, d) activations, or the encoder to ask in every step
+    frozen: NDArray[np.float32] | Classifier | None  # (N, V, d) activations, or the frozen model
     dictionary: Dictionary | None
+    constants: Constants = NOTHING  # what the method prepared
 
 
 class Epoch(NamedTuple):
@@ -58,6 +70,15 @@ class Epoch(NamedTuple):
     terms: dict[str, float]  # the summands of the loss: cross-entropy and the weighted penalty terms
     clipped: float  # share of steps whose gradient was clipped
     seconds: float
+    monitors: dict[str, float] = {}  # noqa: RUF012 - of a penalty, on the epoch's last batch: see `monitors`
+
+
+class Losses(NamedTuple):
+    """One batch through the model."""
+
+    terms: dict[str, Tensor]  # the summands of the loss
+    features: Tensor | None = None  # (B, d), moving
+    frozen: Tensor | None = None  # (B, d), where the penalty compares features
 
 
 class State(NamedTuple):
@@ -71,7 +92,7 @@ class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
     """The loss was not finite: a result of the method, not a fault of the machine."""
 
 
-def finetune(model: Classifier, task: Task, place: Place, resume: State | None = None) -> "Training":
+def finetune(model: Classifier | Captioned, task: Task, place: Place, resume: State | None = None) -> "Training":
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
     With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term.
@@ -82,10 +103,20 @@ def finetune(model: Classifier, task: Task, place: Place, resume: State | None =
 class Training:
     """An iterator of `Epoch`; `state()` between two epochs is what a checkpoint needs."""
 
-    def __init__(self, model: Classifier, task: Task, place: Place, resume: State | None):
-        self.model, self.task, self.place = model.to(place.device), task, place
+    def __init__(self, model: Classifier | Captioned, task: Task, place: Place, resume: State | None):
+        model.to(place.device)
+        self._captioned = model if isinstance(model, Captioned) else None
+        self.model = model.classifier if isinstance(model, Captioned) else model
+        self.task, self.place = task, place
         self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
-        names, parameters = zip(*model.named_parameters(), strict=True)
+        self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
+        self._sites: list[int] = []
+        if isinstance(task.method, LayerPenalty):
+            self._sites = task.method.sites(encoder.depth(self.model))
+        if isinstance(task.frozen, Classifier):
+            task.frozen.to(place.device).eval()
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        names, parameters = zip(*trained.items(), strict=True)
         self._names: tuple[str, ...] = names
         settings = task.train
         self._optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
@@ -107,7 +138,7 @@ class Training:
                 rate = learning_rate(step, total, task.train)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                terms = self._losses(batch)
+                terms = self._losses(batch, self._wrapped).terms
                 loss = torch.stack(list(terms.values())).sum()
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
@@ -117,9 +148,11 @@ class Training:
                 if step % 20 == 0 or step % batches == batches - 1:
                     losses.check_finite(self._epoch, step)
                 self._optimizer.step()
+            if self._captioned is not None:
+                self._captioned.rebuild_head()
             self._epoch += 1
-            means = losses.means()
-            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began)
+            means, watched = losses.means(), self._monitors(batch)
+            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, watched)
 
     def state(self) -> State:
         """Adam's moments and the number of finished epochs."""
@@ -136,22 +169,50 @@ class Training:
                 key: state.tensors[f"{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
             }
 
-    def _losses(self, batch: "Batch") -> dict[str, Tensor]:
-        """Cross-entropy and the penalty's terms on this worker's share of the batch."""
-        task, device = self.task, self.place.device
+    def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
+        """Cross-entropy and the penalty's terms on this worker's share of the batch; or what stands in their place."""
+        task, device, method = self.task, self.place.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
-        out = self._wrapped(images)
+        if self._captioned is not None:
+            tokens = self._captioned.drawn(
+                labels, draws.uniform(task.seed, "caption", batch.sample, self._epoch, slots=1)
+            )
+            return Losses({"contrastive": info_nce(model(images, tokens))})
+        with encoder.outputs(self.model, self._sites) as h:
+            out = model(images)
         terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
-        if isinstance(task.method, Regularized):
-            assert task.frozen is not None
+        f0 = None
+        if isinstance(method, FeaturePenalty):
             if isinstance(task.frozen, Classifier):
                 with torch.no_grad():
-                    f0 = task.frozen.to(device).eval().features(images)
+                    f0 = task.frozen.features(images)
             else:
+                assert task.frozen is not None
                 f0 = torch.from_numpy(task.frozen[batch.sample, batch.view]).to(device, non_blocking=True)
-            terms |= task.method.penalty(out.features, f0, self._dictionary)
-        return terms
+            terms |= method.penalty(out.features, f0, self._dictionary, self._constants)
+        elif isinstance(method, LayerPenalty):
+            assert isinstance(task.frozen, Classifier)
+            with torch.no_grad(), encoder.outputs(task.frozen, self._sites) as h0:
+                task.frozen.features(images)
+            terms |= method.penalty(h, h0)
+        elif isinstance(method, ParameterPenalty):
+            assert isinstance(task.frozen, Classifier)
+            w, w0 = dict(self.model.encoder.named_parameters()), dict(task.frozen.encoder.named_parameters())
+            terms |= method.penalty(w, w0, self._constants)
+        return Losses(terms, out.features, f0)
+
+    def _monitors(self, batch: "Batch") -> dict[str, float]:
+        """What the penalty does, on one batch and means over the workers; nothing without a penalty."""
+        if not isinstance(self.task.method, Regularized):
+            return {}
+        self.model.eval()
+        losses = self._losses(Batch._make(part[:MONITORED] for part in batch), self.model)
+        found = monitors.gradient_norms(losses.terms, self._parameters)
+        if self._dictionary is not None and losses.features is not None and losses.frozen is not None:
+            found |= monitors.of_codes(losses.features.detach(), losses.frozen, self._dictionary)
+        values = self.place.mean(torch.stack(list(found.values()))).tolist()
+        return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 
 
 def batch_count(n: int, batch_size: int) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from saeft_ray.config import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.identity import canonical, fingerprint
-from saeft_ray.methods import DictionaryKind, Method, Regularized
+from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method
 from saeft_ray.rows import PHASES, Phase, Row
 from saeft_ray.space import Choices
 
@@ -105,6 +105,7 @@ class Facts(NamedTuple):
     sizes: dict[str, int]  # images by split
     classes: int
     imported: str | None = None  # SHA-256 of the SAE that the sweep file names
+    blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
 
 
 class Plan:
@@ -180,7 +181,7 @@ class Plan:
     def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
         """What a trial reads before it trains: the head, then what the penalty asks for."""
         found, method = [self.head()], spec.trained
-        if isinstance(method, Regularized) and self.cached:
+        if self.reads_activations(method or spec.settings):
             found.append(self.activations())
         if method and method.reads:
             number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
@@ -198,12 +199,16 @@ class Plan:
 
         add(self.head())
         for method in self.config.methods.values():
-            if isinstance(method, Regularized) and self.cached:
+            if self.reads_activations(method):
                 add(self.activations())
             for number in range(self.config.dictionary.seeds):
                 if method.reads:
                     add(self.dictionary(method.reads, number))
         return list(found.values())
+
+    def reads_activations(self, method: Method) -> bool:
+        """Whether a trial of `method` reads stored activations: in every step, or once before training."""
+        return method.prepares or (isinstance(method, FeaturePenalty) and self.cached)
 
     @property
     def cached(self) -> bool:

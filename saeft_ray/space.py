@@ -51,3 +51,10 @@ def highest(value: "float | Range | Choices") -> float:
     if isinstance(value, Range):
         return value.high
     return max(value.choices) if isinstance(value, Choices) else value
+
+
+def lowest(value: "float | Range | Choices") -> float:
+    """The smallest number that `value` can become."""
+    if isinstance(value, Range):
+        return value.low
+    return min(value.choices) if isinstance(value, Choices) else value

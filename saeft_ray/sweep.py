@@ -15,6 +15,7 @@ from saeft_ray import config as sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger
+from saeft_ray.methods import LayerPenalty
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
@@ -56,7 +57,7 @@ def find_facts(config: SweepConfig) -> Facts:
     from saeft_ray import encoder
 
     model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
-    return Facts(
+    facts = Facts(
         model=model,
         image_size=encoder.image_size(config.model),
         width=d,
@@ -64,7 +65,12 @@ def find_facts(config: SweepConfig) -> Facts:
         sizes=config.data.sizes(),
         classes=len(config.data.class_names()),
         imported=_imported(config, model, d) if config.dictionary.source else None,
+        blocks=encoder.blocks(config.model),
     )
+    unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
+    if unmet:
+        raise ValueError("\n".join(unmet))
+    return facts
 
 
 def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
@@ -150,11 +156,13 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     if unseen:
         console.print(unseen, highlight=False)
+    asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
+    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
         f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views an image stored).",
+        f" ({plan.pool} of {plan.config.views} views an image stored){aside}.",
         highlight=False,
     )
 

@@ -15,16 +15,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from saeft_ray import activations, artifacts, encoder
+from saeft_ray import activations, artifacts, encoder, zeroshot
+from saeft_ray.contrastive import Captioned
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
-from saeft_ray.methods import Regularized
+from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Method, ParameterPenalty, Regularized
+from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.plain import WiseFT
+from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
+from saeft_ray.sae import Dictionary
 from saeft_ray.store import Missing, Store
 
 
@@ -55,6 +60,8 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
         model, history = bench.frozen(), list[Epoch]()
         if spec.trained is not None:
             yield from bench.train(model, spec, history)
+        else:
+            bench.probe(model, spec.settings)
         if isinstance(spec.settings, WiseFT):
             assert isinstance(spec.settings.alpha, float)
             model = interpolate(bench.frozen(), model, spec.settings.alpha)
@@ -120,6 +127,9 @@ class _Bench:
         assert method is not None
         assert spec.seed is not None
         checkpoints = _Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
+        dictionary = next(
+            (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
+        )
         task = Task(
             split=self.split("train"),
             view_seed=plan.view_seed,
@@ -127,13 +137,14 @@ class _Bench:
             train=plan.config.train,
             method=method,
             seed=spec.seed,
-            frozen=self._frozen_features(method),
-            dictionary=next(
-                (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
-            ),
+            frozen=self._frozen_side(method),
+            dictionary=dictionary,
+            constants=self._constants(method, dictionary),
         )
-        state = None if self.replay else checkpoints.latest(model, history)
-        training = finetune(model, task, place, state)
+        self.probe(model, method)
+        whole = self._captioned(model) if isinstance(method, FLYP) else model
+        state = None if self.replay else checkpoints.latest(whole, history)
+        training = finetune(whole, task, place, state)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
             history.append(epoch)
@@ -141,7 +152,7 @@ class _Bench:
             if early and place.rank == 0:
                 selection = float(correct(model, self.split("selection"), place.device).mean())
             if epoch.epoch < plan.config.train.epochs and not self.replay:
-                checkpoints.offer(model, training.state(), history)
+                checkpoints.offer(whole, training.state(), history)
             yield Report(epoch, selection)
         if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
@@ -152,12 +163,47 @@ class _Bench:
             self.store.ensure("endpoint", key, write, plan.endpoint(spec).identity)
             checkpoints.clear()
 
-    def _frozen_features(self, method: object) -> NDArray[np.float32] | Classifier | None:
+    def probe(self, model: Classifier, method: Method) -> None:
+        """Gives `model` the head that `method` starts from, if that is not the zero-shot head."""
+        if not isinstance(method, Probed):
+            return
+        stored, labels = self._activations(), torch.from_numpy(self.split("train").labels)
+        device, smoothing = self.place.device, self.plan.config.train.label_smoothing
+
+        def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            each = labels.repeat_interleave(stored.shape[1]).to(device)
+            for f0 in activations.parts(stored, device):
+                yield f0, each[: len(f0)]
+                each = each[len(f0) :]
+
+        method.probe(model, parts, smoothing)
+
+    def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
+        """What the penalty compares with: stored activations where they do, else the frozen model."""
         if not isinstance(method, Regularized):
             return None
-        if not self.plan.cached:
-            return self.frozen().requires_grad_(False)
+        if isinstance(method, FeaturePenalty) and self.plan.cached:
+            return self._activations()
+        return self.frozen().requires_grad_(False)
+
+    def _constants(self, method: Method, dictionary: Dictionary | None) -> Constants:
+        """What `method` computes once, before training."""
+        device = self.place.device
+        if isinstance(method, FeaturePenalty) and method.prepares:
+            parts = activations.parts(self._activations(), device)
+            return method.prepare(parts, dictionary.to(device) if dictionary else None)
+        if isinstance(method, ParameterPenalty):
+            return method.prepare(self.frozen(), self.split("train"), self.plan.view_seed)
+        return NOTHING
+
+    def _activations(self) -> NDArray[np.float32]:
         return activations.load(artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device))
+
+    def _captioned(self, model: Classifier) -> Captioned:
+        """`model` with the text tower beside it."""
+        config = self.plan.config
+        clip = encoder.load(config.model, config.storage.endpoint)
+        return Captioned(model, clip, zeroshot.captions(clip, config.data.class_names(), config.data.prompts()))
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""
@@ -174,7 +220,7 @@ class _Checkpoints:
         self._store, self._key, self._seconds, self._place = store, key, seconds, place
         self._last = time.monotonic()
 
-    def latest(self, model: Classifier, history: list[Epoch]) -> State | None:
+    def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
         """The newest sound checkpoint, loaded into `model`; None if there is none."""
         for name in sorted(self._names(), reverse=True):
             try:
@@ -187,7 +233,7 @@ class _Checkpoints:
             return State(history[-1].epoch, {k: v for k, v in tensors.items() if not k.startswith("model.")})
         return None
 
-    def offer(self, model: Classifier, state: State, history: list[Epoch]) -> None:
+    def offer(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
         if self._place.rank != 0 or time.monotonic() - self._last < self._seconds:
             return
 
@@ -212,7 +258,7 @@ class _Checkpoints:
         return self._store.keys("checkpoint", f"{self._key}-")
 
 
-def _contiguous(model: Classifier) -> dict[str, torch.Tensor]:
+def _contiguous(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
@@ -233,12 +279,12 @@ def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
 
 
 def _training_rows(plan: Plan, spec: TrialSpec, history: list[Epoch]) -> list[Row]:
-    """Numbers about the training itself: the last epoch's loss terms and clip rate, and all its seconds."""
+    """Numbers about the training itself: the last epoch's loss terms, monitors and clip rate, and all its seconds."""
     if not history:
         return []
     last = history[-1]
     numbers = {f"loss.{name}": value for name, value in last.terms.items()}
-    numbers |= {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
+    numbers |= last.monitors | {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
     return [row_of(plan.config.name, spec, "train", "train", metric, value) for metric, value in numbers.items()]
 
 

@@ -49,6 +49,26 @@ def test_all_mistakes_come_at_once_with_their_places():
         ({"report": {"baseline": "fft"}}, "report.baseline: unknown method 'fft', did you mean 'ft'?"),
         ({"report": {"compare": [["ft", "ft"]]}}, "report.compare.0: 'ft' is compared with itself"),
         ({"compute": {"workers": 3}}, "compute.workers: 3 workers cannot share"),
+        (
+            {"methods": {"ft": {}, "nuclear": {"lambda_nuclear": 1}}, "compute": {"workers": 2}},
+            "methods.nuclear: its loss is no mean over the batch, so compute.workers = 2 would change it",
+        ),
+        (
+            {"methods": {"ft": {}, "sae_kl": {"lambda_kl": 0}}},
+            "methods.sae_kl: lambda_l1, lambda_resid and lambda_kl are all 0",
+        ),
+        (
+            {"methods": {"ft": {}, "lp_ft": {"lambda_decay": {"choices": [0, 1]}}}},
+            "methods.lp_ft: lambda_decay can be 0",
+        ),
+        (
+            {"methods": {"ft": {}, "sae_ft": {"preset": "paper"}}},
+            "methods.sae_ft.preset: found dictionary.input unit and dictionary.activation relu_topk",
+        ),
+        (
+            {"methods": {"ft": {}, "sae_ft": {"preset": "paper", "lambda_add": 3}}},
+            "methods.sae_ft: preset: paper sets lambda_add itself",
+        ),
         ({"name": "../../etc"}, "name: found '../../etc'"),
         ({"data": {"type": "imagenett"}}, "data: unknown type 'imagenett'"),
         ({"train": {"epochs": 1, "lr": float("nan")}}, "train.lr"),
@@ -136,6 +156,15 @@ def test_a_dictionarys_settings_are_the_same_after_they_were_recorded():
     for given in ({"recipe": "reference"}, {"recipe": "reference", "steps": 9}, {"from": "a.pt", "k": 8}, {}):
         made = parse(yaml.safe_dump({**SMALL, "dictionary": given}))
         assert SweepConfig.model_validate_json(made.model_dump_json()) == made
+
+
+def test_the_preset_of_the_paper_is_its_effective_lambdas():
+    dictionary = {**SMALL["dictionary"], "input": "raw", "activation": "topk"}
+    methods = {"ft": {}, "sae_ft": {"preset": "paper"}}
+    method = parse(yaml.safe_dump({**SMALL, "dictionary": dictionary, "methods": methods})).methods["sae_ft"]
+    assert (method.lambda_add, method.lambda_resid, method.lambda_remove) == (700, 70, 1.4)
+    assert type(method).model_validate_json(method.model_dump_json()) == method
+    assert method.weights == {"add": 700, "resid": 70, "remove": 1.4}
 
 
 def test_where_a_sweep_runs_is_no_part_of_its_science():

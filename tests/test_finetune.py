@@ -8,11 +8,19 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from saeft_ray.config import Train
-from saeft_ray.encoder import Classifier
+from saeft_ray import draws, encoder, sae
+from saeft_ray.config import DictionarySettings, Model, Train
+from saeft_ray.contrastive import Captioned, info_nce
+from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
+from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
+from saeft_ray.methods.probe import LinearProbe
+from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.methods.weights import EWC, L2SP, fisher
+from saeft_ray.zeroshot import captions, zero_shot_head
 
 
 class Noise:
@@ -84,6 +92,194 @@ def test_the_penalty_holds_features_back():
     before = normalize(start.features(images), dim=1)
     moved = [(normalize(m.features(images), dim=1) - before).norm().item() for m in (free, held)]
     assert moved[1] < 0.5 * moved[0]
+
+
+def vit():
+    """A vision transformer of open_clip with two blocks, on the pictures of Noise."""
+    from open_clip.transformer import VisionTransformer
+
+    torch.manual_seed(0)
+    tower = VisionTransformer(image_size=8, patch_size=4, width=8, layers=2, heads=2, mlp_ratio=2, output_dim=8)
+    return Classifier(tower, nn.Linear(8, 2), (0.5,) * 3, (0.25,) * 3)
+
+
+def test_ldifs_compares_blocks_with_one_forward_of_each_model():
+    frozen, moving, free = vit().requires_grad_(False), vit(), vit()
+    calls = []
+    for name, each in (("frozen", frozen), ("moving", moving)):
+        each.encoder.transformer.register_forward_hook(lambda *_, name=name: calls.append(name))
+    training = finetune(moving, task(LDIFS(lambda_ldifs=300.0), frozen, epochs=1), Place())
+    training._monitors = lambda batch: {}
+    (epoch,) = training
+    assert calls.count("frozen") == calls.count("moving") == 5  # steps
+    assert epoch.terms["ldifs"] > 0
+    assert not any(block._forward_hooks or block._forward_pre_hooks for block in moving.encoder.transformer.resblocks)
+    list(finetune(free, task(epochs=1), Place()))
+    images = Noise().images(np.arange(40))
+    moved = {}
+    for name, each in (("held", moving), ("free", free), ("start", vit())):
+        with torch.no_grad(), outputs(each, [0, 1, 2]) as tokens:
+            each.features(images)
+        moved[name] = tokens
+    start = moved.pop("start")
+    distance = {n: sum(float((a - b).square().sum()) for a, b in zip(h, start, strict=True)) for n, h in moved.items()}
+    assert distance["held"] < 0.8 * distance["free"]
+
+
+def test_outputs_are_what_the_blocks_give():
+    model, images = vit().eval(), Noise().images(np.arange(3))
+    with torch.no_grad():
+        with outputs(model, [0, 1, 2]) as tokens:
+            model.features(images)
+        tower = model.encoder
+        embedded = tower._embeds((images.float() - model.mean) * model.scale)
+        torch.testing.assert_close(tokens[0], embedded)
+        torch.testing.assert_close(tokens[1], tower.transformer.resblocks[0](embedded))
+        torch.testing.assert_close(tokens[2], tower.transformer(embedded))
+
+
+@pytest.mark.parametrize("method", [L2SP(lambda_l2=10.0), EWC(lambda_ewc=1e5, samples=8)])
+def test_penalties_on_weights_hold_them_back_and_leave_the_head_free(method):
+    start, free, held = model(), model(), model()
+    constants = method.prepare(model(), Noise(), 3)
+    job = task(method, model().requires_grad_(False), epochs=1)._replace(constants=constants)
+    list(finetune(free, task(epochs=1), Place()))
+    list(finetune(held, job, Place()))
+
+    def moved(trained, part):
+        ends, begins = getattr(trained, part).parameters(), getattr(start, part).parameters()
+        return sum(float((a - b).detach().square().sum()) for a, b in zip(ends, begins, strict=True))
+
+    assert moved(held, "encoder") < 0.8 * moved(free, "encoder")
+    assert moved(held, "head") > 0
+
+
+def test_fisher_is_the_mean_square_of_each_images_own_gradient():
+    one = model()
+    got = fisher(one, Noise(), 40, seed=3)
+    want = {name: torch.zeros_like(w) for name, w in one.encoder.named_parameters()}
+    labels = draws.uniform(3, "fisher labels", np.arange(40), slots=1)[:, 0]
+    ones = 0
+    for i in range(40):
+        one.zero_grad()
+        log_p = one(Noise().views(np.array([i]), np.array([0]), 3)).logits.log_softmax(1)[0]
+        label = int(float(log_p[0].detach().exp()) < labels[i])
+        ones += label
+        log_p[label].backward()
+        for name, w in one.encoder.named_parameters():
+            want[name] += w.grad**2 / 40
+    assert 5 < ones < 35  # labels are sampled, neither given nor the likeliest
+    for name in want:
+        torch.testing.assert_close(got[name], want[name])
+
+
+@pytest.mark.parametrize("method", [L2SP(lambda_l2=1.0), LDIFS(lambda_ldifs=10.0)])
+def test_a_resumed_run_still_compares_with_the_start(method):
+    whole, first, second = vit(), vit(), vit()
+    job = task(method, vit().requires_grad_(False), epochs=2)
+    epochs = list(finetune(whole, job, Place()))
+    training = finetune(first, job, Place())
+    next(iter(training))
+    state = training.state()
+    second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
+    rest = list(finetune(second, job, Place(), state))
+    assert torch.equal(weights(whole), weights(second))
+    assert rest[0].terms == epochs[1].terms
+    assert rest[0].monitors == epochs[1].monitors
+
+
+def test_monitors_watch_every_penalty_and_disturb_no_weight():
+    job = task(MSE(lambda_mse=10.0), frozen_activations())
+    watched, unwatched = model(), model()
+    epochs = list(finetune(watched, job, Place()))
+    training = finetune(unwatched, job, Place())
+    training._monitors = lambda batch: {}
+    assert [e.monitors for e in training] == [{}] * 4
+    assert torch.equal(weights(watched), weights(unwatched))
+    assert all(e.monitors.keys() == {"gradient_norm.cross_entropy", "gradient_norm.mse"} for e in epochs)
+    assert all(value > 0 for value in epochs[-1].monitors.values())
+
+
+def test_a_dictionary_is_monitored_too():
+    d = frozen_activations()
+    D = sae.random(d, DictionarySettings(width=16, k=2), 0)
+    job = task(SaeFT(lambda_add=10.0, lambda_resid=10.0), d)._replace(dictionary=D)
+    last = list(finetune(model(), job, Place()))[-1].monitors
+    assert {"monitor.added_share", "monitor.outside_dictionary", "gradient_norm.add"} < last.keys()
+    assert 0 < last["monitor.outside_dictionary"] < 1
+    assert list(finetune(model(), task(), Place()))[-1].monitors == {}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_probe_is_at_the_minimum_of_its_loss(smoothing):
+    f0 = torch.randn(60, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(60) % 2
+    found = []
+    for start in (model(), model()):
+        if found:
+            nn.init.normal_(start.head.weight)
+        before = weights(start.encoder)
+        LinearProbe(lambda_decay=1e-2).probe(start, lambda: zip(f0.split(25), labels.split(25), strict=True), smoothing)
+        assert torch.equal(weights(start.encoder), before)
+        found.append(start.head)
+    torch.testing.assert_close(found[0].weight, found[1].weight, atol=1e-3, rtol=1e-3)  # whatever the start
+    logits = found[0](normalize(f0, dim=1))
+    target = nn.functional.one_hot(labels, 2) * (1 - smoothing) + smoothing / 2
+    slope = (logits.softmax(1) - target).T @ normalize(f0, dim=1) / 60 + 1e-2 * found[0].weight
+    assert slope.abs().max() < 1e-5
+
+
+def captioned():
+    clip = encoder.load(Model(arch="digit-clip", pretrained="shipped"))
+    names, prompts = ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}")
+    return Captioned(clip.classifier(zero_shot_head(clip, names, prompts)), clip, captions(clip, names, prompts))
+
+
+class Large(Noise):
+    """The same pictures at the size of digit world."""
+
+    def images(self, index):
+        return super().images(index).repeat(1, 1, 4, 4)[..., :28, :28]
+
+
+def test_flyp_trains_both_towers_and_makes_its_head_from_text():
+    whole, start = captioned(), captioned()
+    job = task(FLYP(), epochs=2, batch_size=20)._replace(split=Large())
+    epochs = list(finetune(whole, job, Place()))
+    assert [e.terms.keys() for e in epochs] == [{"contrastive"}] * 2
+    still = [n for (n, a), b in zip(whole.named_parameters(), start.parameters(), strict=True) if torch.equal(a, b)]
+    assert still == ["classifier.head.bias"]
+    tower = encoder.load(Model(arch="digit-clip", pretrained="shipped"))._replace(clip=whole.text)
+    head = zero_shot_head(tower, ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}"))
+    assert torch.equal(whole.classifier.head.weight, head)
+    half = captioned()
+    training = finetune(half, job, Place())
+    next(iter(training))
+    again = captioned()
+    again.load_state_dict({k: v.clone() for k, v in half.state_dict().items()})
+    list(finetune(again, job, Place(), training.state()))
+    assert torch.equal(weights(again), weights(whole))
+
+
+def test_info_nce_is_its_definition():
+    logits = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    L = logits.tolist()
+    rows = sum(math.log(sum(math.exp(v) for v in L[i])) - L[i][i] for i in range(5)) / 5
+    columns = sum(math.log(sum(math.exp(L[j][i]) for j in range(5))) - L[i][i] for i in range(5)) / 5
+    assert float(info_nce(logits)) == pytest.approx((rows + columns) / 2, rel=1e-6)
+
+
+def test_captions_are_drawn_from_all_templates_of_the_class():
+    whole, labels = captioned(), torch.arange(40) % 2
+    drawn = [whole.drawn(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=1)) for epoch in range(3)]
+    assert not torch.equal(drawn[0], drawn[1])
+    used = {
+        (int(c), p)
+        for c, row in zip(labels, drawn[0], strict=True)
+        for p in range(3)
+        if torch.equal(row, whole.captions[c, p])
+    }
+    assert used == {(c, p) for c in range(2) for p in range(3)}
 
 
 def test_loaders_change_nothing():

@@ -1,8 +1,7 @@
 """Penalties: each against a second, loop-written definition, and one contract for all that the folder holds."""
 
 import math
-from types import UnionType
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
 import pytest
 import torch
@@ -10,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saeft_ray.config import METHODS, DictionarySettings
-from saeft_ray.methods import Regularized
+from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.sparse import RandomDictionary, SaeFT
 from saeft_ray.sae import Dictionary
-from saeft_ray.space import Tunable
 
 DICTIONARY = DictionarySettings(width=12, k=3)
 
@@ -109,51 +107,75 @@ def test_an_atom_that_left_the_top_k_comes_back_only_through_preactivations():
     assert f.grad[0, 0] < 0  # a descent step raises the atom's pre-activation
 
 
-def regularized():
-    """Every regularized method of the folder, all its open settings at 2."""
+def regularized(kind):
+    """Every method of the folder that is of `kind`: its weights at 2, and once more for each named option it has."""
     found = []
     for name, cls in METHODS.items():
-        if issubclass(cls, Regularized):
-            is_open = [key for key, field in cls.model_fields.items() if field.annotation == get_args(Tunable)[0]]
-            assert is_open, f"{name} has nothing to search"
-            found.append(pytest.param(cls(**dict.fromkeys(is_open, 2.0)), id=name))
+        if issubclass(cls, kind):
+            lambdas = [field for field in cls.model_fields if field.startswith("lambda_")]
+            assert lambdas, f"{name} has nothing to search"
+            method = cls(**dict.fromkeys(lambdas, 2.0))
+            found.append(pytest.param(method, id=name))
+            for field, info in cls.model_fields.items():
+                for option in get_args(info.annotation) if get_origin(info.annotation) is Literal else ():
+                    if option != info.default:
+                        found.append(
+                            pytest.param(method.model_copy(update={field: option}), id=f"{name}-{field}-{option}")
+                        )
     return found
 
 
 def total(method, f, f0, D):
-    return sum(method.penalty(f, f0, D).values())
+    constants = method.prepare([f0.detach()[:2], f0.detach()[2:]] if len(f0) > 2 else [f0.detach()], D)
+    return sum(method.penalty(f, f0, D, constants).values())
 
 
-@pytest.mark.parametrize("method", regularized())
-class TestEveryRegularizer:
+@pytest.mark.parametrize("method", regularized(FeaturePenalty))
+class TestEveryFeaturePenalty:
     def test_is_zero_at_the_frozen_features_and_positive_elsewhere(self, method):
-        f, f0 = features(8, 6, 1)
-        assert float(total(method, f0.clone(), f0, dictionary(6))) == pytest.approx(0, abs=1e-12)
-        assert float(total(method, f, f0, dictionary(6))) > 0
+        f, f0 = features(512, 6, 1)
+        if method.zero_at_start:
+            assert float(total(method, f0.clone(), f0, dictionary(6))) == pytest.approx(0, abs=1e-6)
+        assert float(total(method, f, f0, dictionary(6))) > 1e-3
 
-    def test_has_finite_gradients_and_none_into_the_frozen_side(self, method):
-        f, f0 = features(8, 6, 2)
+    @pytest.mark.parametrize("b", [1, 512])
+    def test_has_finite_gradients_and_none_into_the_frozen_side(self, method, b):
+        f, f0 = features(b, 6, 2)
         D = dictionary(6)
-        f.requires_grad_()
-        f0.requires_grad_()
-        total(method, f, f0.detach(), D).backward()
-        assert f.grad.isfinite().all()
-        assert f.grad.abs().sum() > 0
+        for moved in (f, f0.clone()):
+            moved.requires_grad_()
+            total(method, moved, f0, D).backward()
+            assert moved.grad.isfinite().all()
+        assert b == 1 or f.grad.abs().sum() > 0
         assert f0.grad is None
         assert not any(p.requires_grad for p in [*D.parameters(), *D.buffers()])
 
-    def test_is_a_mean_over_the_batch(self, method):
+    def test_gradient_is_that_of_its_value(self, method):
+        f, f0 = features(4, 6, 7)
+        method = method.model_copy(update={"c": 0.1} if "c" in type(method).model_fields else {})
+        assert torch.autograd.gradcheck(lambda x: total(method, x, f0, dictionary(6)), f.requires_grad_())
+
+    def test_does_not_depend_on_the_order_of_the_batch(self, method):
+        f, f0 = features(6, 6, 3)
+        order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+        whole = float(total(method, f, f0, dictionary(6)))
+        assert float(total(method, f[order], f0[order], dictionary(6))) == pytest.approx(whole)
+
+    def test_is_a_mean_over_the_batch_where_it_says_so(self, method):
         f, f0 = features(6, 6, 3)
         D = dictionary(6)
-        whole = float(total(method, f, f0, D))
-        order = torch.randperm(6, generator=torch.Generator().manual_seed(0))
-        assert float(total(method, f[order], f0[order], D)) == pytest.approx(whole)
-        assert float(total(method, f.repeat(2, 1), f0.repeat(2, 1), D)) == pytest.approx(whole)
-        rows = [float(total(method, f[i : i + 1], f0[i : i + 1], D)) for i in range(6)]
-        assert sum(rows) / 6 == pytest.approx(whole)
+        constants = method.prepare([f0], D)
+
+        def value(f, f0):
+            return float(sum(method.penalty(f, f0, D, constants).values()))
+
+        rows = [value(f[i : i + 1], f0[i : i + 1]) for i in range(6)]
+        if method.batch_mean:
+            assert value(f.repeat(2, 1), f0.repeat(2, 1)) == pytest.approx(value(f, f0))
+            assert sum(rows) / 6 == pytest.approx(value(f, f0))
 
     def test_bfloat16_is_close(self, method):
-        f, f0 = features(16, 6, 4, torch.float32)
+        f, f0 = features(512, 6, 4, torch.float32)
         exact = float(total(method, f, f0, dictionary(6, dtype=torch.float32)))
         rough = total(method, f.bfloat16(), f0.bfloat16(), dictionary(6, dtype=torch.float32).to(torch.bfloat16))
         assert float(rough) == pytest.approx(exact, rel=0.15)
@@ -162,13 +184,67 @@ class TestEveryRegularizer:
         D = dictionary(6)
         D.encoder.zero_()
         f, f0 = features(3, 6, 5)
-        assert math.isfinite(float(total(method, f, f0, D)))
+        total(method, f.requires_grad_(), f0, D).backward()
+        assert f.grad.isfinite().all()
 
-    def test_cannot_be_all_zero(self, method):
-        zero = type(method)(**{k: 0.0 if isinstance(v, float) else v for k, v in method if k != "type"})
-        assert any("can never act" in words for words in zero.problems())
+
+@pytest.mark.parametrize("method", regularized(LayerPenalty))
+class TestEveryLayerPenalty:
+    def tokens(self, method, moved, b=4):
+        generator = torch.Generator().manual_seed(0)
+        h0 = [torch.randn(b, 5, 3, generator=generator, dtype=torch.float64) for _ in method.sites(12)]
+        return [t + moved * torch.randn(t.shape, generator=generator, dtype=torch.float64) for t in h0], h0
+
+    def test_is_zero_at_the_start_and_positive_elsewhere(self, method):
+        assert float(sum(method.penalty(*self.tokens(method, 0)).values())) == 0
+        assert float(sum(method.penalty(*self.tokens(method, 1)).values())) > 0
+
+    def test_gradient_is_that_of_its_value(self, method):
+        h, h0 = self.tokens(method, 1, b=2)
+        h = [tokens.requires_grad_() for tokens in h]
+        assert torch.autograd.gradcheck(lambda *h: sum(method.penalty(h, h0).values()), h)
+
+    def test_is_a_mean_over_the_batch(self, method):
+        h, h0 = self.tokens(method, 1)
+        rows = [
+            float(sum(method.penalty([t[i : i + 1] for t in h], [t[i : i + 1] for t in h0]).values())) for i in range(4)
+        ]
+        assert sum(rows) / 4 == pytest.approx(float(sum(method.penalty(h, h0).values())))
+
+    @pytest.mark.parametrize("blocks", [1, 2, 3, 12, 24, 40])
+    def test_reads_only_blocks_that_exist(self, method, blocks):
+        sites = method.sites(blocks)
+        assert sites == sorted(set(sites))
+        assert set(sites) <= set(range(blocks + 1))
+
+
+@pytest.mark.parametrize("method", regularized(ParameterPenalty))
+class TestEveryParameterPenalty:
+    def weights(self, moved):
+        generator = torch.Generator().manual_seed(0)
+        w0 = {name: torch.randn(4, 3, generator=generator, dtype=torch.float64) for name in "ab"}
+        constants = {name: torch.rand(4, 3, generator=generator, dtype=torch.float64) for name in "ab"}
+        return {name: w + moved for name, w in w0.items()}, w0, constants
+
+    def test_is_zero_at_the_start_and_positive_elsewhere(self, method):
+        assert float(sum(method.penalty(*self.weights(0)).values())) == 0
+        assert float(sum(method.penalty(*self.weights(0.1)).values())) > 0
+
+    def test_gradient_is_that_of_its_value(self, method):
+        w, w0, constants = self.weights(0.1)
+        values = [tensor.requires_grad_() for tensor in w.values()]
+        assert torch.autograd.gradcheck(
+            lambda *v: sum(method.penalty(dict(zip(w, v, strict=True)), w0, constants).values()), values
+        )
+
+
+@pytest.mark.parametrize("method", regularized(Regularized))
+def test_weights_cannot_all_be_zero(method):
+    zero = method.model_copy(update={name: 0.0 for name, _ in method if name.startswith("lambda_")})
+    assert any("can never act" in words for words in zero.problems())
+    assert not method.problems()
+    assert isinstance(method, FeaturePenalty | LayerPenalty | ParameterPenalty)
 
 
 def test_methods_without_a_penalty_are_not_regularized():
     assert not isinstance(FineTuning(), Regularized)
-    assert not isinstance(Tunable, UnionType)

@@ -145,6 +145,26 @@ def test_a_killed_trial_resumes_from_its_checkpoint_to_the_same_weights(tmp_path
     assert store.keys("checkpoint") == []  # they have served
 
 
+def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monkeypatch):
+    config = sweeps.config(tmp_path, methods={"ft": {}, "linear_probe": {}, "lp_ft": {}})
+    plan, store, _ = sweeps.opened(config)
+    probe, start = (s for s in plan.confirm(config.methods) if s.number == 0 and s.method != "ft")
+    assert probe.seed is None
+    assert [a.kind for a in plan.needs(probe)] == [a.kind for a in plan.needs(start)] == ["head", "activations"]
+    heads = []
+    monkeypatch.setattr(trial, "correct", lambda model, *_: heads.append(model.head.weight.clone()) or np.ones(1, bool))
+    build(plan.activations(), plan, store, Place().device)
+    monkeypatch.setattr(trial.Classifier, "features", None)
+    list(trial.run(plan, probe, store, Place()))
+    monkeypatch.undo()
+    first = trial._Bench(plan, store, Place(), False)
+    model = first.frozen()
+    first.probe(model, config.methods["lp_ft"])
+    assert np.array_equal(heads[0].detach(), model.head.weight.detach())
+    outcome = list(trial.run(plan, start, store, Place()))[-1]
+    assert min(r.value for r in outcome.rows if r.dataset == "selection") > 0.8
+
+
 def test_divergence_is_a_row_and_not_a_missing_one(tmp_path):
     config = sweeps.config(tmp_path, train={"epochs": 1, "batch_size": 128, "lr": 1e30})
     plan, store, _ = sweeps.opened(config)
@@ -223,6 +243,17 @@ def test_the_door_runs_a_sweep_to_its_report(tmp_path, capsys):
         (
             {"model": {"arch": "digit-clip", "pretrained": "nowhere.safetensors"}},
             "there is no file nowhere.safetensors",
+        ),
+        (
+            {
+                "model": {"arch": "RN50", "pretrained": "random"},
+                "methods": {"ft": {}, "ldifs": {"lambda_ldifs": 1}, "pca": {"lambda_l1": 1, "components": 9999}},
+            },
+            "methods.ldifs: the image encoder of RN50 has no transformer blocks",
+        ),
+        (
+            {"methods": {"ft": {}, "pca": {"lambda_l1": 1, "components": 65}}},
+            "methods.pca: components = 65 directions do not fit into features of width 64",
         ),
         ({"data": {"type": "folder", "train": "nowhere", "tests": {}}}, "nowhere"),
     ],

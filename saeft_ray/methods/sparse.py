@@ -4,10 +4,13 @@ Shapes: B batch, d embedding width, D dictionary width. s, s0 (B, D): codes of t
 M = 1 where the frozen code is active.
 """
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from saeft_ray.methods import DictionaryKind, Regularized
-from saeft_ray.space import Tunable, highest
+from pydantic import model_validator
+
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
+from saeft_ray.space import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,7 +18,10 @@ if TYPE_CHECKING:
     from saeft_ray.sae import Dictionary
 
 
-class CodePenalty(Regularized):
+PUBLISHED = {"lambda_resid": 70.0, "lambda_add": 700.0, "lambda_remove": 1.4}
+
+
+class CodePenalty(FeaturePenalty):
     """Pays for added features, removed features, and change that the dictionary cannot express:
 
     lambda_add · mean over B × D of (1 - M)|s|
@@ -24,39 +30,79 @@ class CodePenalty(Regularized):
 
     `remove_on: codes` is the paper's form: it has no gradient for a feature that already left the top k.
     `preactivations` puts the pre-activation in the place of s, so that such a feature can come back.
+
+    `scaling: mean` is the paper's: its lambdas change meaning with D, k and d. `relative` keeps the three sums over a
+    row and divides the first two by E Σ|s0|, the third by E ‖x0‖² (expectations over all frozen activations): the
+    shares of feature mass added and removed, and of the features' size that changed unexplained.
+
+    `preset: paper` gives the three lambdas as published. Its code multiplies everything by reg_lambda = 70: the added
+    term by lambda_mask = 10 first, the residual by mu = 1, the removed term by a fixed 0.02. So lambda_add = 70 · 10,
+    lambda_resid = 70 · 1, lambda_remove = 70 · 0.02. They hold for means at D = 2048, k = 32, for raw features and a
+    top k without ReLU, so the sweep's dictionary must be `input: raw`, `activation: topk`.
     """
 
+    preset: Literal["none", "paper"] = "none"
     lambda_resid: Tunable = 0.0
     lambda_add: Tunable = 0.0
     lambda_remove: Tunable = 0.0
     remove_on: Literal["codes", "preactivations"] = "codes"
+    scaling: Literal["mean", "relative"] = "mean"
 
-    def problems(self) -> list[str]:
-        if max(highest(value) for value in (self.lambda_resid, self.lambda_add, self.lambda_remove)) == 0:
-            return [
-                "lambda_resid, lambda_add and lambda_remove are all 0, so the penalty can never act; "
-                "make one positive, or use ft"
-            ]
-        return []
+    @model_validator(mode="before")
+    @classmethod
+    def _published(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping) or given.get("preset") != "paper":
+            return given
+        other = [name for name, value in PUBLISHED.items() if given.get(name, value) != value]
+        if other:
+            raise ValueError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
+        return {**given, **PUBLISHED}
 
-    def penalty(self, f: "Tensor", f0: "Tensor", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
+    @property
+    def prepares(self) -> bool:
+        return self.scaling == "relative"
+
+    def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
         assert dictionary is not None
-        assert isinstance(self.lambda_resid, float)
-        assert isinstance(self.lambda_add, float)
-        assert isinstance(self.lambda_remove, float)
+        if not self.prepares:
+            return {}
+        import torch
+
+        sums, rows = torch.zeros(2, dtype=torch.float64), 0
+        for part in f0:
+            x = dictionary.read(part)
+            parts = dictionary.encode(x).codes.abs().sum(), x.square().sum()
+            sums, rows = sums + torch.stack(parts).double().cpu(), rows + len(x)
+        mass, size = (sums / rows).clamp_min(1e-8)
+        return {"mass": mass, "size": size}
+
+    def penalty(
+        self, f: "Tensor", f0: "Tensor", dictionary: "Dictionary | None", constants: Constants = NOTHING
+    ) -> "dict[str, Tensor]":
+        assert dictionary is not None
         x, x0 = dictionary.read(f), dictionary.read(f0)
         a, s = dictionary.encode(x)
         s0 = dictionary.encode(x0).codes
         active = s0 != 0
-        terms = {}
-        if self.lambda_add:
-            terms["add"] = self.lambda_add * s.abs().masked_fill(active, 0).mean()
-        if self.lambda_remove:
+        mass: Tensor | int = s.shape[1]
+        size: Tensor | int = x.shape[1]
+        if self.scaling == "relative":
+            mass, size = constants["mass"].to(x), constants["size"].to(x)
+        weights, terms = self.weights, {}
+        if weights["add"]:
+            terms["add"] = weights["add"] * s.abs().masked_fill(active, 0).sum(1).mean() / mass
+        if weights["remove"]:
             now = s if self.remove_on == "codes" else a
-            terms["remove"] = self.lambda_remove * (s0 - now).clamp_min(0).masked_fill(~active, 0).mean()
-        if self.lambda_resid:
-            terms["resid"] = self.lambda_resid * ((x - x0) - dictionary.combine(s - s0)).square().mean()
+            lost = (s0 - now).clamp_min(0).masked_fill(~active, 0)
+            terms["remove"] = weights["remove"] * lost.sum(1).mean() / mass
+        if weights["resid"]:
+            terms["resid"] = weights["resid"] * residual(x, x0, s, s0, dictionary).sum(1).mean() / size
         return terms
+
+
+def residual(x: "Tensor", x0: "Tensor", s: "Tensor", s0: "Tensor", dictionary: "Dictionary") -> "Tensor":
+    """((x - x0) - W(s - s0))² (B, d): the change of `x` that the change of its code does not express."""
+    return ((x - x0) - dictionary.combine(s - s0)).square()
 
 
 class SaeFT(CodePenalty):

@@ -1,0 +1,79 @@
+"""Cost of a step of each method over a plain step, as a Markdown table.
+
+    python benchmarks/methods.py [digit-clip|ViT-B-32] [--rounds N] [--batch B] [--only METHOD ...]
+
+Steps of all methods are interleaved, so that other load on the machine meets all of them; the ratio is of medians.
+Monitors, which cost a few passes an epoch, are left out. Penalties on features read stored activations.
+"""
+
+import argparse
+import statistics
+import time
+
+import numpy as np
+import torch
+from step import Pictures
+
+from saeft_ray import encoder, sae
+from saeft_ray.config import METHODS, DictionarySettings, Model, Train
+from saeft_ray.contrastive import Captioned
+from saeft_ray.finetune import Place, Task, Training
+from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
+from saeft_ray.zeroshot import captions, zero_shot_head
+
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("arch", nargs="?", default="digit-clip")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--only", nargs="*", choices=METHODS.keys())
+    options = parser.parse_args()
+    small = options.arch == "digit-clip"
+    batch = options.batch or (128 if small else 8)
+    model = encoder.load(Model(arch=options.arch, pretrained="shipped" if small else "random"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    prompts = ("a photo of a {}.", "a drawing of a {}.")
+    head = zero_shot_head(model, NAMES, prompts)
+    pictures = Pictures(batch, model.image_size)
+    frozen = model.classifier(head).requires_grad_(False)
+    with torch.no_grad():
+        activations = frozen.features(pictures.images(np.arange(batch)))[:, None].numpy()
+    d = activations.shape[2]
+    dictionary = sae.random(activations, DictionarySettings(width=4 * d, k=8 if small else 32), 0)
+    train = Train(epochs=options.rounds + 2, batch_size=batch)
+    epochs = {}
+    for name, cls in METHODS.items():
+        if not cls.trains or (options.only and name not in (*options.only, "ft")):
+            continue
+        lambdas = [field for field in cls.model_fields if field.startswith("lambda_")]
+        method = cls(**dict.fromkeys(lambdas, 1.0)) if issubclass(cls, Regularized) else cls()
+        constants = {}
+        if isinstance(method, FeaturePenalty):
+            constants = method.prepare([torch.from_numpy(activations[:, 0])], dictionary)
+        elif isinstance(method, ParameterPenalty):
+            constants = {n: torch.ones_like(w) for n, w in frozen.encoder.named_parameters()}
+        compared = activations if isinstance(method, FeaturePenalty) else frozen
+        task = Task(pictures, 0, 1, train, method, 0, compared, dictionary, constants)
+        start = model.classifier(head)
+        whole = Captioned(start, model, captions(model, NAMES, prompts)) if name == "flyp" else start
+        training = Training(whole, task, Place(device), None)
+        training._monitors = lambda batch: {}  # type: ignore[method-assign]
+        epochs[name] = iter(training)
+    seconds: dict[str, list[float]] = {name: [] for name in epochs}
+    for _ in range(options.rounds + 2):  # an epoch is one step here
+        for name, steps in epochs.items():
+            began = time.perf_counter()
+            next(steps)
+            seconds[name].append(time.perf_counter() - began)
+    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+    print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}\n")
+    print("| method | ms a step | ÷ plain |\n|---|---|---|")
+    for name, value in sorted(median.items(), key=lambda item: item[1]):
+        print(f"| {name} | {1e3 * value:.1f} | {value / median['ft']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
