@@ -207,7 +207,8 @@ class Training:
         if not isinstance(self.task.method, Regularized):
             return {}
         self.model.eval()
-        losses = self._losses(Batch._make(part[:MONITORED] for part in batch), self.model)
+        rows = MONITORED if self.task.method.batch_mean else None  # a part would be another penalty
+        losses = self._losses(Batch._make(part[:rows] for part in batch), self.model)
         found = monitors.gradient_norms(losses.terms, self._parameters)
         if self._dictionary is not None and losses.features is not None and losses.frozen is not None:
             found |= monitors.of_codes(losses.features.detach(), losses.frozen, self._dictionary)

@@ -14,7 +14,7 @@ from saeft_ray.contrastive import Captioned, info_nce
 from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.captions import FLYP
-from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.distance import MSE, Nuclear
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.probe import LinearProbe
@@ -198,6 +198,15 @@ def test_monitors_watch_every_penalty_and_disturb_no_weight():
     assert torch.equal(weights(watched), weights(unwatched))
     assert all(e.monitors.keys() == {"gradient_norm.cross_entropy", "gradient_norm.mse"} for e in epochs)
     assert all(value > 0 for value in epochs[-1].monitors.values())
+
+
+@pytest.mark.parametrize(("method", "same"), [(MSE(lambda_mse=1.0), False), (Nuclear(lambda_nuclear=1.0), True)])
+def test_only_a_mean_over_the_batch_is_monitored_on_a_part_of_it(method, same, monkeypatch):
+    found = []
+    for rows in (64, 2):
+        monkeypatch.setattr("saeft_ray.finetune.MONITORED", rows)
+        found += [next(iter(finetune(model(), task(method, frozen_activations()), Place()))).monitors]
+    assert (found[0] == found[1]) == same
 
 
 def test_a_dictionary_is_monitored_too():
