@@ -14,6 +14,14 @@ MANY_SEEDS = 200
 """Beyond this many seeds a forecast is not worth its digits."""
 
 
+ENGINES = {
+    "t": ("repeated CI", "repeated one"),
+    "exact": ("repeated CI, from normality,", "repeated one"),
+    "anytime": ("confidence sequence", "confidence sequence"),
+}
+"""What an engine's interval is called: before its numbers, and after "the interval is the"."""
+
+
 def number(value: float, decimals: int = 2, signed: bool = False) -> str:
     """A number with a true minus sign, and a plus sign where `signed`; never a negative zero."""
     text = f"{abs(value):.{decimals}f}"
@@ -86,7 +94,9 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
         return f"On {place}, {c.method} and {c.against} have identical scores on all {seeds}{runs}."
     level = round(100 * c.paired.confidence)
     seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
-    tested = f"Holm-adjusted p {p_value(c.p_adjusted)}{_over(c)}"
+    tested = (
+        f"{'adjusted' if c.correction == 'looks' else c.correction + '-adjusted'} p {p_value(c.p_adjusted)}{_over(c)}"
+    )
     if c.verdict in ("better", "worse"):
         text = (
             f"On {place}, {c.method} is {c.verdict} than {c.against} by {pp(abs(c.paired.mean))} pp "
@@ -103,6 +113,38 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
             f"declares the margin){runs}."
         )
     return _undecided(c, c.paired, place, level, tested, alpha, runs)
+
+
+def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
+    """The verdict of a comparison that runs until decided, as of its last look."""
+    place, course = where(c.endpoint, c.datasets), c.course
+    start = f"On {place}, {c.method} against {c.against}"
+    rule = "no verdict before the rule says so"
+    if c.paired is None or course is None or not course.looks:
+        end = "This is not evidence of equality." if course is None or course.ended else f"It is open: {rule}."
+        return f"{start}: {c.refused}. {end}"
+    last, d = course.looks[-1], c.paired
+    runs = ", among runs that finish" if finishing_only else ""
+    known = ENGINES[course.engine][0]
+    interval = "no interval yet" if d.lo is None else f"{round(100 * (1 - alpha))} % {known} {_size_interval(d)} pp"
+    p = "" if d.p is None else f", sequential p {p_value(d.p)} before correction"
+    facts = f"{interval}, {count(d.n, 'paired seed')}{p}; error shared{_over(c)}"
+    if not course.ended:
+        side = f"the difference is {pp(d.mean, signed=True)} pp ({facts})"
+        return f"{start} is open after the look at seed {last.n} of at most {course.last}{runs}: {rule}. So far {side}."
+    stopped = (
+        f" It stopped at seed {last.n} of at most {course.last} by a rule that keeps the error at {100 * alpha:g} % over "
+        f"all looks; early stopping exaggerates effects, so the interval is the {ENGINES[course.engine][1]}."
+    )
+    if c.verdict in ("better", "worse"):
+        size = f"by {pp(abs(d.mean))} pp ({facts}){runs}. This holds for these test images."
+        return f"On {place}, {c.method} is {c.verdict} than {c.against} {size}{stopped}"
+    if c.verdict == "equivalent" and c.margin is not None:
+        within = f"within ±{pp(c.margin)} pp ({facts}; the margin was registered before the runs){runs}."
+        return f"On {place}, {c.method} is equivalent to {c.against} {within}{stopped}"
+    if c.verdict == "identical":
+        return f"On {place}, {c.method} and {c.against} have identical scores on all {count(d.n, 'seed')}{runs}."
+    return f"{start} is not decided after {last.n} seeds{runs} ({facts}). This is not evidence of equality."
 
 
 def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, alpha: float, runs: str) -> str:
@@ -193,7 +235,9 @@ def load_bearing(c: Comparison) -> str:
     )
 
 
-def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:
+def headline(
+    comparisons: tuple[Comparison, ...], baseline: str | None, open_: bool = False, exploratory: bool = False
+) -> str:
     """One sentence for the whole sweep: which methods are better, worse or otherwise against the baseline."""
     if not comparisons:
         return "No comparison is possible yet: nothing can be said about any method."
@@ -209,7 +253,9 @@ def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:
     }
     parts = [text.format(b=baseline, m=in_list(groups[v])) for v, text in phrases.items() if v in groups]
     place = where(comparisons[0].endpoint, comparisons[0].datasets)
-    return f"On {place} – " + "; ".join(parts) + "."
+    start = "Open: no verdict before the rule says so. " if open_ else ""
+    start += "Exploratory, not as registered. " if exploratory else ""
+    return f"{start}On {place} – " + "; ".join(parts) + "."
 
 
 def secondary(comparisons: tuple[Comparison, ...]) -> str:

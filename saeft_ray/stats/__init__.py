@@ -22,7 +22,7 @@ from saeft_ray.stats.power import break_even_rho, detectable, power, sd_range, s
 from saeft_ray.stats.proportions import clopper_pearson, mcnemar
 from saeft_ray.stats.robustness import Line, effective_robustness, fit_line, front, hypervolume, inside
 from saeft_ray.stats.schedule import boundaries, sequential_p, spending
-from saeft_ray.stats.sequential import Design, Look, Step, flip_looks, replay, running_p, sign_paths
+from saeft_ray.stats.sequential import Design, Look, Step, flip_looks, p_at, replay, running_p, sign_paths
 from saeft_ray.stats.tuning import expected_best, largest_of, optimism
 
 __all__ = [
@@ -58,6 +58,7 @@ __all__ = [
     "mcnemar",
     "mean_interval",
     "optimism",
+    "p_at",
     "paired",
     "pooled",
     "power",

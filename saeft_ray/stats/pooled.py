@@ -26,9 +26,9 @@ class Pooled:
 def pooled(scores: ArrayLike, baseline: int = 0) -> Pooled | None:
     """Every method of `scores` (S seeds, M methods) against column `baseline`, with one spread for all.
 
-    STATISTICS 4.5: t = D̄/√(2·MSE/S), MSE = Σ r²/((S − 1)(M − 1)), with (S − 1)(M − 1) degrees of freedom, r being
-    what seed and method means leave. `ratio` compares the largest residual spread with the smallest. None where they differ by more than
-    twofold or nothing varies: then spreads must not be borrowed.
+    STATISTICS 4.5: t = D̄/√(2·MSE/S), MSE = Σ r²/((S − 1)(M − 1)), with (S − 1)(M − 1) degrees of freedom, where r is
+    what seed and method means leave. `ratio` is the largest residual spread over the smallest. None where it exceeds 2
+    or nothing varies: then spreads must not be borrowed.
     """
     a = np.asarray(scores, dtype=np.float64)
     if a.ndim != 2 or min(a.shape) < 2 or not np.isfinite(a).all():

@@ -132,6 +132,13 @@ def running_p(design: Design, steps: Sequence[Step]) -> list[float | None]:
     return out
 
 
+def p_at(design: Design, t: float, n: int) -> float:
+    """The level whose boundary is `t` at `n` pairs, whatever came before: a p that holds at any look one may stop at."""
+    if design.engine == "anytime":
+        return min(1.0, 1 / e_value(t, n))
+    return sequential_p([t], [n], design.looks)[0]
+
+
 def _measure(design: Design, name: str, differences: Sequence[float | None], floor: float) -> Step:
     d = np.array([value for value in differences if value is not None])
     step = Step(
