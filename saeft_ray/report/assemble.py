@@ -10,7 +10,7 @@ import pyarrow as pa
 from saeft_ray import stats
 from saeft_ray.report import courses, disclosure, words
 from saeft_ray.report.comparisons import Family, Pair, compare
-from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report
+from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
 
 _SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", "wise_ft"
@@ -97,19 +97,22 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         sensitivity=() if is_open else _sensitivity(replace(primary_family, design=other), record, alpha, margin),
         searches=tuned,
         failures=disclosure.failures(scores),
-        warnings=disclosure.warnings(
-            scores,
-            record,
-            primary,
-            [*primary, *controls],
-            [*primary_family.pairs, *control_pairs],
-            tuned,
-            {
-                name
-                for name, trials in scores.methods.items()
-                if not trials.deterministic and not _derived(types[name], trials)
-            },
-            baseline,
+        warnings=(
+            *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
+            *disclosure.warnings(
+                scores,
+                record,
+                primary,
+                [*primary, *controls],
+                [*primary_family.pairs, *control_pairs],
+                tuned,
+                {
+                    name
+                    for name, trials in scores.methods.items()
+                    if not trials.deterministic and not _derived(types[name], trials)
+                },
+                baseline,
+            ),
         ),
         provenance=disclosure.provenance(rows, record),
     )
@@ -194,7 +197,7 @@ def _kept_back(c: Comparison) -> Comparison:
     """A comparison of a sweep whose number of seeds is fixed and not reached."""
     c = replace(
         c, paired=None, points=(), p_adjusted=None, p_equivalent=None, interval_90=None, new_images=None, item_se=None,
-        detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open, and its seeds are not complete",
+        detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
     )  # fmt: skip
     return replace(c, sentence=words.sentence(c, 0.05, False, False))
 

@@ -13,7 +13,7 @@ from saeft_ray.report.scores import Scores, in_list
 
 
 def rules(record: Mapping[str, Any]) -> dict[str, stats.Design]:
-    """The rule of each registered family; none for a sweep of a fixed number of seeds or one that was not registered."""
+    """The rule of each registered family; none for a fixed number of seeds or without a registration."""
     return designs(record["registration"]) if "registration" in record else {}
 
 
@@ -53,8 +53,8 @@ def run_until_decided(
         p = stats.running_p(design, [step for _, step in steps])
         taken = tuple(
             LookTaken(
-                n=n, pairs=s.pairs, mean=s.mean, t=s.t, level=s.level, boundary=s.boundary, lo=s.lo, hi=s.hi, p=q,
-                verdict=s.decision,
+                n=n, pairs=s.pairs, mean=s.mean, sd=s.sd, t=s.t, level=s.level, boundary=s.boundary, lo=s.lo, hi=s.hi,
+                p=q, verdict=s.decision,
             )
             for (n, s), q in zip(steps, p, strict=True)
         )  # fmt: skip
@@ -83,10 +83,7 @@ def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, fai
         c = replace(c, paired=None, points=(), verdict="undecided", refused="no seed was finished by both")
         return replace(c, sentence=words.sequential(c, alpha, failed))
     paired = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
-    t, sd = (last.t, paired.sd) if last.t is not None else (None, None)
-    if last.lo is not None and last.hi is not None and last.mean is not None and t:
-        sd = abs(last.mean / t) * paired.n**0.5
-    paired = replace(paired, t=t, sd=sd, p=last.p, lo=last.lo, hi=last.hi, sign_flip_p=None)
+    paired = replace(paired, t=last.t, sd=last.sd, p=last.p, lo=last.lo, hi=last.hi, sign_flip_p=None)
     verdict: Verdict = (
         "identical" if paired.identical and last.verdict == "undecided" and course.ended else last.verdict
     )

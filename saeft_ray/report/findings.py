@@ -44,6 +44,7 @@ class LookTaken:
     n: int
     pairs: int
     mean: float | None
+    sd: float | None
     t: float | None
     level: float
     boundary: float | None

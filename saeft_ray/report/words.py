@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from saeft_ray.report.findings import Comparison, Phase, Search, Verdict
+from saeft_ray.report.findings import Comparison, LookTaken, Phase, Search, Verdict
 from saeft_ray.report.scores import in_list
 from saeft_ray.stats import MIN_PAIRS, Paired
 
@@ -133,8 +133,8 @@ def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
         side = f"the difference is {pp(d.mean, signed=True)} pp ({facts})"
         return f"{start} is open after the look at seed {last.n} of at most {course.last}{runs}: {rule}. So far {side}."
     stopped = (
-        f" It stopped at seed {last.n} of at most {course.last} by a rule that keeps the error at {100 * alpha:g} % over "
-        f"all looks; early stopping exaggerates effects, so the interval is the {ENGINES[course.engine][1]}."
+        f" It stopped at seed {last.n} of at most {course.last} by a rule that keeps the error at {100 * alpha:g} % "
+        f"over all looks; early stopping exaggerates effects, so the interval is the {ENGINES[course.engine][1]}."
     )
     if c.verdict in ("better", "worse"):
         size = f"by {pp(abs(d.mean))} pp ({facts}){runs}. This holds for these test images."
@@ -312,6 +312,35 @@ def difference(c: Comparison) -> str:
     if c.paired.lo is not None and c.paired.hi is not None:
         text += f" ({pp(c.paired.lo)} to {pp(c.paired.hi)})"
     return text
+
+
+def corrected(comparisons: tuple[Comparison, ...]) -> str:
+    """How the p-values of one family were corrected, for a note."""
+    if any(c.correction == "max-T" for c in comparisons):
+        return "step-down max-T over all of them, by flipping whole seeds"
+    return "Holm over all of them"
+
+
+def how_to_read_looks(c: Comparison, alpha: float) -> str:
+    """What a reader must know of a family that ran until decided."""
+    if c.course is None:
+        return ""
+    level = f"{100 * alpha:g} %"
+    return (
+        f"After every seed from {c.course.first} to {c.course.last} a look was taken; a method got no more seeds once "
+        f"it was decided. The boundary is the size of t that decides; over all looks and "
+        f"{count(c.family_size, 'method')} the error is {level}. Intervals and p-values are made for looking often: they hold at every look, and are "
+        "wider than those for one."
+    )
+
+
+def look_cells(look: LookTaken) -> list[str]:
+    """One line of the look log: seeds, pairs, difference with its interval, t, boundary, sequential p."""
+    difference = MISSING if look.mean is None else pp(look.mean, signed=True)
+    if look.lo is not None and look.hi is not None:
+        difference += f" ({pp(look.lo)} to {pp(look.hi)})"
+    t, boundary = (MISSING if value is None else number(value) for value in (look.t, look.boundary))
+    return [str(look.n), str(look.pairs), difference, t, boundary, p_value(look.p).removeprefix("= ")]
 
 
 def how_to_read(baseline: str | None, alpha: float) -> str:

@@ -133,7 +133,7 @@ def running_p(design: Design, steps: Sequence[Step]) -> list[float | None]:
 
 
 def p_at(design: Design, t: float, n: int) -> float:
-    """The level whose boundary is `t` at `n` pairs, whatever came before: a p that holds at any look one may stop at."""
+    """The level whose boundary is `t` at `n` pairs, whatever came before: a p that holds at any look."""
     if design.engine == "anytime":
         return min(1.0, 1 / e_value(t, n))
     return sequential_p([t], [n], design.looks)[0]
