@@ -5,10 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from saeft_ray.registration import registration
 from saeft_ray.report import findings, write_report
+from saeft_ray.report.__main__ import main
 from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, record, rows
@@ -141,3 +143,31 @@ def test_single_sets_are_corrected_by_max_t_from_eight_seeds_on() -> None:
     assert len(many.shifts) == 5 * sum(role == "ood" for role in ROLES.values())
     gap = [dataclasses.replace(r, value=None) if (r.method, r.seed) == ("mse", 1002) else r for r in rows(seeds=8)]
     assert {c.correction for c in findings(table(gap), record()).shifts} == {"Holm"}
+
+
+def test_watch_writes_again_until_the_sweep_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    own = registered(last=6)
+    (folder / "trials" / "a").mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({k: v for k, v in own.items() if k != "registration"}))
+    (folder / "registration.json").write_text(json.dumps(own["registration"]))
+    given = [r for r in until({}) if r.seed is None or r.seed < 1006]
+    pq.write_table(
+        table([r for r in given if r.seed is None or r.seed < 1003]), folder / "trials" / "a" / "rows.parquet"
+    )
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        assert "no verdict before the rule says so" in (folder / "report" / "report.html").read_text()
+        (folder / "trials" / "b").mkdir()
+        late = [r for r in given if r.seed is not None and r.seed >= 1003]
+        pq.write_table(table(late), folder / "trials" / "b" / "rows.parquet")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main([str(folder), "--watch", "5"]) == 0
+    assert slept == [5.0]
+    assert "Open:" not in (folder / "report" / "report.html").read_text()
+    assert "Open: no verdict" in capsys.readouterr().out

@@ -74,6 +74,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
+        source=record.get("source"),
         baseline=baseline,
         alpha=alpha,
         margin=margin,
@@ -95,7 +96,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
             if (c.method, c.against) in questions
         ),
         sensitivity=() if is_open else _sensitivity(replace(primary_family, design=other), record, alpha, margin),
-        searches=tuned,
+        searches=() if record.get("source") else tuned,
         failures=disclosure.failures(scores),
         warnings=(
             *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),

@@ -99,6 +99,7 @@ def warnings(
     """The warnings that a rule asks for. `claims` are the primary comparisons and the controls, `trained` the
     methods that have a training of their own."""
     found = [
+        *_elsewhere(record),
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
@@ -107,6 +108,15 @@ def warnings(
         *_tuning(tuned, trained),
     ]
     return tuple(Warning(rule=rule, text=text) for rule, text in found)
+
+
+def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if record.get("source"):
+        yield (
+            "unknown selection",
+            "These numbers were not made here: whether settings were chosen on these seeds or test sets, or seeds left "
+            "out, is not known. If so, they are optimistic.",
+        )
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
@@ -241,6 +251,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
     trials = len(set(zip(phases, rows["trial"].to_pylist(), strict=True)))
     facts = {
         "sweep": record.get("name"),
+        "source": record.get("source"),
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),

@@ -195,6 +195,7 @@ class Report:
 
     name: str
     created: str | None
+    source: str | None
     baseline: str | None
     alpha: float
     margin: float | None

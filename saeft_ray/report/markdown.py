@@ -22,7 +22,7 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     if report.open:
         out += ["**Open:** no verdict before the rule says so. Trials are still to come."]
     out += [_text(report.headline)]
-    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha))}"]
+    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha, report.source))}"]
     if report.primary:
         out += [
             "## Verdicts",

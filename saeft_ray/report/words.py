@@ -329,8 +329,8 @@ def how_to_read_looks(c: Comparison, alpha: float) -> str:
     return (
         f"After every seed from {c.course.first} to {c.course.last} a look was taken; a method got no more seeds once "
         f"it was decided. The boundary is the size of t that decides; over all looks and "
-        f"{count(c.family_size, 'method')} the error is {level}. Intervals and p-values are made for looking often: they hold at every look, and are "
-        "wider than those for one."
+        f"{count(c.family_size, 'method')} the error is {level}. "
+        "Intervals and p-values are made for looking often: they hold at every look, and are wider than those for one."
     )
 
 
@@ -343,12 +343,14 @@ def look_cells(look: LookTaken) -> list[str]:
     return [str(look.n), str(look.pairs), difference, t, boundary, p_value(look.p).removeprefix("= ")]
 
 
-def how_to_read(baseline: str | None, alpha: float) -> str:
+def how_to_read(baseline: str | None, alpha: float, source: str | None = None) -> str:
     """Three sentences for a reader who has never seen such a page."""
     level = round(100 * (1 - alpha))
+    start = "After its settings were chosen, every method was run on fresh seeds and compared"
+    if source is not None:
+        start = f"The numbers come from {source}; every method is compared"
     return (
-        f"After its settings were chosen, every method was run on fresh seeds and compared with "
-        f"{baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
+        f"{start} with {baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
         f"An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean difference over new "
         "seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
         "“Undecided” means that these seeds do not settle the question, never that two methods are equal."
