@@ -66,10 +66,16 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     if "controls" in rule:
         asked = [p for p in control_pairs if p not in registered]
         controls = decided(Family(name="controls", pairs=tuple(registered)))
-        controls += decided(Family(name="questions", pairs=tuple(asked)))
     else:
-        controls = decided(Family(name="controls", pairs=control_pairs))
+        registered, controls, asked = [], (), list(control_pairs)
+    questioned = decided(Family(name="questions" if registered else "controls", pairs=tuple(asked)))
     is_open = unfinished or any(c.course is not None and not c.course.ended for c in (*primary, *controls))
+
+    def still_open(comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+        """What has no rule of its own waits for the end."""
+        return tuple(map(_waiting, comparisons)) if is_open else comparisons
+
+    controls += still_open(questioned)
     tuned = disclosure.searches(rows, scores, record)
     return Report(
         name=str(record.get("name") or "sweep"),
@@ -87,8 +93,8 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         headline=words.headline(primary, baseline, is_open, bool(faults)),
         methods=_methods(scores, types, alpha, other, is_open),
         primary=primary,
-        id=decided(id_family) if scores.ood_sets else (),
-        shifts=decided(shift_family),
+        id=still_open(decided(id_family)) if scores.ood_sets else (),
+        shifts=still_open(decided(shift_family)),
         controls=controls,
         load_bearing=tuple(
             Control(question="Is the SAE load-bearing?", answer=words.load_bearing(c), comparison=c)
@@ -201,6 +207,11 @@ def _kept_back(c: Comparison) -> Comparison:
         detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
     )  # fmt: skip
     return replace(c, sentence=words.sentence(c, 0.05, False, False))
+
+
+def _waiting(c: Comparison) -> Comparison:
+    text = f"{c.method} against {c.against}: the sweep is open, no verdict before the rule says so."
+    return replace(c, verdict="undecided", sentence=f"{text} This is not evidence of equality.")
 
 
 def _column(

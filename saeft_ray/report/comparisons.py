@@ -101,7 +101,7 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
         p_adjusted=None, p_equivalent=None, margin=margin,
         interval_90=fixed.interval(_EQUIVALENCE_CONFIDENCE) if fixed else None,
         new_images=new_images, item_se=item_se, detectable=detectable, seeds_needed=needed,
-        verdict="undecided", sentence="",
+        verdict="undecided", sentence="", correction="Holm" if family.design is None else "looks",
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -15,6 +16,7 @@ from saeft_ray.report.words import count, number
 
 _SKEWED = 1.0
 _FEW = 5
+_LISTED = 14  # seeds whose sign patterns are all tried
 _READ = ("sae_ft", "random_dictionary")
 
 
@@ -258,10 +260,21 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
-        "random draws in the statistics": "none: every number is exact or in closed form",
+        "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
     }
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
+
+
+def _draws(rows: pa.Table, record: Mapping[str, Any]) -> str:
+    registered = record.get("registration") or {}
+    engine = registered.get("engine")
+    if engine == "exact":
+        return f"1,999 sign paths of seed {registered['seeds'][0]} for the looks"
+    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
+    if len(set(confirm["seed"].to_pylist())) > _LISTED and engine not in ("t", "anytime"):
+        return "9,999 sign patterns of seed 0 where max-T has too many seeds to list all"
+    return "none: every number is exact or in closed form"
 
 
 def _plain(mapping: object) -> str:

@@ -10,6 +10,7 @@ from saeft_ray.stats import MIN_PAIRS, Paired
 MINUS = "−"
 MISSING = "–"
 MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
+_CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}
 MANY_SEEDS = 200
 """Beyond this many seeds a forecast is not worth its digits."""
 
@@ -94,13 +95,12 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
         return f"On {place}, {c.method} and {c.against} have identical scores on all {seeds}{runs}."
     level = round(100 * c.paired.confidence)
     seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
-    tested = (
-        f"{'adjusted' if c.correction == 'looks' else c.correction + '-adjusted'} p {p_value(c.p_adjusted)}{_over(c)}"
-    )
+    tested = f"{_CORRECTED[c.correction]} {p_value(c.p_adjusted)}{_over(c)}"
+    ci = f"{level} % {'repeated ' if c.correction == 'looks' else ''}CI"
     if c.verdict in ("better", "worse"):
         text = (
             f"On {place}, {c.method} is {c.verdict} than {c.against} by {pp(abs(c.paired.mean))} pp "
-            f"({level} % CI {_size_interval(c.paired)}, {seeds}, {tested}){runs}.{_new_images(c)}"
+            f"({ci} {_size_interval(c.paired)}, {seeds}, {tested}){runs}.{_new_images(c)}"
         )
         if c.margin is not None and c.p_equivalent is not None and c.p_equivalent < alpha:
             text += f" The difference is nevertheless within the margin of ±{pp(c.margin)} pp."
@@ -112,7 +112,7 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
             f"{pp(high)} pp, {seeds}, Holm-adjusted equivalence p {p_value(c.p_equivalent)}{_over(c)}; the sweep file "
             f"declares the margin){runs}."
         )
-    return _undecided(c, c.paired, place, level, tested, alpha, runs)
+    return _undecided(c, c.paired, place, ci, tested, alpha, runs)
 
 
 def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
@@ -126,7 +126,8 @@ def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
     last, d = course.looks[-1], c.paired
     runs = ", among runs that finish" if finishing_only else ""
     known = ENGINES[course.engine][0]
-    interval = "no interval yet" if d.lo is None else f"{round(100 * (1 - alpha))} % {known} {_size_interval(d)} pp"
+    ends = _size_interval(d) if c.verdict in ("better", "worse") else _interval(d)
+    interval = "no interval yet" if d.lo is None else f"{round(100 * (1 - alpha))} % {known} {ends} pp"
     p = "" if d.p is None else f", sequential p {p_value(d.p)} before correction"
     facts = f"{interval}, {count(d.n, 'paired seed')}{p}; error shared{_over(c)}"
     if not course.ended:
@@ -147,7 +148,7 @@ def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
     return f"{start} is not decided after {last.n} seeds{runs} ({facts}). This is not evidence of equality."
 
 
-def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, alpha: float, runs: str) -> str:
+def _undecided(c: Comparison, d: Paired, place: str, ci: str, tested: str, alpha: float, runs: str) -> str:
     start = f"On {place}, {c.method} against {c.against} is not decided after {d.n} seeds{runs}: "
     if d.lo is None or d.hi is None:
         return (
@@ -156,8 +157,7 @@ def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, al
             "no spread can be estimated. This is not evidence of equality."
         )
     text = (
-        start
-        + f"the difference is between {pp(d.lo, signed=True)} and {pp(d.hi, signed=True)} pp ({level} % CI, {tested}). "
+        start + f"the difference is between {pp(d.lo, signed=True)} and {pp(d.hi, signed=True)} pp ({ci}, {tested}). "
         "This is not evidence of equality."
     )
     if d.p is not None and d.p < alpha:
@@ -192,6 +192,10 @@ def _too_few(c: Comparison, d: Paired, place: str) -> str:
 def _over(c: Comparison) -> str:
     noun = {"shifts": "method × dataset cell", "controls": "declared pair"}.get(c.family, "method")
     return f" over {count(c.family_size, noun)}"
+
+
+def _interval(d: Paired) -> str:
+    return MISSING if d.lo is None or d.hi is None else f"{pp(d.lo, signed=True)} to {pp(d.hi, signed=True)}"
 
 
 def _size_interval(d: Paired) -> str:
@@ -243,8 +247,10 @@ def headline(
         return "No comparison is possible yet: nothing can be said about any method."
     groups: dict[str, list[str]] = {}
     for c in comparisons:
-        groups.setdefault(c.verdict, []).append(c.method)
+        still_open = c.course is not None and not c.course.ended
+        groups.setdefault("open" if still_open else c.verdict, []).append(c.method)
     phrases = {
+        "open": "still open: {m}",
         "better": "better than {b}: {m}",
         "worse": "worse than {b}: {m}",
         "equivalent": "equivalent to {b} within the margin: {m}",
