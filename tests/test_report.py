@@ -57,7 +57,7 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_same_rows_same_bytes_in_any_order(tmp_path: Path) -> None:
+def test_check_25_same_rows_same_bytes_in_any_order(tmp_path: Path) -> None:
     given_rows = rows()
     first = made(tmp_path, given_rows, "first")
     assert set(first) == FILES | PLOTS
@@ -92,7 +92,7 @@ def edge_cases() -> dict[str, list[Row]]:
 
 
 @pytest.mark.parametrize("case", edge_cases())
-def test_edge_cases_render_without_a_number_that_is_none(tmp_path: Path, case: str) -> None:
+def test_check_23_edge_cases_render_without_a_number_that_is_none(tmp_path: Path, case: str) -> None:
     for name, text in made(tmp_path, edge_cases()[case], margin=0.01).items():
         # What a trial said of its own failure is quoted, and may contain the word.
         shown = text.replace("loss is nan at step 12", "").replace("accuracy on C is nan", "")

@@ -1,7 +1,7 @@
 """The acceptance checks of the statistics that are about many repetitions, by their number in STATISTICS 7.
 
-Checks 3 to 8, 17, 19, 22 to 25 stand where what they check is tested: test_stats, test_findings,
-test_report, test_draws.
+Checks 22 to 25 are also in test_findings and test_report, under their numbers; exact properties of single functions in
+test_stats.
 """
 
 import itertools
@@ -14,6 +14,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from saeft_ray import stats
+from saeft_ray.rows import pack, unpack
 from saeft_ray.stats import Design, boundaries
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "statistics_golden.json").read_text())
@@ -329,3 +330,50 @@ def test_equivalence_needs_a_margin_and_the_three_engines_agree_on_the_obvious()
             steps = [s for look in looks for s in look.steps if s.name == "far"]
             if engine != "exact":
                 assert stats.running_p(design, steps)[-1] < 0.025
+
+
+@pytest.mark.parametrize("n", range(3, 11))
+@pytest.mark.parametrize("kind", ["normal", "t3"])
+def test_check_02_and_04_interval_and_paired_t(n: int, kind: str) -> None:
+    rng = np.random.default_rng(30 + n)
+    draw = rng.normal if kind == "normal" else lambda size: rng.standard_t(3, size)
+    shared = draw(size=(RUNS, n))
+    t = running_t((shared + draw(size=(RUNS, n))) - (shared + draw(size=(RUNS, n))), (n,))[:, 0]
+    rejected = (np.abs(t) >= scipy_stats.t.ppf(0.975, n - 1)).mean()
+    assert rejected <= 0.06
+    if kind == "normal":
+        assert rejected >= 0.04
+        inside = np.abs(running_t(rng.normal(size=(RUNS, n)), (n,))[:, 0]) <= scipy_stats.t.ppf(0.975, n - 1)
+        assert 0.93 <= inside.mean() <= 0.97
+
+
+def test_check_05_sign_flips_of_a_few_seeds() -> None:
+    rng = np.random.default_rng(40)
+    for n in (3, 5):
+        least = min(stats.sign_flip(d) for d in rng.normal(size=(500, n)))
+        assert least >= 2.0 ** (1 - n) > 0.05
+    p = np.array([stats.sign_flip(d) for d in rng.normal(size=(4_000, 8))])
+    assert (p < 0.05).mean() <= 0.06
+    assert stats.sign_flip(np.arange(1, 9)) == 2.0**-7
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.5, 0.9])
+def test_check_06_family_error_of_max_t(rho: float) -> None:
+    rng = np.random.default_rng(41)
+    runs = 4_000
+    shared = np.repeat(rng.normal(size=(runs, 8, 5)), 6, axis=2) * math.sqrt(rho)
+    d = shared + rng.normal(size=(runs, 8, 30)) * math.sqrt(1 - rho)
+    assert np.mean([stats.max_t(x).min() < 0.05 for x in d]) <= 0.06
+
+
+def test_check_22_bits_of_the_six_sets() -> None:
+    rng = np.random.default_rng(42)
+    sizes = (50_000, 10_000, 30_000, 7_500, 50_889, 18_574)
+    correct = [rng.random(n) < 0.5 for n in sizes]
+    packed = [pack(bits) for bits in correct]
+    # STATISTICS 3.6 counts 6,362 B for 50,889 images and 20,872 B in all.
+    assert sum(map(len, packed)) == 20_872
+    for bits, stored, n in zip(correct, packed, sizes, strict=True):
+        np.testing.assert_array_equal(unpack(stored, n), bits)
+    with pytest.raises(ValueError, match="hold no"):
+        unpack(packed[0], 49_000)
