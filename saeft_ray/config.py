@@ -1,7 +1,6 @@
 """The sweep file: its form, its reading, and every mistake in it at once (DESIGN, contract 8)."""
 
 import difflib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
@@ -23,6 +22,7 @@ import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.datasets import Dataset
 from saeft_ray.methods import Method
+from saeft_ray.plain_yaml import PlainLoader
 from saeft_ray.registry import discover
 
 METHODS = discover(saeft_ray.methods, Method)
@@ -247,7 +247,7 @@ def load(path: str) -> SweepConfig:
 def parse(text: str, source: str = "sweep file") -> SweepConfig:
     """`load` for a text at hand; `source` names it in messages."""
     try:
-        raw = yaml.load(text, _Loader)  # noqa: S506 - _Loader is a SafeLoader
+        raw = yaml.load(text, PlainLoader)  # noqa: S506 - it is a SafeLoader
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -392,32 +392,3 @@ def _allowed(names: Any) -> str:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML whose words stay words: `1e-3` is a number, `no` is text, and a key given twice is an error."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own class variable
-        first: [(tag, regexp) for tag, regexp in resolvers if tag not in {_BOOL, _FLOAT}]
-        for _BOOL, _FLOAT in [("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
-
-
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
-    list("-+.0123456789"),
-)
