@@ -114,6 +114,19 @@ def test_looks_that_differ_from_the_log_are_told() -> None:
     assert got.exploratory == ("the looks of the primary family differ from the log kept while it ran",)
 
 
+def test_seeds_that_follow_the_verdict_give_a_plain_interval_beside_it() -> None:
+    own = registered()
+    own["config"]["confirm"]["overrun"] = 3
+    own["registration"] = registration(own)
+    c = next(c for c in findings(table(until({"sae_ft": 8})), own).primary if c.method == "sae_ft")
+    assert c.course is not None
+    assert c.paired is not None
+    assert c.paired.n == 5
+    assert c.course.overrun is not None
+    assert c.course.overrun[0] == 8
+    assert "With the seeds registered to follow, 8 in all, the t interval is +" in c.sentence
+
+
 def test_failures_leave_the_verdict_among_runs_that_finish() -> None:
     got = findings(table(until({}, failed=[("sae_ft", 1001)])), registered())
     c = next(c for c in got.primary if c.method == "sae_ft")

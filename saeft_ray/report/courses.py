@@ -60,6 +60,8 @@ def run_until_decided(
         )  # fmt: skip
         done = ended or bool(taken and taken[-1].verdict != "undecided")
         course = Course(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
+        if taken and taken[-1].verdict != "undecided":
+            course = replace(course, overrun=_overrun(c, taken[-1], seeds, record["registration"]["overrun"], alpha))
         out.append(_told(c, course, seeds, alpha, bool(pair.method.failed or pair.against.failed)))
     mine = [{"family": family.name, "n": k.n, "steps": [asdict(step) for step in k.steps]} for k in looks]
     kept = [look for look in record.get("looks", []) if look["family"] == family.name]
@@ -67,6 +69,18 @@ def run_until_decided(
     return tuple(out), [
         f"the looks of the {family.name} family differ from the log kept while it ran"
     ] if differ else []
+
+
+def _overrun(
+    c: Comparison, last: LookTaken, seeds: Sequence[int], more: int, alpha: float
+) -> tuple[int, float, float] | None:
+    """The t interval with `more` seeds after the verdict, which dilute what early stopping exaggerates (3.8)."""
+    within = set(seeds[: last.n + more])
+    points = [p for p in c.points if p.seed in within]
+    if len(points) <= last.pairs or not more:
+        return None
+    found = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
+    return None if found.lo is None or found.hi is None else (found.n, found.lo, found.hi)
 
 
 def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, failed: bool) -> Comparison:

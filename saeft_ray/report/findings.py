@@ -56,13 +56,15 @@ class LookTaken:
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """How a comparison ran until decided. `ended`: it has its verdict, or the last look was taken."""
+    """How a comparison ran until decided. `ended`: it has its verdict, or the last look was taken. `overrun`: pairs and
+    plain t interval with the seeds that were registered to come after the verdict."""
 
     engine: str
     first: int
     last: int
     ended: bool
     looks: tuple[LookTaken, ...]
+    overrun: tuple[int, float, float] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -137,6 +137,10 @@ def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
         f" It stopped at seed {last.n} of at most {course.last} by a rule that keeps the error at {100 * alpha:g} % "
         f"over all looks; early stopping exaggerates effects, so the interval is the {ENGINES[course.engine][1]}."
     )
+    if course.overrun is not None:
+        n, low, high = course.overrun
+        ends = f"{pp(low, signed=True)} to {pp(high, signed=True)}"
+        stopped += f" With the seeds registered to follow, {n} in all, the t interval is {ends} pp."
     if c.verdict in ("better", "worse"):
         size = f"by {pp(abs(d.mean))} pp ({facts}){runs}. This holds for these test images."
         return f"On {place}, {c.method} is {c.verdict} than {c.against} {size}{stopped}"
