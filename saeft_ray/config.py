@@ -135,10 +135,55 @@ class Rerank(Section):
     seeds: Count = 3
 
 
-class Confirm(Section):
-    """The chosen configuration of every method with seeds never used before; only here are test sets opened."""
+class Until(Section):
+    """Seeds at the first look and at the last."""
 
-    seeds: Count = 5
+    min: Annotated[int, Field(ge=3)] = 5
+    max: Count = 20
+
+    @model_validator(mode="after")
+    def _max_is_beyond_min(self) -> Self:
+        if self.max <= self.min:
+            raise ValueError(
+                f"max = {self.max} is not beyond min = {self.min}; give a larger max, or one number of seeds"
+            )
+        return self
+
+
+def _number_or_range(value: Any) -> str:
+    return "range" if isinstance(value, Mapping | Until) else "number"
+
+
+class Confirm(Section):
+    """The chosen configuration of every method with seeds never used before; only here are test sets opened.
+
+    `seeds` is a number, or {min, max}: then methods run until decided, with a look after every seed from `min` on, and
+    a decided method gets `overrun` more seeds.
+    """
+
+    seeds: Annotated[
+        Annotated[Count, Tag("number")] | Annotated[Until, Tag("range")], Discriminator(_number_or_range)
+    ] = 5
+    engine: Literal["t", "exact", "anytime"] = "t"
+    overrun: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _overrun_has_an_end_to_run_over(self) -> Self:
+        if self.overrun and self.until is None:
+            raise ValueError(
+                f"overrun = {self.overrun} with a fixed number of seeds; give seeds: {{min, max}} or no overrun"
+            )
+        return self
+
+    @property
+    def until(self) -> Until | None:
+        """The range of seeds where methods run until decided; None for a fixed number."""
+        return self.seeds if isinstance(self.seeds, Until) else None
+
+    @property
+    def most(self) -> int:
+        """Seeds that a method can get."""
+        return self.seeds.max if isinstance(self.seeds, Until) else self.seeds
 
 
 class Report(Section):

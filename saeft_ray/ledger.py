@@ -2,6 +2,8 @@
 
 <storage>/sweeps/<name>/sweep.json                 registered once, never changed
 <storage>/sweeps/<name>/chosen.json                written once, before the confirm phase
+<storage>/sweeps/<name>/registration.json          written once, before the first confirm trial
+<storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
 """
@@ -9,6 +11,7 @@
 import io
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,6 +23,7 @@ from saeft_ray.config import SweepConfig
 from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.methods import Method
 from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
+from saeft_ray.registration import same_look
 from saeft_ray.rows import Phase, Row, table
 from saeft_ray.store import Store
 
@@ -74,6 +78,25 @@ class Ledger:
                 raise ValueError(
                     f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
                     "trials were removed or changed by hand. Run the sweep under another name"
+                ) from None
+
+    def preregister(self, registered: Mapping[str, Any]) -> None:
+        """Notes what the confirm phase will test and how, before its first trial; what was noted first stays. A report
+        compares it with the sweep's own and calls itself exploratory where they differ."""
+        with suppress(FileExistsError):
+            text = json.dumps(registered, indent=1).encode()
+            self._store.write_once(f"{self._folder}/registration.json", text)
+
+    def look(self, look: Mapping[str, Any]) -> None:
+        """Notes a look once. Raises ValueError if it was taken before with another outcome."""
+        path = f"{self._folder}/looks/{look['family']}-{look['n']}.json"
+        try:
+            self._store.write_once(path, json.dumps(look, indent=1).encode())
+        except FileExistsError:
+            if not same_look(json.loads(self._store.read_bytes(path)), look):
+                raise ValueError(
+                    f"{self.url}: the look of {look['family']} at {look['n']} seeds comes out otherwise than when it "
+                    "was taken; rows were removed or changed by hand. Run the sweep under another name"
                 ) from None
 
     def asked(self, phase: Phase) -> list[TrialSpec]:

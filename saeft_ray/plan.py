@@ -237,7 +237,7 @@ class Plan:
 
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
-        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.seeds}
+        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.most}
         seeds = {name: [seed_of(name, self.config.seed, i) for i in range(counts[name])] for name in PHASES}
         flat = [seed for name in PHASES for seed in seeds[name]]
         assert len(set(flat)) == len(flat), "two phases drew one seed; change the sweep's seed"
@@ -310,7 +310,7 @@ class Plan:
         top = min(self.config.rerank.top, self.config.search.trials)
         yield "search", counts["search"]
         yield "rerank", (len(self.tunable()) * top + len(bases)) * self.config.rerank.seeds
-        yield "confirm", len(trained) * self.config.confirm.seeds
+        yield "confirm", len(trained) * self.config.confirm.most
 
     @property
     def steps(self) -> int:

@@ -6,8 +6,10 @@ from typing import Protocol
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import Method
 from saeft_ray.plan import Artifact, Plan, TrialSpec
+from saeft_ray.registration import registration
 from saeft_ray.rows import Phase
 from saeft_ray.search import Deal, ListDeal, SearchDeal, ranking
+from saeft_ray.sequential import SequentialDeal
 
 
 class Unfinished(RuntimeError):  # noqa: N818 - nothing is wrong with what was done
@@ -56,7 +58,14 @@ def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
             chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
     in_order = {label: chosen[label] for label in plan.config.methods}
     ledger.choose(in_order)
-    _run(ListDeal("confirm", plan.confirm(in_order), ledger.finished()), ledger, runner, watcher)
+    registered = registration(ledger.record())
+    ledger.preregister(registered)
+    deal: Deal
+    if plan.config.confirm.until:
+        deal = SequentialDeal(plan.confirm(in_order), registered, ledger)
+    else:
+        deal = ListDeal("confirm", plan.confirm(in_order), ledger.finished())
+    _run(deal, ledger, runner, watcher)
     return in_order
 
 

@@ -1,5 +1,6 @@
 """A sweep's folder, read: the rows of all its trials and the record of what was run."""
 
+import contextlib
 import io
 import json
 import os
@@ -25,7 +26,10 @@ def read_rows(url: str) -> pa.Table:
 
 
 def read_record(url: str) -> dict[str, Any]:
-    """The record `<url>/sweep.json`. Raises ValueError if `url` is no sweep's folder."""
+    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are.
+
+    Raises ValueError if `url` is no sweep's folder.
+    """
     fs, root = _open(url)
     try:
         text = fs.cat_file(f"{root}/sweep.json")
@@ -36,6 +40,14 @@ def read_record(url: str) -> dict[str, Any]:
     record = json.loads(text)
     if not isinstance(record, dict):
         raise ValueError(f"{url}/sweep.json holds no object")
+    with contextlib.suppress(FileNotFoundError):
+        record["registration"] = json.loads(fs.cat_file(f"{root}/registration.json"))
+    fs.invalidate_cache()
+    paths = sorted(fs.glob(f"{root}/looks/*.json"))
+    files = fs.cat(paths) if paths else {}
+    looks = [json.loads(files[path]) for path in paths]
+    if "registration" in record:
+        record["looks"] = sorted(looks, key=lambda look: (look["family"], look["n"]))
     return record
 
 

@@ -86,7 +86,7 @@ def test_equivalent_needs_a_margin() -> None:
     st.one_of(st.none(), st.floats(0, 1)),
     st.one_of(st.none(), st.floats(0, 1)),
 )
-def test_no_verdict_of_equivalence_without_a_margin(
+def test_check_24_no_verdict_of_equivalence_without_a_margin(
     pairs: list[tuple[float, float]], p: float | None, q: float | None
 ) -> None:
     a, b = zip(*pairs, strict=True)
@@ -97,7 +97,7 @@ def test_no_verdict_of_equivalence_without_a_margin(
         assert verdict == "undecided"
 
 
-def test_undecided_says_that_it_is_not_equality_and_what_it_could_have_seen() -> None:
+def test_check_24_undecided_says_that_it_is_not_equality_and_what_it_could_have_seen() -> None:
     c = of(report(rows()).controls, "sae_ft")
     assert c.verdict == "undecided"
     assert "not evidence of equality" in c.sentence
@@ -136,7 +136,7 @@ def test_declared_pairs_are_a_family_of_their_own() -> None:
     ]
 
 
-def test_confirm_seeds_that_were_used_before_are_refused() -> None:
+def test_check_24_confirm_seeds_that_were_used_before_are_refused() -> None:
     given_rows = rows()
     reused = [dataclasses.replace(r, seed=11) if r.seed == 1000 else r for r in given_rows]
     with pytest.raises(ValueError, match=r"confirm used seed 11, which rerank used too"):
@@ -199,7 +199,7 @@ def test_missing_dataset_drops_the_seed_from_the_mean_only() -> None:
     assert next(f for f in got.failures if f.method == "mse").failed == 0
 
 
-def test_other_example_orders_refuse_single_examples_only() -> None:
+def test_check_22_other_example_orders_refuse_single_examples_only() -> None:
     got = report(changed(rows(), "mse", "R", examples="another order"))
     c = of(got.primary, "mse")
     assert c.paired is not None
@@ -335,7 +335,7 @@ def test_empty_and_partial_sweeps() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_rows_changes_nothing(random: Any) -> None:
+def test_check_25_the_order_of_rows_changes_nothing(random: Any) -> None:
     given_rows = rows(seeds=3, bits=False)
     expected = report(given_rows)
     random.shuffle(given_rows)

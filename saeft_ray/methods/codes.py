@@ -24,7 +24,7 @@ class CodeDistance(FeaturePenalty):
     """lambda_l1 · mean over B × D of |s - s0| + lambda_resid · mean over B × d of ((x - x0) - W(s - s0))²,
     x being what the dictionary was trained to read, and what a subclass adds by `distance`."""
 
-    dictionary: ClassVar[DictionaryKind | None] = "trained"
+    dictionary: DictionaryKind = "trained"
     lambda_l1: Tunable = 0.0
     lambda_resid: Tunable = 0.0
 

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray import stats
-from saeft_ray.report import disclosure, words
+from saeft_ray.report import courses, disclosure, words
 from saeft_ray.report.comparisons import Family, Pair, compare
-from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report
+from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
 
 _SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", "wise_ft"
@@ -34,6 +34,22 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     rivals = [name for name in scores.methods if name != baseline]
     size = len({*rivals, *declared} - {baseline})
 
+    rule, faults = courses.rules(record), courses.deviations(record)
+    # Families without a rule of their own are read at a moment that another family's rule chose.
+    other = rule.get("primary")
+    unfinished = courses.unfinished(record, scores)
+
+    def decided(family: Family) -> tuple[Comparison, ...]:
+        if unfinished:
+            return tuple(map(_kept_back, compare(family, alpha, margin)))
+        if (design := rule.get(family.name)) is None:
+            return compare(replace(family, design=other), alpha, margin)
+        looked, contradictions = courses.run_until_decided(
+            family, compare(replace(family, design=design), alpha, margin), design, record, alpha
+        )
+        faults.extend(contradictions)
+        return looked
+
     def against_baseline(kind: str, wanted: Sequence[str]) -> tuple[Pair, ...]:
         return _pairs(scores, [(m, baseline) for m in rivals] if baseline else [], kind, tuple(wanted))
 
@@ -44,12 +60,27 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     questions = [(a, b) for a in scores.methods for b in scores.methods if (types[a], types[b]) == (_SAE, _RANDOM)]
     wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
     control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
-    primary = compare(primary_family, alpha, margin)
-    controls = compare(Family(name="controls", pairs=control_pairs), alpha, margin)
+    primary = decided(primary_family)
+    declared_pairs = {pair for pair in wanted if pair[0] and pair[1]}
+    registered = [p for p in control_pairs if (p.method.method, p.against.method) in declared_pairs]
+    if "controls" in rule:
+        asked = [p for p in control_pairs if p not in registered]
+        controls = decided(Family(name="controls", pairs=tuple(registered)))
+    else:
+        registered, controls, asked = [], (), list(control_pairs)
+    questioned = decided(Family(name="questions" if registered else "controls", pairs=tuple(asked)))
+    is_open = unfinished or any(c.course is not None and not c.course.ended for c in (*primary, *controls))
+
+    def still_open(comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+        """What has no rule of its own waits for the end."""
+        return tuple(map(_waiting, comparisons)) if is_open else comparisons
+
+    controls += still_open(questioned)
     tuned = disclosure.searches(rows, scores, record)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
+        source=record.get("source"),
         baseline=baseline,
         alpha=alpha,
         margin=margin,
@@ -57,33 +88,38 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
         id_sets=scores.id_sets,
         ood_sets=scores.ood_sets,
-        headline=words.headline(primary, baseline),
-        methods=_methods(scores, types, alpha),
+        open=is_open,
+        exploratory=tuple(faults),
+        headline=words.headline(primary, baseline, is_open, bool(faults)),
+        methods=_methods(scores, types, alpha, other, is_open),
         primary=primary,
-        id=compare(id_family, alpha, margin) if scores.ood_sets else (),
-        shifts=compare(shift_family, alpha, margin),
+        id=still_open(decided(id_family)) if scores.ood_sets else (),
+        shifts=still_open(decided(shift_family)),
         controls=controls,
         load_bearing=tuple(
             Control(question="Is the SAE load-bearing?", answer=words.load_bearing(c), comparison=c)
             for c in controls
             if (c.method, c.against) in questions
         ),
-        sensitivity=_sensitivity(primary_family, record, alpha, margin),
-        searches=tuned,
+        sensitivity=() if is_open else _sensitivity(replace(primary_family, design=other), record, alpha, margin),
+        searches=() if record.get("source") else tuned,
         failures=disclosure.failures(scores),
-        warnings=disclosure.warnings(
-            scores,
-            record,
-            primary,
-            [*primary, *controls],
-            [*primary_family.pairs, *control_pairs],
-            tuned,
-            {
-                name
-                for name, trials in scores.methods.items()
-                if not trials.deterministic and not _derived(types[name], trials)
-            },
-            baseline,
+        warnings=(
+            *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
+            *disclosure.warnings(
+                scores,
+                record,
+                primary,
+                [*primary, *controls],
+                [*primary_family.pairs, *control_pairs],
+                tuned,
+                {
+                    name
+                    for name, trials in scores.methods.items()
+                    if not trials.deterministic and not _derived(types[name], trials)
+                },
+                baseline,
+            ),
         ),
         provenance=disclosure.provenance(rows, record),
     )
@@ -119,10 +155,16 @@ def _pairs(
     )
 
 
-def _methods(scores: Scores, types: Mapping[str, str], alpha: float) -> tuple[Method, ...]:
-    columns = {d: _column(scores, d, (d,), alpha) for d in scores.datasets}
-    id_mean = _column(scores, "ID", scores.id_sets, alpha) if scores.id_sets else {}
-    ood_mean = _column(scores, "OOD", scores.ood_sets, alpha) if scores.ood_sets else {}
+def _methods(
+    scores: Scores, types: Mapping[str, str], alpha: float, design: stats.Design | None, is_open: bool
+) -> tuple[Method, ...]:
+    def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
+        cells = _column(scores, name, datasets, alpha, design)
+        return {m: _bare(cell) for m, cell in cells.items()} if is_open else cells
+
+    columns = {d: column(d, (d,)) for d in scores.datasets}
+    id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
+    ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
     return tuple(
         Method(
             name=name,
@@ -152,7 +194,29 @@ def _settings(text: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _column(scores: Scores, name: str, datasets: tuple[str, ...], alpha: float) -> dict[str, Cell]:
+def _bare(cell: Cell) -> Cell:
+    """A mean of an open sweep, with no interval and no rank: these would be read as a verdict."""
+    mean = None if cell.mean is None else replace(cell.mean, sd=None, lo=None, hi=None)
+    return replace(cell, mean=mean, leading=False)
+
+
+def _kept_back(c: Comparison) -> Comparison:
+    """A comparison of a sweep whose number of seeds is fixed and not reached."""
+    c = replace(
+        c, paired=None, points=(), p_adjusted=None, p_equivalent=None, interval_90=None, new_images=None, item_se=None,
+        detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
+    )  # fmt: skip
+    return replace(c, sentence=words.sentence(c, 0.05, False, False))
+
+
+def _waiting(c: Comparison) -> Comparison:
+    text = f"{c.method} against {c.against}: the sweep is open, no verdict before the rule says so."
+    return replace(c, verdict="undecided", sentence=f"{text} This is not evidence of equality.")
+
+
+def _column(
+    scores: Scores, name: str, datasets: tuple[str, ...], alpha: float, design: stats.Design | None
+) -> dict[str, Cell]:
     """One column of the results table, by method, with its leading set: all that is not significantly worse than the
     best mean (paired, Holm within the column). Nothing leads where nothing could be tested."""
     cells: dict[str, Cell] = {}
@@ -167,7 +231,7 @@ def _column(scores: Scores, name: str, datasets: tuple[str, ...], alpha: float) 
         return cells
     top = max(filled, key=lambda method: filled[method])
     pairs = _pairs(scores, [(top, m) for m in filled if m != top], name, datasets)
-    ranked = compare(Family(name="column", pairs=pairs, new_images=False), alpha, None)
+    ranked = compare(Family(name="column", pairs=pairs, new_images=False, design=design), alpha, None)
     tested = [c for c in ranked if c.p_adjusted is not None]
     leading = {c.against for c in tested if c.verdict != "better"} | ({top} if tested else set())
     return {method: replace(cell, leading=method in leading) for method, cell in cells.items()}

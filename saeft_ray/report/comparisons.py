@@ -13,6 +13,7 @@ from saeft_ray.report.findings import Comparison, NewImages, Point
 from saeft_ray.report.scores import Score, Seed, Trials, in_list
 
 _EQUIVALENCE_CONFIDENCE = 0.90
+_JOINT_FROM = 8  # seeds; with fewer the least p of joint sign flips is too large to be worth it (STATISTICS 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +29,14 @@ class Pair:
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """Hypotheses that are corrected together. `size` may exceed their number where some have no rows yet. `new_images`
-    asks for the interval over new images, too."""
+    asks for the interval over new images, too. Where seeds came until something was decided, `design` is the rule, and
+    only numbers that hold at any look are given."""
 
     name: str
     pairs: tuple[Pair, ...]
     size: int = 0
     new_images: bool = True
+    design: stats.Design | None = None
 
 
 def compare(family: Family, alpha: float, margin: float | None) -> tuple[Comparison, ...]:
@@ -41,7 +44,12 @@ def compare(family: Family, alpha: float, margin: float | None) -> tuple[Compari
     size = max(family.size, len(family.pairs))
     drafts = [_draft(pair, family, size, alpha, margin) for pair in family.pairs]
     adjusted = _holm([_claimable(c, c.paired.p if c.paired else None) for c in drafts], size)
+    joint = _max_t(drafts) if family.name == "shifts" and family.design is None and size == len(drafts) else None
+    if joint is not None:
+        drafts, adjusted = [replace(c, correction="max-T") for c in drafts], joint
     within = [stats.tost(c.paired, margin) if margin is not None and c.paired else None for c in drafts]
+    if family.design is not None:
+        within = [None] * len(drafts)
     equivalent = _holm([_claimable(c, p) for c, p in zip(drafts, within, strict=True)], size)
     return tuple(
         _decide(pair, c, p, q, alpha) for pair, c, p, q in zip(family.pairs, drafts, adjusted, equivalent, strict=True)
@@ -78,20 +86,47 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
     paired = None
     if points:
         paired = stats.paired(
-            [p.method for p in points], [p.against for p in points], confidence=1 - alpha, variance_floor=_floor(pair)
+            [p.method for p in points], [p.against for p in points], confidence=1 - alpha, variance_floor=floor_of(pair)
         )
+    if paired and family.design:
+        paired = at_any_look(paired, family.design)
     attempted = {s for s in pair.method.seeds | pair.against.seeds if s is not None}
-    new_images, item_se = _items(pair, seeds, paired, alpha) if paired and family.new_images else (None, None)
-    detectable, needed = _planning(paired, alpha, margin)
+    fixed = paired if family.design is None else None
+    new_images, item_se = _items(pair, seeds, fixed, alpha) if fixed and family.new_images else (None, None)
+    detectable, needed = _planning(fixed, alpha, margin)
     return Comparison(
         method=pair.method.method, against=pair.against.method, endpoint=pair.endpoint, datasets=pair.datasets,
         family=family.name, family_size=size, paired=paired, refused=refused, points=points,
         dropped_seeds=tuple(sorted(attempted - {p.seed for p in points if p.seed is not None})),
         p_adjusted=None, p_equivalent=None, margin=margin,
-        interval_90=paired.interval(_EQUIVALENCE_CONFIDENCE) if paired else None,
+        interval_90=fixed.interval(_EQUIVALENCE_CONFIDENCE) if fixed else None,
         new_images=new_images, item_se=item_se, detectable=detectable, seeds_needed=needed,
-        verdict="undecided", sentence="",
+        verdict="undecided", sentence="", correction="Holm" if family.design is None else "looks",
     )  # fmt: skip
+
+
+def at_any_look(paired: stats.Paired, design: stats.Design) -> stats.Paired:
+    """`paired` with the repeated interval and a p that hold whenever one looks, and without what does not."""
+    if paired.se is None or paired.t is None or paired.n < design.first:
+        return replace(paired, p=None, lo=None, hi=None, sign_flip_p=None)
+    half = design.critical(paired.n, design.alpha) * paired.se
+    ends = (paired.mean - half, paired.mean + half) if math.isfinite(half) else (None, None)
+    return replace(
+        paired, p=stats.p_at(design, paired.t, paired.n), lo=ends[0], hi=ends[1], sign_flip_p=None,
+        confidence=1 - design.alpha,
+    )  # fmt: skip
+
+
+def _max_t(drafts: Sequence[Comparison]) -> list[float | None] | None:
+    """Step-down max-T over all cells on the seeds that every cell has; None where these are too few."""
+    if any(c.paired is None for c in drafts) or not drafts:
+        return None
+    common = sorted(set.intersection(*({p.seed for p in c.points} for c in drafts)), key=lambda seed: seed or 0)
+    if len(common) < _JOINT_FROM:
+        return None
+    by_seed = [{p.seed: p.method - p.against for p in c.points} for c in drafts]
+    matrix = np.array([[cell[seed] for cell in by_seed] for seed in common])
+    return [float(p) for p in stats.max_t(matrix, np.random.default_rng(0))]
 
 
 def _common(pair: Pair, a: dict[Seed, float], b: dict[Seed, float]) -> tuple[list[Seed], str | None]:
@@ -124,7 +159,7 @@ def _sizes_differ(pair: Pair) -> str | None:
     return None
 
 
-def _floor(pair: Pair) -> float:
+def floor_of(pair: Pair) -> float:
     """The least variance of a difference: Σ w²·tick²/6 (5.2); 0 if a test set's size is unknown."""
     ticks = []
     for dataset in pair.datasets:
@@ -150,7 +185,7 @@ def _items(
     weight = 1 / len(differences)
     if len(seeds) == 1:
         return None, math.sqrt(sum(weight**2 * float(d.var(ddof=1)) / d.shape[1] for d in differences))
-    analysis = stats.crossed_mean(differences, [weight] * len(differences), 1 - alpha, _floor(pair))
+    analysis = stats.crossed_mean(differences, [weight] * len(differences), 1 - alpha, floor_of(pair))
     share = analysis.seed_variance / analysis.variance if analysis.variance > 0 else 1.0
     # Its degrees of freedom can make it narrower than the interval for these images; new images never add certainty.
     fixed = paired.interval(1 - alpha) or (analysis.lo, analysis.hi)

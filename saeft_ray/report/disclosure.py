@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -15,6 +16,7 @@ from saeft_ray.report.words import count, number
 
 _SKEWED = 1.0
 _FEW = 5
+_LISTED = 14  # seeds whose sign patterns are all tried
 _READ = ("sae_ft", "random_dictionary")
 
 
@@ -99,6 +101,7 @@ def warnings(
     """The warnings that a rule asks for. `claims` are the primary comparisons and the controls, `trained` the
     methods that have a training of their own."""
     found = [
+        *_elsewhere(record),
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
@@ -107,6 +110,15 @@ def warnings(
         *_tuning(tuned, trained),
     ]
     return tuple(Warning(rule=rule, text=text) for rule, text in found)
+
+
+def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if record.get("source"):
+        yield (
+            "unknown selection",
+            "These numbers were not made here: whether settings were chosen on these seeds or test sets, or seeds left "
+            "out, is not known. If so, they are optimistic.",
+        )
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
@@ -241,16 +253,28 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
     trials = len(set(zip(phases, rows["trial"].to_pylist(), strict=True)))
     facts = {
         "sweep": record.get("name"),
+        "source": record.get("source"),
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
-        "random draws in the statistics": "none: every number is exact or in closed form",
+        "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
     }
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
+
+
+def _draws(rows: pa.Table, record: Mapping[str, Any]) -> str:
+    registered = record.get("registration") or {}
+    engine = registered.get("engine")
+    if engine == "exact":
+        return f"1,999 sign paths of seed {registered['seeds'][0]} for the looks"
+    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
+    if len(set(confirm["seed"].to_pylist())) > _LISTED and engine not in ("t", "anytime"):
+        return "9,999 sign patterns of seed 0 where max-T has too many seeds to list all"
+    return "none: every number is exact or in closed form"
 
 
 def _plain(mapping: object) -> str:

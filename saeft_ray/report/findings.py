@@ -37,6 +37,37 @@ class NewImages:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LookTaken:
+    """One look at one hypothesis: `pairs` complete of `n` seeds, t against the boundary for the share `level` of the
+    error, the repeated interval and the sequential p so far."""
+
+    n: int
+    pairs: int
+    mean: float | None
+    sd: float | None
+    t: float | None
+    level: float
+    boundary: float | None
+    lo: float | None
+    hi: float | None
+    p: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Course:
+    """How a comparison ran until decided. `ended`: it has its verdict, or the last look was taken. `overrun`: pairs and
+    plain t interval with the seeds that were registered to come after the verdict."""
+
+    engine: str
+    first: int
+    last: int
+    ended: bool
+    looks: tuple[LookTaken, ...]
+    overrun: tuple[int, float, float] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """`method` against `against` on `endpoint`, within a family of `family_size` hypotheses corrected by Holm.
 
@@ -66,6 +97,8 @@ class Comparison:
     seeds_needed: tuple[int, int | None] | None
     verdict: Verdict
     sentence: str
+    correction: Literal["Holm", "max-T", "looks"] = "Holm"
+    course: Course | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,10 +197,13 @@ class Report:
 
     name: str
     created: str | None
+    source: str | None
     baseline: str | None
     alpha: float
     margin: float | None
     endpoint: str
+    open: bool
+    exploratory: tuple[str, ...]
     confirm_seeds: tuple[int, ...]
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]

@@ -11,14 +11,18 @@ _CAPTIONS = {
     "plane": "ID against mean OOD accuracy, every seed",
     "slopes": "One line a seed, from the baseline to each method",
     "shifts": "Differences on each OOD set",
+    "looks": "The size of t at every look against its boundary",
 }
 
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The report; the plots of `drawn` are linked as files beside it."""
     level = round(100 * (1 - report.alpha))
-    out = [f"# {_text(report.name)}", _text(report.headline)]
-    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha))}"]
+    out = [f"# {_text(report.name)}"]
+    if report.open:
+        out += ["**Open:** no verdict before the rule says so. Trials are still to come."]
+    out += [_text(report.headline)]
+    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha, report.source))}"]
     if report.primary:
         out += [
             "## Verdicts",
@@ -44,6 +48,14 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         for title, comparisons in families:
             if comparisons:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
+    coursed = [c for c in report.primary if c.course is not None]
+    if coursed:
+        lines = [
+            [c.method, *words.look_cells(look), look.verdict] for c in coursed if c.course for look in c.course.looks
+        ]
+        head = ["method", "seeds", "pairs", "difference, pp (interval for all looks)", "t", "boundary", "sequential p"]
+        out += ["## Looks", _text(words.how_to_read_looks(coursed[0], report.alpha))]
+        out += [_table([*head, "decision"], lines)]
     if report.searches:
         out += ["## Selection and budget", _searches(report)]
         out += ["Scores that chose a configuration are optimistic and are not evidence."]
@@ -90,7 +102,9 @@ def _note(report: Report, level: int) -> str:
 def _shifts(report: Report) -> Iterable[str]:
     by_method = {c.method: tuple(s for s in report.shifts if s.method == c.method) for c in report.primary}
     size = report.shifts[0].family_size
-    start = f"Differences from {_text(str(report.baseline))} in pp; Holm over {size} hypotheses."
+    start = (
+        f"Differences from {_text(str(report.baseline))} in pp; {size} hypotheses, {words.corrected(report.shifts)}."
+    )
     yield f"{start} ▲ better, ▼ worse, unmarked undecided."
     lines = [[method, *(_shift(s) for s in cells)] for method, cells in by_method.items()]
     yield _table(["method", *report.ood_sets], lines)

@@ -41,7 +41,10 @@ def _style(name: str) -> AbstractContextManager[None]:
 
 def draw(report: Report) -> dict[str, str]:
     """Every plot that `report` has numbers for, as SVG text by name."""
-    drawn = {"forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report)}
+    drawn = {
+        "forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report),
+        "looks": looks(report),
+    }  # fmt: skip
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
 
@@ -150,6 +153,38 @@ def plane(report: Report) -> str | None:
         _legend(axes)
         _quiet(axes)
         return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
+
+
+def looks(report: Report) -> str | None:
+    """For each method that ran until decided a panel with |t| at its looks and the boundary it had to reach."""
+    shown = [c for c in report.primary if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with _style("looks"):
+        figure = Figure(figsize=(_WIDTH, 2.0 * lines + 0.3))
+        grid = figure.subplots(lines, columns, squeeze=False)
+        spoken = []
+        for panel, c in zip(grid.flat, shown, strict=False):
+            assert c.course is not None
+            known = [(k.n, abs(k.t), k.boundary) for k in c.course.looks if k.t is not None and k.boundary]
+            n, t, boundary = zip(*known, strict=True)
+            panel.step(n, boundary, where="mid", color=INK, linewidth=1, alpha=0.6)
+            # An endless t would flatten the rest.
+            top = 1.6 * max(boundary)
+            panel.plot(
+                n, [min(v, top) for v in t], color=VERDICT_COLOURS[c.verdict], marker="o", markersize=3.5, linewidth=1.2
+            )
+            panel.set_xlim(c.course.first - 0.7, c.course.last + 0.7)
+            panel.set_ylim(0, 1.05 * top)
+            panel.set_title(_plain(c.method), fontsize=9)
+            panel.set_xlabel("seeds", fontsize=9)
+            _quiet(panel)
+            spoken.append(f"{c.method} {number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}, {c.verdict}")
+        for panel in list(grid.flat)[len(shown) :]:
+            panel.set_visible(False)
+        return _svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
 
 
 def _interval(axes: Axes, c: Comparison, y: float) -> None:

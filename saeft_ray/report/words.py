@@ -3,15 +3,24 @@
 import json
 from collections.abc import Mapping
 
-from saeft_ray.report.findings import Comparison, Phase, Search, Verdict
+from saeft_ray.report.findings import Comparison, LookTaken, Phase, Search, Verdict
 from saeft_ray.report.scores import in_list
 from saeft_ray.stats import MIN_PAIRS, Paired
 
 MINUS = "−"
 MISSING = "–"
 MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
+_CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}
 MANY_SEEDS = 200
 """Beyond this many seeds a forecast is not worth its digits."""
+
+
+ENGINES = {
+    "t": ("repeated CI", "repeated one"),
+    "exact": ("repeated CI, from normality,", "repeated one"),
+    "anytime": ("confidence sequence", "confidence sequence"),
+}
+"""What an engine's interval is called: before its numbers, and after "the interval is the"."""
 
 
 def number(value: float, decimals: int = 2, signed: bool = False) -> str:
@@ -86,11 +95,12 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
         return f"On {place}, {c.method} and {c.against} have identical scores on all {seeds}{runs}."
     level = round(100 * c.paired.confidence)
     seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
-    tested = f"Holm-adjusted p {p_value(c.p_adjusted)}{_over(c)}"
+    tested = f"{_CORRECTED[c.correction]} {p_value(c.p_adjusted)}{_over(c)}"
+    ci = f"{level} % {'repeated ' if c.correction == 'looks' else ''}CI"
     if c.verdict in ("better", "worse"):
         text = (
             f"On {place}, {c.method} is {c.verdict} than {c.against} by {pp(abs(c.paired.mean))} pp "
-            f"({level} % CI {_size_interval(c.paired)}, {seeds}, {tested}){runs}.{_new_images(c)}"
+            f"({ci} {_size_interval(c.paired)}, {seeds}, {tested}){runs}.{_new_images(c)}"
         )
         if c.margin is not None and c.p_equivalent is not None and c.p_equivalent < alpha:
             text += f" The difference is nevertheless within the margin of ±{pp(c.margin)} pp."
@@ -102,10 +112,47 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
             f"{pp(high)} pp, {seeds}, Holm-adjusted equivalence p {p_value(c.p_equivalent)}{_over(c)}; the sweep file "
             f"declares the margin){runs}."
         )
-    return _undecided(c, c.paired, place, level, tested, alpha, runs)
+    return _undecided(c, c.paired, place, ci, tested, alpha, runs)
 
 
-def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, alpha: float, runs: str) -> str:
+def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
+    """The verdict of a comparison that runs until decided, as of its last look."""
+    place, course = where(c.endpoint, c.datasets), c.course
+    start = f"On {place}, {c.method} against {c.against}"
+    rule = "no verdict before the rule says so"
+    if c.paired is None or course is None or not course.looks:
+        end = "This is not evidence of equality." if course is None or course.ended else f"It is open: {rule}."
+        return f"{start}: {c.refused}. {end}"
+    last, d = course.looks[-1], c.paired
+    runs = ", among runs that finish" if finishing_only else ""
+    known = ENGINES[course.engine][0]
+    ends = _size_interval(d) if c.verdict in ("better", "worse") else _interval(d)
+    interval = "no interval yet" if d.lo is None else f"{round(100 * (1 - alpha))} % {known} {ends} pp"
+    p = "" if d.p is None else f", sequential p {p_value(d.p)} before correction"
+    facts = f"{interval}, {count(d.n, 'paired seed')}{p}; error shared{_over(c)}"
+    if not course.ended:
+        side = f"the difference is {pp(d.mean, signed=True)} pp ({facts})"
+        return f"{start} is open after the look at seed {last.n} of at most {course.last}{runs}: {rule}. So far {side}."
+    stopped = (
+        f" It stopped at seed {last.n} of at most {course.last} by a rule that keeps the error at {100 * alpha:g} % "
+        f"over all looks; early stopping exaggerates effects, so the interval is the {ENGINES[course.engine][1]}."
+    )
+    if course.overrun is not None:
+        n, low, high = course.overrun
+        ends = f"{pp(low, signed=True)} to {pp(high, signed=True)}"
+        stopped += f" With the seeds registered to follow, {n} in all, the t interval is {ends} pp."
+    if c.verdict in ("better", "worse"):
+        size = f"by {pp(abs(d.mean))} pp ({facts}){runs}. This holds for these test images."
+        return f"On {place}, {c.method} is {c.verdict} than {c.against} {size}{stopped}"
+    if c.verdict == "equivalent" and c.margin is not None:
+        within = f"within ±{pp(c.margin)} pp ({facts}; the margin was registered before the runs){runs}."
+        return f"On {place}, {c.method} is equivalent to {c.against} {within}{stopped}"
+    if c.verdict == "identical":
+        return f"On {place}, {c.method} and {c.against} have identical scores on all {count(d.n, 'seed')}{runs}."
+    return f"{start} is not decided after {last.n} seeds{runs} ({facts}). This is not evidence of equality."
+
+
+def _undecided(c: Comparison, d: Paired, place: str, ci: str, tested: str, alpha: float, runs: str) -> str:
     start = f"On {place}, {c.method} against {c.against} is not decided after {d.n} seeds{runs}: "
     if d.lo is None or d.hi is None:
         return (
@@ -114,8 +161,7 @@ def _undecided(c: Comparison, d: Paired, place: str, level: int, tested: str, al
             "no spread can be estimated. This is not evidence of equality."
         )
     text = (
-        start
-        + f"the difference is between {pp(d.lo, signed=True)} and {pp(d.hi, signed=True)} pp ({level} % CI, {tested}). "
+        start + f"the difference is between {pp(d.lo, signed=True)} and {pp(d.hi, signed=True)} pp ({ci}, {tested}). "
         "This is not evidence of equality."
     )
     if d.p is not None and d.p < alpha:
@@ -150,6 +196,10 @@ def _too_few(c: Comparison, d: Paired, place: str) -> str:
 def _over(c: Comparison) -> str:
     noun = {"shifts": "method × dataset cell", "controls": "declared pair"}.get(c.family, "method")
     return f" over {count(c.family_size, noun)}"
+
+
+def _interval(d: Paired) -> str:
+    return MISSING if d.lo is None or d.hi is None else f"{pp(d.lo, signed=True)} to {pp(d.hi, signed=True)}"
 
 
 def _size_interval(d: Paired) -> str:
@@ -193,14 +243,18 @@ def load_bearing(c: Comparison) -> str:
     )
 
 
-def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:
+def headline(
+    comparisons: tuple[Comparison, ...], baseline: str | None, open_: bool = False, exploratory: bool = False
+) -> str:
     """One sentence for the whole sweep: which methods are better, worse or otherwise against the baseline."""
     if not comparisons:
         return "No comparison is possible yet: nothing can be said about any method."
     groups: dict[str, list[str]] = {}
     for c in comparisons:
-        groups.setdefault(c.verdict, []).append(c.method)
+        still_open = c.course is not None and not c.course.ended
+        groups.setdefault("open" if still_open else c.verdict, []).append(c.method)
     phrases = {
+        "open": "still open: {m}",
         "better": "better than {b}: {m}",
         "worse": "worse than {b}: {m}",
         "equivalent": "equivalent to {b} within the margin: {m}",
@@ -209,7 +263,9 @@ def headline(comparisons: tuple[Comparison, ...], baseline: str | None) -> str:
     }
     parts = [text.format(b=baseline, m=in_list(groups[v])) for v, text in phrases.items() if v in groups]
     place = where(comparisons[0].endpoint, comparisons[0].datasets)
-    return f"On {place} – " + "; ".join(parts) + "."
+    start = "Open: no verdict before the rule says so. " if open_ else ""
+    start += "Exploratory, not as registered. " if exploratory else ""
+    return f"{start}On {place} – " + "; ".join(parts) + "."
 
 
 def secondary(comparisons: tuple[Comparison, ...]) -> str:
@@ -268,12 +324,43 @@ def difference(c: Comparison) -> str:
     return text
 
 
-def how_to_read(baseline: str | None, alpha: float) -> str:
+def corrected(comparisons: tuple[Comparison, ...]) -> str:
+    """How the p-values of one family were corrected, for a note."""
+    if any(c.correction == "max-T" for c in comparisons):
+        return "step-down max-T over all of them, by flipping whole seeds"
+    return "Holm over all of them"
+
+
+def how_to_read_looks(c: Comparison, alpha: float) -> str:
+    """What a reader must know of a family that ran until decided."""
+    if c.course is None:
+        return ""
+    level = f"{100 * alpha:g} %"
+    return (
+        f"After every seed from {c.course.first} to {c.course.last} a look was taken; a method got no more seeds once "
+        f"it was decided. The boundary is the size of t that decides; over all looks and "
+        f"{count(c.family_size, 'method')} the error is {level}. "
+        "Intervals and p-values are made for looking often: they hold at every look, and are wider than those for one."
+    )
+
+
+def look_cells(look: LookTaken) -> list[str]:
+    """One line of the look log: seeds, pairs, difference with its interval, t, boundary, sequential p."""
+    difference = MISSING if look.mean is None else pp(look.mean, signed=True)
+    if look.lo is not None and look.hi is not None:
+        difference += f" ({pp(look.lo)} to {pp(look.hi)})"
+    t, boundary = (MISSING if value is None else number(value) for value in (look.t, look.boundary))
+    return [str(look.n), str(look.pairs), difference, t, boundary, p_value(look.p).removeprefix("= ")]
+
+
+def how_to_read(baseline: str | None, alpha: float, source: str | None = None) -> str:
     """Three sentences for a reader who has never seen such a page."""
     level = round(100 * (1 - alpha))
+    start = "After its settings were chosen, every method was run on fresh seeds and compared"
+    if source is not None:
+        start = f"The numbers come from {source}; every method is compared"
     return (
-        f"After its settings were chosen, every method was run on fresh seeds and compared with "
-        f"{baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
+        f"{start} with {baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
         f"An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean difference over new "
         "seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
         "“Undecided” means that these seeds do not settle the question, never that two methods are equal."

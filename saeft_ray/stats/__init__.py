@@ -1,33 +1,75 @@
-"""Pure functions of numpy arrays: intervals, paired tests, corrections, power, two variance sources.
+"""Pure functions of numpy arrays: intervals, paired tests, corrections, power, two variance sources, looks.
 
 No function here knows what a seed or a test set is: values are floats in any one unit, and every result is in that
 unit. Where a number cannot be had (one value, no spread) the result says None, never NaN or infinity.
 """
 
+from saeft_ray.stats.anytime import critical, e_value
 from saeft_ray.stats.crossed import Crossed, crossed, crossed_mean, seeds_until_items_dominate
-from saeft_ray.stats.multiplicity import holm, max_t
-from saeft_ray.stats.paired import MIN_PAIRS, Mean, Paired, mean_interval, paired, sign_flip, tost
+from saeft_ray.stats.multiplicity import benjamini_hochberg, holm, max_t
+from saeft_ray.stats.paired import (
+    MIN_PAIRS,
+    Mean,
+    Paired,
+    against_published,
+    mean_interval,
+    paired,
+    sign_flip,
+    tost,
+)
+from saeft_ray.stats.pooled import Pooled, pooled
 from saeft_ray.stats.power import break_even_rho, detectable, power, sd_range, smallest_n
-from saeft_ray.stats.proportions import clopper_pearson
+from saeft_ray.stats.proportions import clopper_pearson, mcnemar
+from saeft_ray.stats.robustness import Line, effective_robustness, fit_line, front, hypervolume, inside
+from saeft_ray.stats.schedule import boundaries, sequential_p, spending
+from saeft_ray.stats.sequential import Design, Look, Step, flip_looks, p_at, replay, running_p, sign_paths
+from saeft_ray.stats.tuning import expected_best, largest_of, optimism
 
 __all__ = [
     "MIN_PAIRS",
     "Crossed",
+    "Design",
+    "Line",
+    "Look",
     "Mean",
     "Paired",
+    "Pooled",
+    "Step",
+    "against_published",
+    "benjamini_hochberg",
+    "boundaries",
     "break_even_rho",
     "clopper_pearson",
+    "critical",
     "crossed",
     "crossed_mean",
     "detectable",
+    "e_value",
+    "effective_robustness",
+    "expected_best",
+    "fit_line",
+    "flip_looks",
+    "front",
     "holm",
+    "hypervolume",
+    "inside",
+    "largest_of",
     "max_t",
+    "mcnemar",
     "mean_interval",
+    "optimism",
+    "p_at",
     "paired",
+    "pooled",
     "power",
+    "replay",
+    "running_p",
     "sd_range",
     "seeds_until_items_dominate",
+    "sequential_p",
     "sign_flip",
+    "sign_paths",
     "smallest_n",
+    "spending",
     "tost",
 ]

@@ -21,6 +21,21 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     return out
 
 
+def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
+    """Benjamini and Hochberg's adjusted p (m,): p₍ᵢ₎ = min over j ≥ i of min(1, m·p₍ⱼ₎/j) (STATISTICS 4.4).
+
+    It bounds the share of false discoveries, not the chance of any: for exploration alone.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError("p-values are a row of numbers in [0, 1]")
+    order = np.argsort(p, kind="stable")
+    scaled = len(p) * p[order] / np.arange(1, len(p) + 1)
+    out = np.empty_like(p)
+    out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return out
+
+
 def max_t(differences: ArrayLike, generator: np.random.Generator | None = None) -> NDArray[np.float64]:
     """Step-down max-T adjusted p (H,) of `differences` (S seeds, H hypotheses), by flipping whole seeds (4.3).
 

@@ -1,0 +1,78 @@
+"""What the confirm phase tests and how, fixed before its first trial: a function of the sweep's record alone."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from saeft_ray.stats import Design
+
+FIXED = "fixed"
+"""The engine's name where every method gets the same number of seeds."""
+
+
+def registration(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The registration that the record `sweep.json` implies (STATISTICS 2.1), as JSON.
+
+    `families` are lists of [method, against]; each is tested at its own error level `alpha`.
+    """
+    config, roles = record["config"], record["data"]["roles"]
+    rules, confirm = config["report"], config["confirm"]
+    until = confirm["seeds"] if isinstance(confirm["seeds"], Mapping) else None
+    ood = [name for name, role in roles.items() if role == "ood"]
+    families = {
+        "primary": [[name, rules["baseline"]] for name in sorted(config["methods"]) if name != rules["baseline"]]
+    }
+    if rules.get("compare"):
+        families["controls"] = [list(pair) for pair in rules["compare"]]
+    return {
+        "endpoint": "OOD" if ood else "ID",
+        "datasets": ood or [name for name, role in roles.items() if role == "id"],
+        "weights": "equal",
+        "families": families,
+        "alpha": rules["alpha"],
+        "margin": rules["margin"],
+        "engine": confirm["engine"] if until else FIXED,
+        "looks": list(range(until["min"], until["max"] + 1)) if until else [confirm["seeds"]],
+        "spending": "alpha * n / N" if until else "all at the only look",
+        "overrun": confirm.get("overrun", 0),
+        "seeds": list(record["confirm_seeds"]),
+        "failures": "a run without a finite accuracy in [0, 1] on every set of the endpoint; never replaced",
+    }
+
+
+def designs(registered: Mapping[str, Any]) -> dict[str, Design]:
+    """The rule of each family; none where the number of seeds is fixed."""
+    if registered["engine"] == FIXED:
+        return {}
+    return {
+        family: Design(
+            first=registered["looks"][0],
+            last=registered["looks"][-1],
+            size=len(pairs),
+            engine=registered["engine"],
+            alpha=registered["alpha"],
+            margin=registered["margin"],
+            seed=registered["seeds"][0],
+        )
+        for family, pairs in registered["families"].items()
+    }
+
+
+def name_of(method: str, against: str) -> str:
+    """The name of a hypothesis in the look log."""
+    return f"{method} against {against}"
+
+
+def same_look(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two records tell the same look: numbers agree to nine digits, everything else exactly."""
+    return _same(one, other)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_same, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
+    return bool(a == b)

@@ -1,0 +1,123 @@
+"""Families that ran until decided: their looks, taken again from the rows, and the verdicts that follow."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from saeft_ray import stats
+from saeft_ray.registration import FIXED, designs, name_of, registration, same_look
+from saeft_ray.report import words
+from saeft_ray.report.comparisons import Family, Pair, floor_of
+from saeft_ray.report.findings import Comparison, Course, LookTaken, Verdict
+from saeft_ray.report.scores import Scores, in_list
+
+
+def rules(record: Mapping[str, Any]) -> dict[str, stats.Design]:
+    """The rule of each registered family; none for a fixed number of seeds or without a registration."""
+    return designs(record["registration"]) if "registration" in record else {}
+
+
+def deviations(record: Mapping[str, Any]) -> list[str]:
+    """In which entries the sweep differs from its registration, as words."""
+    registered = record.get("registration")
+    if registered is None:
+        return []
+    implied = registration(record)
+    keys = sorted(registered.keys() | implied.keys())
+    changed = [key for key in keys if registered.get(key) != implied.get(key)]
+    return [f"the sweep differs from its registration in {in_list(changed)}"] if changed else []
+
+
+def unfinished(record: Mapping[str, Any], scores: Scores) -> bool:
+    """Whether a registered sweep of a fixed number of seeds still lacks trials."""
+    registered = record.get("registration")
+    if registered is None or registered["engine"] != FIXED:
+        return False
+    trials = {name: scores.methods.get(name) for pairs in registered["families"].values() for p in pairs for name in p}
+    wanted = set(registered["seeds"])
+    return any(t is None or not (t.deterministic or wanted <= t.seeds) for t in trials.values())
+
+
+def run_until_decided(
+    family: Family, comparisons: Sequence[Comparison], design: stats.Design, record: Mapping[str, Any], alpha: float
+) -> tuple[tuple[Comparison, ...], list[str]]:
+    """`comparisons` with the verdicts of the looks, and what contradicts the log that the sweep kept."""
+    seeds: list[int] = record["registration"]["seeds"]
+    testable = [p for p in family.pairs if not (p.method.deterministic and p.against.deterministic)]
+    differences = {_name(pair): _differences(pair, seeds) for pair in testable}
+    looks = stats.replay(design, differences, {_name(pair): floor_of(pair) for pair in testable})
+    ended = bool(looks) and looks[-1].n == design.last
+    out = []
+    for pair, c in zip(family.pairs, comparisons, strict=True):
+        steps = [(look.n, step) for look in looks for step in look.steps if step.name == _name(pair)]
+        p = stats.running_p(design, [step for _, step in steps])
+        taken = tuple(
+            LookTaken(
+                n=n, pairs=s.pairs, mean=s.mean, sd=s.sd, t=s.t, level=s.level, boundary=s.boundary, lo=s.lo, hi=s.hi,
+                p=q, verdict=s.decision,
+            )
+            for (n, s), q in zip(steps, p, strict=True)
+        )  # fmt: skip
+        done = ended or bool(taken and taken[-1].verdict != "undecided")
+        course = Course(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
+        if taken and taken[-1].verdict != "undecided":
+            course = replace(course, overrun=_overrun(c, taken[-1], seeds, record["registration"]["overrun"], alpha))
+        out.append(_told(c, course, seeds, alpha, bool(pair.method.failed or pair.against.failed)))
+    mine = [{"family": family.name, "n": k.n, "steps": [asdict(step) for step in k.steps]} for k in looks]
+    kept = [look for look in record.get("looks", []) if look["family"] == family.name]
+    differ = any(not same_look(a, b) for a, b in zip(mine, kept, strict=False)) or len(kept) > len(mine)
+    return tuple(out), [
+        f"the looks of the {family.name} family differ from the log kept while it ran"
+    ] if differ else []
+
+
+def _overrun(
+    c: Comparison, last: LookTaken, seeds: Sequence[int], more: int, alpha: float
+) -> tuple[int, float, float] | None:
+    """The t interval with `more` seeds after the verdict, which dilute what early stopping exaggerates (3.8)."""
+    within = set(seeds[: last.n + more])
+    points = [p for p in c.points if p.seed in within]
+    if len(points) <= last.pairs or not more:
+        return None
+    found = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
+    return None if found.lo is None or found.hi is None else (found.n, found.lo, found.hi)
+
+
+def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, failed: bool) -> Comparison:
+    """`c` as of its last look: later seeds of a decided method take no part."""
+    c = replace(c, correction="looks", course=course, p_adjusted=None)
+    if not course.looks or c.paired is None:
+        text = f"no look has been taken yet; the first comes with {course.first} seeds"
+        c = replace(c, paired=None, points=(), verdict="undecided", refused=c.refused or text)
+        return replace(c, sentence=words.sequential(c, alpha, failed))
+    last = course.looks[-1]
+    within = set(seeds[: last.n])
+    points = tuple(p for p in c.points if p.seed in within)
+    if not points:
+        c = replace(c, paired=None, points=(), verdict="undecided", refused="no seed was finished by both")
+        return replace(c, sentence=words.sequential(c, alpha, failed))
+    paired = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
+    paired = replace(paired, t=last.t, sd=last.sd, p=last.p, lo=last.lo, hi=last.hi, sign_flip_p=None)
+    verdict: Verdict = (
+        "identical" if paired.identical and last.verdict == "undecided" and course.ended else last.verdict
+    )
+    dropped = tuple(s for s in seeds[: last.n] if s not in {p.seed for p in points})
+    c = replace(c, paired=paired, points=points, verdict=verdict, dropped_seeds=dropped)
+    return replace(c, sentence=words.sequential(c, alpha, failed or bool(dropped)))
+
+
+def _name(pair: Pair) -> str:
+    return name_of(pair.method.method, pair.against.method)
+
+
+def _differences(pair: Pair, seeds: Sequence[int]) -> list[float | None]:
+    """By registered seed, as far as both have ended; None where either has no finished number."""
+    a, b = pair.method.means(pair.datasets), pair.against.means(pair.datasets)
+    out: list[float | None] = []
+    for seed in seeds:
+        keys = [None if t.deterministic else seed for t in (pair.method, pair.against)]
+        if keys[0] not in pair.method.seeds or keys[1] not in pair.against.seeds:
+            break
+        x, y = a.get(keys[0]), b.get(keys[1])
+        out.append(None if x is None or y is None else x - y)
+    return out

@@ -1,0 +1,60 @@
+"""Two accuracies at once: effective robustness, the front of the best trade-offs, and its area."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit, logit
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """logit(OOD) = intercept + slope·logit(ID), as standard models lie on it. `r2`: None for a given line."""
+
+    slope: float
+    intercept: float
+    r2: float | None = None
+
+    def at(self, accuracy: ArrayLike) -> NDArray[np.float64]:
+        """The OOD accuracy that the line expects of ID `accuracy` (fractions strictly inside 0 and 1)."""
+        return np.asarray(expit(self.intercept + self.slope * logit(np.asarray(accuracy, dtype=np.float64))))
+
+
+def inside(accuracy: ArrayLike, n: int) -> NDArray[np.float64]:
+    """Accuracies on `n` examples, kept 1/(2n) away from 0 and 1 so that their logit is finite (STATISTICS 5.10)."""
+    return np.clip(np.asarray(accuracy, dtype=np.float64), 1 / (2 * n), 1 - 1 / (2 * n))
+
+
+def fit_line(identity: ArrayLike, shifted: ArrayLike) -> Line:
+    """Least squares in logits over standard models: ID accuracies (m ≥ 2,) against OOD accuracies (m,)."""
+    x, y = logit(np.asarray(identity, dtype=np.float64)), logit(np.asarray(shifted, dtype=np.float64))
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("needs two rows of at least two accuracies strictly between 0 and 1")
+    slope, intercept = np.polyfit(x, y, 1)
+    left = float(((y - intercept - slope * x) ** 2).sum())
+    return Line(slope=float(slope), intercept=float(intercept), r2=1 - left / float(((y - y.mean()) ** 2).sum()))
+
+
+def effective_robustness(identity: ArrayLike, shifted: ArrayLike, line: Line) -> NDArray[np.float64]:
+    """OOD accuracy beyond what `line` expects of the ID accuracy, by seed. Compare methods by the paired difference of
+    it: the line's own error nearly cancels there (STATISTICS 3.7)."""
+    return np.asarray(np.asarray(shifted, dtype=np.float64) - line.at(identity))
+
+
+def front(points: ArrayLike) -> NDArray[np.bool_]:
+    """Which of `points` (m, 2) no other point beats: as good in both coordinates and better in one."""
+    p = np.asarray(points, dtype=np.float64)
+    beaten = [bool(((p >= point).all(axis=1) & (p > point).any(axis=1)).any()) for point in p]
+    return ~np.array(beaten, dtype=np.bool_)
+
+
+def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
+    """The area that `points` (m, 2) dominate above `reference` (STATISTICS 4.15). State the reference beside it; with
+    many equal methods it is too large, for it rewards the luckiest."""
+    p = np.asarray(points, dtype=np.float64).reshape(-1, 2)
+    area, best = 0.0, reference[1]
+    for x, y in p[np.lexsort((-p[:, 1], -p[:, 0]))]:
+        if x > reference[0] and y > best:
+            area += (x - reference[0]) * (y - best)
+            best = y
+    return float(area)

@@ -1,0 +1,186 @@
+"""Reports of sweeps that run until decided."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from saeft_ray.registration import registration
+from saeft_ray.report import findings, write_report
+from saeft_ray.report.__main__ import main
+from saeft_ray.rows import Row, table
+
+from report_rows import ROLES, record, rows
+
+SEEDS = list(range(1000, 1012))
+METHODS = ["zero_shot", "ft", "mse", "sae_ft", "random_dictionary"]
+
+
+def registered(engine: str = "t", first: int = 5, last: int = 12, **rules: Any) -> dict[str, Any]:
+    own = record(**rules)
+    own["config"]["methods"] = {name: {"type": name} for name in METHODS}
+    own["config"]["confirm"] = {"seeds": {"min": first, "max": last}, "engine": engine, "overrun": 0}
+    own["confirm_seeds"] = SEEDS[:last]
+    own["registration"] = registration(own)
+    return own
+
+
+def until(counts: dict[str, int], **given: Any) -> list[Row]:
+    """Rows of the first `counts` seeds of each method."""
+    return [
+        row
+        for row in rows(seeds=12, methods=METHODS, search=False, **given)
+        if row.seed is None or row.seed < 1000 + counts.get(row.method, 12)
+    ]
+
+
+def test_a_decided_method_shows_only_what_holds_at_every_look(tmp_path: Path) -> None:
+    own = registered()
+    counts = {"mse": 6, "sae_ft": 5, "random_dictionary": 5}
+    got = findings(table(until(counts)), own)
+    c = next(c for c in got.primary if c.method == "sae_ft")
+    assert c.course is not None
+    assert c.course.ended
+    assert c.verdict == "better"
+    assert "stopped at seed 5 of at most 12 by a rule that keeps the error at 5 % over all looks" in c.sentence
+    assert c.paired is not None
+    assert c.paired.n == 5
+    assert c.paired.p == c.course.looks[-1].p
+    assert (c.paired.lo, c.paired.hi) == (c.course.looks[-1].lo, c.course.looks[-1].hi)
+    assert c.p_adjusted is c.new_images is c.interval_90 is c.paired.sign_flip_p is None
+    # The sixth seed of mse was in flight when its verdict fell: it takes no part.
+    mse = next(c for c in got.primary if c.method == "mse")
+    assert mse.paired is not None
+    assert mse.paired.n == mse.course.looks[-1].n == 5
+    assert got.exploratory == ()
+    # The controls had no rule of their own: still only numbers that hold at any look.
+    (control,) = got.controls
+    assert control.new_images is None
+    assert control.paired is not None
+    assert control.paired.sign_flip_p is None
+    write_report(table(until(counts)), own, tmp_path / "a")
+    write_report(table(until(counts)[::-1]), own, tmp_path / "b")
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert "repeated CI" in page
+    assert "<h2>Looks</h2>" in page
+    assert (tmp_path / "a" / "looks.svg").exists()
+
+
+@pytest.mark.parametrize("engine", ["t", "exact", "anytime"])
+def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, engine: str) -> None:
+    own = registered(engine, margin=0.0001)
+    given = until({}, shift={"mse": -0.0444, "random_dictionary": -0.04})
+    early = [row for row in given if row.seed is None or row.seed < 1006]
+    got = findings(table(early), own)
+    assert got.open
+    assert got.headline.startswith("Open: no verdict before the rule says so.")
+    c = next(c for c in got.primary if c.method == "mse")
+    assert (c.verdict, c.course.ended) == ("undecided", False)
+    assert "is open after the look at seed 6 of at most 12" in c.sentence
+    assert all(cell.mean is None or cell.mean.lo is None for m in got.methods for cell in m.cells)
+    write_report(table(early), own, tmp_path)
+    for name in ("report.html", "report.md"):
+        assert "no verdict before the rule says so" in (tmp_path / name).read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["open"] is True
+    none = findings(table([row for row in early if row.seed is None or row.seed < 1003]), own)
+    assert "the first comes with 5 seeds" in next(c for c in none.primary if c.method == "mse").sentence
+    closed = findings(table(given), own)
+    assert not closed.open
+    assert next(c for c in closed.primary if c.method == "mse").verdict == "undecided"
+    assert "not evidence of equality" in next(c for c in closed.primary if c.method == "mse").sentence
+
+
+def test_a_changed_registration_makes_everything_exploratory() -> None:
+    own = registered()
+    own["registration"] = {**own["registration"], "alpha": 0.01}
+    got = findings(table(until({})), own)
+    assert got.exploratory == ("the sweep differs from its registration in alpha",)
+    assert "Exploratory, not as registered." in got.headline
+    assert "exploratory" in {w.rule for w in got.warnings}
+
+
+def test_looks_that_differ_from_the_log_are_told() -> None:
+    own = registered()
+    got = findings(table(until({})), own)
+    c = got.primary[0]
+    assert c.course is not None
+    own["looks"] = [{"family": "primary", "n": 5, "steps": []}]
+    got = findings(table(until({})), own)
+    assert got.exploratory == ("the looks of the primary family differ from the log kept while it ran",)
+
+
+def test_seeds_that_follow_the_verdict_give_a_plain_interval_beside_it() -> None:
+    own = registered()
+    own["config"]["confirm"]["overrun"] = 3
+    own["registration"] = registration(own)
+    c = next(c for c in findings(table(until({"sae_ft": 8})), own).primary if c.method == "sae_ft")
+    assert c.course is not None
+    assert c.paired is not None
+    assert c.paired.n == 5
+    assert c.course.overrun is not None
+    assert c.course.overrun[0] == 8
+    assert "With the seeds registered to follow, 8 in all, the t interval is +" in c.sentence
+
+
+def test_failures_leave_the_verdict_among_runs_that_finish() -> None:
+    got = findings(table(until({}, failed=[("sae_ft", 1001)])), registered())
+    c = next(c for c in got.primary if c.method == "sae_ft")
+    assert c.dropped_seeds == (1001,)
+    assert "among runs that finish" in c.sentence
+    assert (c.course.looks[0].pairs, c.course.looks[1].pairs) == (4, 5)
+
+
+def test_a_sweep_of_a_fixed_number_of_seeds_is_open_until_they_are_complete() -> None:
+    own = registered()
+    own["config"]["confirm"] = {"seeds": 12, "engine": "t", "overrun": 0}
+    own["registration"] = registration(own)
+    given = until({})
+    assert not findings(table(given), own).open
+    early = findings(table([row for row in given if row.seed != 1011 or row.method != "mse"]), own)
+    assert early.open
+    assert {c.verdict for c in (*early.primary, *early.shifts)} == {"undecided"}
+    assert all(c.paired is None for c in early.primary)
+
+
+def test_single_sets_are_corrected_by_max_t_from_eight_seeds_on() -> None:
+    few, many = (findings(table(rows(seeds=n, search=False)), record()) for n in (7, 8))
+    assert {c.correction for c in few.shifts} == {"Holm"}
+    # A declared method without rows would be missing from the joint flips.
+    assert {c.correction for c in many.shifts} == {"max-T"}
+    assert {c.correction for c in many.primary} == {"Holm"}
+    assert len(many.shifts) == 5 * sum(role == "ood" for role in ROLES.values())
+    gap = [dataclasses.replace(r, value=None) if (r.method, r.seed) == ("mse", 1002) else r for r in rows(seeds=8)]
+    assert {c.correction for c in findings(table(gap), record()).shifts} == {"Holm"}
+
+
+def test_watch_writes_again_until_the_sweep_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "sweep"
+    own = registered(last=6)
+    (folder / "trials" / "a").mkdir(parents=True)
+    (folder / "sweep.json").write_text(json.dumps({k: v for k, v in own.items() if k != "registration"}))
+    (folder / "registration.json").write_text(json.dumps(own["registration"]))
+    given = [r for r in until({}) if r.seed is None or r.seed < 1006]
+    pq.write_table(
+        table([r for r in given if r.seed is None or r.seed < 1003]), folder / "trials" / "a" / "rows.parquet"
+    )
+    slept = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        assert "no verdict before the rule says so" in (folder / "report" / "report.html").read_text()
+        (folder / "trials" / "b").mkdir()
+        late = [r for r in given if r.seed is not None and r.seed >= 1003]
+        pq.write_table(table(late), folder / "trials" / "b" / "rows.parquet")
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main([str(folder), "--watch", "5"]) == 0
+    assert slept == [5.0]
+    assert "Open:" not in (folder / "report" / "report.html").read_text()
+    assert "Open: no verdict" in capsys.readouterr().out
