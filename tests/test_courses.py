@@ -206,3 +206,20 @@ def test_check_23_edge_cases_of_looks_render_without_a_number_that_is_none(
         shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL)
         assert not re.search(r"(?<!\w)[-−+]?(nan|inf|infinity)(?!\w)", shown, re.IGNORECASE), path.name
         assert not re.search(r"\bNone\b", shown), path.name
+
+
+def test_the_registered_endpoint_never_shrinks_to_the_sets_that_exist() -> None:
+    got = findings(table([row for row in until({}) if row.role != "ood" or row.dataset == "A"]), registered())
+    assert all(c.datasets == tuple(d for d, role in ROLES.items() if role == "ood") for c in got.primary)
+    assert {c.verdict for c in got.primary} == {"undecided"}
+
+
+def test_declared_pairs_have_looks_of_their_own() -> None:
+    own = registered(compare=[["sae_ft", "mse"]])
+    assert own["registration"]["families"]["controls"] == [["sae_ft", "mse"]]
+    got = findings(table(until({})), own)
+    pair, question = got.controls
+    assert (pair.method, pair.against) == ("sae_ft", "mse")
+    assert pair.course is not None
+    assert question.course is None
+    assert question.correction == "looks"
