@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from test_report import edge_cases
 
 from saeft_ray.registration import registration
 from saeft_ray.report import findings, write_report
@@ -184,3 +186,40 @@ def test_watch_writes_again_until_the_sweep_is_complete(
     assert slept == [5.0]
     assert "Open:" not in (folder / "report" / "report.html").read_text()
     assert "Open: no verdict" in capsys.readouterr().out
+
+
+CASES = ["one failed seed", "all failed", "all equal", "baseline failed", "nothing", "one shift"]
+
+
+@pytest.mark.parametrize("engine", ["t", "exact", "anytime"])
+@pytest.mark.parametrize("case", CASES)
+def test_check_23_edge_cases_of_looks_render_without_a_number_that_is_none(
+    tmp_path: Path, case: str, engine: str
+) -> None:
+    own = record(margin=0.01)
+    own["config"]["confirm"] = {"seeds": {"min": 3, "max": 5}, "engine": engine, "overrun": 0}
+    own["confirm_seeds"] = SEEDS[:5]
+    own["registration"] = registration(own)
+    write_report(table(edge_cases()[case]), own, tmp_path)
+    for path in tmp_path.iterdir():
+        text = path.read_text().replace("loss is nan at step 12", "")
+        shown = re.sub(r"<style>.*?</style>|<script>.*?</script>|<[^>]*>", " ", text, flags=re.DOTALL)
+        assert not re.search(r"(?<!\w)[-−+]?(nan|inf|infinity)(?!\w)", shown, re.IGNORECASE), path.name
+        assert not re.search(r"\bNone\b", shown), path.name
+
+
+def test_the_registered_endpoint_never_shrinks_to_the_sets_that_exist() -> None:
+    got = findings(table([row for row in until({}) if row.role != "ood" or row.dataset == "A"]), registered())
+    assert all(c.datasets == tuple(d for d, role in ROLES.items() if role == "ood") for c in got.primary)
+    assert {c.verdict for c in got.primary} == {"undecided"}
+
+
+def test_declared_pairs_have_looks_of_their_own() -> None:
+    own = registered(compare=[["sae_ft", "mse"]])
+    assert own["registration"]["families"]["controls"] == [["sae_ft", "mse"]]
+    got = findings(table(until({})), own)
+    pair, question = got.controls
+    assert (pair.method, pair.against) == ("sae_ft", "mse")
+    assert pair.course is not None
+    assert question.course is None
+    assert question.correction == "looks"

@@ -30,6 +30,9 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     known = {*scores.methods, *declared}
     baseline = _known(rules.get("baseline"), known, "the baseline") if known else None
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
+    if registered := record.get("registration"):
+        # A registered set without rows leaves seeds incomplete; the endpoint never shrinks to what exists.
+        endpoint, datasets = registered["endpoint"], tuple(registered["datasets"])
     types = {name: str((declared.get(name) or {}).get("type") or name) for name in scores.methods}
     rivals = [name for name in scores.methods if name != baseline]
     size = len({*rivals, *declared} - {baseline})
@@ -62,13 +65,13 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
     primary = decided(primary_family)
     declared_pairs = {pair for pair in wanted if pair[0] and pair[1]}
-    registered = [p for p in control_pairs if (p.method.method, p.against.method) in declared_pairs]
+    with_rule = [p for p in control_pairs if (p.method.method, p.against.method) in declared_pairs]
     if "controls" in rule:
-        asked = [p for p in control_pairs if p not in registered]
-        controls = decided(Family(name="controls", pairs=tuple(registered)))
+        asked = [p for p in control_pairs if p not in with_rule]
+        controls = decided(Family(name="controls", pairs=tuple(with_rule)))
     else:
-        registered, controls, asked = [], (), list(control_pairs)
-    questioned = decided(Family(name="questions" if registered else "controls", pairs=tuple(asked)))
+        with_rule, controls, asked = [], (), list(control_pairs)
+    questioned = decided(Family(name="questions" if with_rule else "controls", pairs=tuple(asked)))
     is_open = unfinished or any(c.course is not None and not c.course.ended for c in (*primary, *controls))
 
     def still_open(comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
