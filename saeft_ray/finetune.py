@@ -70,7 +70,7 @@ class Epoch(NamedTuple):
     terms: dict[str, float]  # the summands of the loss: cross-entropy and the weighted penalty terms
     clipped: float  # share of steps whose gradient was clipped
     seconds: float
-    monitors: dict[str, float] = {}  # noqa: RUF012 - of a penalty, on the epoch's last batch: see `monitors`
+    monitors: dict[str, float] = {}  # noqa: RUF012 - of a penalty, on the training's last batch: see `monitors`
 
 
 class Losses(NamedTuple):
@@ -151,7 +151,8 @@ class Training:
             if self._captioned is not None:
                 self._captioned.rebuild_head()
             self._epoch += 1
-            means, watched = losses.means(), self._monitors(batch)
+            means = losses.means()
+            watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
             yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, watched)
 
     def state(self) -> State:
