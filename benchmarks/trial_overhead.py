@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 
-from saeft_ray.config import parse
 from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.on_ray.runner import RayRunner
@@ -20,6 +19,7 @@ from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.store import Store
 from saeft_ray.sweep import find_facts
+from saeft_ray.sweep_file import parse
 
 SWEEP = """
 name: overhead

@@ -1,11 +1,8 @@
-"""The sweep file: its form, its reading, and every mistake in it at once (DESIGN, contract 8)."""
+"""The form of a sweep file: one frozen section a concern, each setting with its bounds and its default."""
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, Union
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -13,8 +10,6 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    TypeAdapter,
-    ValidationError,
     model_validator,
 )
 
@@ -22,9 +17,7 @@ import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.datasets import Dataset
 from saeft_ray.methods import Method
-from saeft_ray.methods.sparse import CodePenalty
 from saeft_ray.registry import discover
-from saeft_ray.yaml_text import Loader
 
 METHODS = discover(saeft_ray.methods, Method)
 DATASETS = discover(saeft_ray.datasets, Dataset)  # type: ignore[type-abstract]
@@ -231,10 +224,9 @@ def _type_of(value: Any) -> Any:
 
 
 if TYPE_CHECKING:
-    from saeft_ray.datasets import Dataset as AnyDataset
-    from saeft_ray.methods import Method as AnyMethod
+    AnyDataset: TypeAlias = Dataset
+    AnyMethod: TypeAlias = Method
 
-    __all__ = ["AnyDataset", "AnyMethod", "SweepConfig", "load", "parse"]
 else:
     AnyDataset, AnyMethod = _one_of(DATASETS), _one_of(METHODS)
 
@@ -265,180 +257,3 @@ class SweepConfig(Section):
     def science(self) -> dict[str, Any]:
         """Everything that determines the results; where and how the sweep runs is left out."""
         return self.model_dump(mode="json", exclude={"storage", "compute"})
-
-
-Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
-
-
-def load(path: str) -> SweepConfig:
-    """The sweep file at `path`. Raises ValueError that lists every mistake, each with its dotted place."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file ({error})") from error
-    return parse(text, path)
-
-
-def parse(text: str, source: str = "sweep file") -> SweepConfig:
-    """`load` for a text at hand; `source` names it in messages."""
-    try:
-        raw = yaml.load(text, Loader)  # noqa: S506 - Loader is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source}: {error}; this is not valid YAML") from error
-    if not isinstance(raw, dict):
-        raise ValueError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
-    config, mistakes = None, []
-    try:
-        config = SweepConfig.model_validate(raw)
-        sections = {name: getattr(config, name) for name in SweepConfig.model_fields}
-    except ValidationError as error:
-        mistakes = [_mistake(detail, raw) for detail in error.errors(include_url=False)]
-        sections = _valid_sections(raw)
-    mistakes += [*_contradictions(sections)]
-    if mistakes or config is None:
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        lines = "".join(f"\n  {place}: {words}" if place else f"\n  {words}" for place, words in mistakes)
-        raise ValueError(f"{source}: {count}{lines}")
-    return config
-
-
-def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
-    """Mistakes between sections that are each valid; sections with mistakes of their own are not in `sections`."""
-    methods: Mapping[str, Method] | None = sections.get("methods")
-    train: Train | None = sections.get("train")
-    compute: Compute | None = sections.get("compute")
-    dictionary: DictionarySettings | None = sections.get("dictionary")
-    report: Report | None = sections.get("report")
-    for label, method in (methods or {}).items():
-        for words in method.problems():
-            yield f"methods.{label}", words
-        if methods and method.base is not None:
-            base = methods.get(method.base)
-            if base is None or not base.trains:
-                trained = [name for name, other in methods.items() if other.trains]
-                yield (
-                    f"methods.{label}.of",
-                    f"{method.base!r} is no method of this sweep that trains; {_allowed(trained)}",
-                )
-    if methods and report:
-        if report.baseline not in methods:
-            yield "report.baseline", _unknown("method", report.baseline, methods)
-        for index, pair in enumerate(report.compare):
-            for label in pair:
-                if label not in methods:
-                    yield f"report.compare.{index}", _unknown("method", label, methods)
-            if pair[0] == pair[1]:
-                yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
-    if train and compute and train.batch_size % compute.workers:
-        yield (
-            "compute.workers",
-            f"{compute.workers} workers cannot share train.batch_size = {train.batch_size} evenly; give a divisor",
-        )
-    for label, method in (methods or {}).items():
-        if compute and compute.workers > 1 and not method.batch_mean:
-            yield (
-                f"methods.{label}",
-                f"its loss is no mean over the batch, so compute.workers = {compute.workers} would change it; "
-                "give one worker",
-            )
-        preset = isinstance(method, CodePenalty) and method.preset == "paper"
-        if dictionary and preset and (dictionary.input, dictionary.activation) != ("raw", "topk"):
-            yield (
-                f"methods.{label}.preset",
-                f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
-                "the published lambdas hold for raw and topk: set both, or give lambdas of your own",
-            )
-    if dictionary and dictionary.k > dictionary.width:
-        yield (
-            "dictionary.k",
-            f"k = {dictionary.k} atoms cannot be active among width = {dictionary.width}; give a smaller k",
-        )
-    if compute and compute.gpus and compute.gpus != int(compute.gpus) and compute.workers > 1:
-        yield "compute.gpus", f"{compute.gpus:g}: several workers need whole GPUs each"
-
-
-def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:
-    found = {}
-    for name, field in SweepConfig.model_fields.items():
-        annotation: Any = Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        try:
-            if name in raw:
-                found[name] = TypeAdapter(annotation).validate_python(raw[name])
-            elif not field.is_required():
-                found[name] = field.default
-        except ValidationError:
-            continue
-    return found
-
-
-def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
-    """One pydantic error in our words."""
-    loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        return loc, _unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
-    if kind == "missing":
-        return loc, "is missing; a sweep file must give it"
-    if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        known = METHODS if loc.startswith("methods") else DATASETS
-        given = found.get("type") if isinstance(found, Mapping) else None
-        if given is None:
-            return loc, f"found {_short(found)}; give a map with a type, {_allowed(known)}"
-        return loc, _unknown("type", str(given), known)
-    if kind == "string_pattern_mismatch":
-        return (
-            loc,
-            f"found {_short(found)}; allowed: letters, digits and _, beginning with a letter (names become folders)",
-        )
-    message = detail["msg"].removeprefix("Value error, ")
-    if kind == "value_error":
-        return loc, message
-    hint = "; it is text: remove the quotes" if isinstance(found, str) and "number" in message else ""
-    return loc, f"found {_short(found)}; {message[:1].lower()}{message[1:]}{hint}"
-
-
-def _dotted(loc: Sequence[str | int], raw: Any) -> str:
-    """`loc` without pydantic's union tags: parts that are not in the file, save the last."""
-    parts, here = [], raw
-    for index, part in enumerate(loc):
-        if part == "[key]":
-            continue
-        inside = isinstance(here, Mapping) and part in here
-        if inside or (isinstance(here, list) and isinstance(part, int)):
-            here = here[part]
-            parts.append(str(part))
-        elif index == len(loc) - 1 and part not in {"number", "range", "choices"} | METHODS.keys() | DATASETS.keys():
-            parts.append(str(part))
-    return ".".join(parts)
-
-
-def _keys(loc: Sequence[str | int]) -> list[str]:
-    """The keys that the section at `loc` may have."""
-    annotation: Any = SweepConfig
-    for part in loc:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel) and part in annotation.model_fields:
-            annotation = annotation.model_fields[str(part)].annotation
-        elif part in METHODS and loc[0] == "methods":
-            annotation = METHODS[str(part)]
-        elif part in DATASETS and loc[0] == "data":
-            annotation = DATASETS[str(part)]
-    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-    fields = annotation.model_fields.items() if is_section else ()
-    return [field.alias or name for name, field in fields if name != "type"]
-
-
-def _unknown(what: str, name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"unknown {what} {name!r}" + (f", did you mean {close[0]!r}?" if close else "") + f"; {_allowed(known)}"
-
-
-def _allowed(names: Any) -> str:
-    return "allowed: " + (", ".join(names) or "none")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from saeft_ray import config as sweep_file
+from saeft_ray import sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger

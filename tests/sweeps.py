@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from saeft_ray.config import SweepConfig, parse
+from saeft_ray.config import SweepConfig
 from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods import Method
@@ -14,6 +14,7 @@ from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.store import Store
 from saeft_ray.sweep import find_facts
+from saeft_ray.sweep_file import parse
 
 SMALL: dict[str, Any] = {
     "name": "small",
