@@ -128,6 +128,18 @@ def test_load_bearing_never_claims_more_than_the_comparison() -> None:
     assert report(rows(methods=["ft", "sae_ft"])).load_bearing == ()
 
 
+def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_alone() -> None:
+    given = record()
+    given["config"]["methods"] |= {
+        "sae_ft": {"type": "sae_ft", "dictionary": "trained", "lambda_add": {"low": 1.0}, "lambda_resid": 3.0},
+        "mse": {"type": "sae_ft", "dictionary": "untrained", "lambda_add": 5.0, "lambda_resid": 3.0},
+        "random_dictionary": {"type": "random_dictionary", "lambda_add": 5.0, "lambda_resid": 0.0},
+    }
+    (control,) = findings(table(rows()), given).load_bearing  # the random one pays by other terms
+    assert (control.comparison.method, control.comparison.against) == ("sae_ft", "mse")
+    assert "mse, whose dictionary is untrained" in control.answer
+
+
 def test_declared_pairs_are_a_family_of_their_own() -> None:
     got = report(rows(), compare=[["sae_ft", "mse"], ["sae_ft", "random_dictionary"]])
     assert [(c.method, c.against, c.family_size) for c in got.controls] == [

@@ -13,7 +13,8 @@ from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
 
-_SAE, _RANDOM, _DERIVED = "sae_ft", "random_dictionary", "wise_ft"
+_DERIVED = "wise_ft"
+_READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictionary, where the sweep file names none
 
 
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
@@ -60,7 +61,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     id_family = Family(name="id", pairs=against_baseline("ID", scores.id_sets) if scores.id_sets else (), size=size)
     shift_pairs = [pair for d in scores.ood_sets for pair in against_baseline("OOD", [d])]
     shift_family = Family(name="shifts", pairs=tuple(shift_pairs), size=size * len(scores.ood_sets))
-    questions = [(a, b) for a in scores.methods for b in scores.methods if (types[a], types[b]) == (_SAE, _RANDOM)]
+    questions = _questions(scores.methods, declared, types)
     wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
     control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
     primary = decided(primary_family)
@@ -100,7 +101,11 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         shifts=still_open(decided(shift_family)),
         controls=controls,
         load_bearing=tuple(
-            Control(question="Is the SAE load-bearing?", answer=words.load_bearing(c), comparison=c)
+            Control(
+                question="Is the SAE load-bearing?",
+                answer=words.load_bearing(c, questions[c.method, c.against]),
+                comparison=c,
+            )
             for c in controls
             if (c.method, c.against) in questions
         ),
@@ -128,14 +133,38 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     )
 
 
+def _dictionary(settings: Mapping[str, Any], kind: str) -> str | None:
+    """Which dictionary the penalty of a method of type `kind` reads; None if the report asks nothing about it."""
+    return settings.get("dictionary") or _READS[kind] if kind in _READS else None
+
+
+def _questions(
+    methods: Iterable[str], declared: Mapping[str, Any], types: Mapping[str, str]
+) -> dict[tuple[str, str], str]:
+    """(trained, control) → the control's dictionary, for methods that pay by the same terms and differ in it alone."""
+    settings = {name: declared.get(name) or {} for name in methods}
+    reads = {name: _dictionary(settings[name], types[name]) for name in settings}
+    terms = {
+        name: {key for key, value in s.items() if key.startswith("lambda_") and value} for name, s in settings.items()
+    }
+    return {
+        (a, b): kind
+        for a in settings
+        for b, kind in reads.items()
+        if reads[a] == "trained" and kind not in (None, "trained") and terms[a] == terms[b]
+    }
+
+
 def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) -> Scores:
-    """The methods as a reader expects them: without training, the baseline, the others, random controls last."""
+    """The methods as a reader expects them: without training, the baseline, the others, controls last."""
 
     def rank(name: str) -> int:
         if name == baseline:
             return 1
         kind = str((declared.get(name) or {}).get("type") or name)
-        return 0 if scores.methods[name].deterministic else 3 if kind == _RANDOM else 2
+        if scores.methods[name].deterministic:
+            return 0
+        return 2 if _dictionary(declared.get(name) or {}, kind) in (None, "trained") else 3
 
     return replace(scores, methods={name: scores.methods[name] for name in sorted(scores.methods, key=rank)})
 

@@ -220,21 +220,23 @@ def _new_images(c: Comparison) -> str:
     return text + f"; for new images of the same kind the interval is {pp(low)} to {pp(high)} pp."
 
 
-def load_bearing(c: Comparison) -> str:
-    """The answer to "Is the SAE load-bearing?", which never claims more than the comparison."""
+def load_bearing(c: Comparison, dictionary: str) -> str:
+    """The answer to "Is the SAE load-bearing?", which never claims more than the comparison with a control whose
+    dictionary is `dictionary`."""
     sae, control = c.method, c.against
+    other = f"{'an' if dictionary.startswith('u') else 'a'} {dictionary} dictionary"
     match c.verdict:
         case "better":
-            start = f"Yes, on these test sets: {sae} beats its control {control}, whose dictionary is random."
+            start = f"Yes, on these test sets: {sae} beats its control {control}, whose dictionary is {dictionary}."
         case "worse":
-            start = f"No: {control}, whose dictionary is random, beats {sae}."
+            start = f"No: {control}, whose dictionary is {dictionary}, beats {sae}."
         case "equivalent":
-            start = f"No: with a random dictionary ({control}) the result stays within the margin of {sae}."
+            start = f"No: with {other} ({control}) the result stays within the margin of {sae}."
         case "identical":
             start = f"No: {sae} and {control} have identical scores."
         case _:
             start = (
-                f"Not shown: this sweep does not tell the trained SAE ({sae}) from a random dictionary ({control}), so "
+                f"Not shown: this sweep does not tell the trained SAE ({sae}) from {other} ({control}), so "
                 "the gain of the former may not be credited to the SAE."
             )
     return (
