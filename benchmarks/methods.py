@@ -7,12 +7,10 @@ Monitors, which cost a few passes an epoch, are left out. Penalties on features 
 """
 
 import argparse
-import statistics
-import time
 
 import numpy as np
 import torch
-from step import Pictures
+from step import Pictures, medians
 
 from saeft_ray import encoder, sae
 from saeft_ray.config import METHODS, DictionarySettings, Model, Train
@@ -62,13 +60,7 @@ def main() -> None:
         training = Training(whole, task, Place(device), None)
         training._monitors = lambda batch: {}  # type: ignore[method-assign]
         epochs[name] = iter(training)
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for _ in range(options.rounds + 2):  # an epoch is one step here
-        for name, steps in epochs.items():
-            began = time.perf_counter()
-            next(steps)
-            seconds[name].append(time.perf_counter() - began)
-    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+    median = medians(epochs, options.rounds)
     print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}\n")
     print("| method | ms a step | ÷ plain |\n|---|---|---|")
     for name, value in sorted(median.items(), key=lambda item: item[1]):

@@ -8,6 +8,7 @@ Steps of the three kinds are interleaved, so that other load on the machine meet
 import argparse
 import statistics
 import time
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
@@ -35,6 +36,17 @@ class Pictures:
         return self.images(index)
 
 
+def medians(steps: Mapping[str, Iterator[object]], rounds: int) -> dict[str, float]:
+    """Median seconds of a step of each kind, all of them interleaved; two rounds to warm up are left out."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds + 2):
+        for name, kind in steps.items():
+            began = time.perf_counter()
+            next(kind)
+            seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values[2:]) for name, values in seconds.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("arch", nargs="?", default="digit-clip")
@@ -59,14 +71,9 @@ def main() -> None:
         "stored activations": Task(pictures, 0, 1, train, method, 0, activations, dictionary),
         "frozen encoder": Task(pictures, 0, 1, train, method, 0, frozen, dictionary),
     }
+    # With one batch of images an epoch is one step.
     epochs = {name: iter(Training(model.classifier(head), task, Place(device), None)) for name, task in kinds.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(options.rounds + 2):  # an epoch is one step here
-        for name, steps in epochs.items():
-            began = time.perf_counter()
-            next(steps)
-            seconds[name].append(time.perf_counter() - began)
-    median = {name: statistics.median(values[2:]) for name, values in seconds.items()}
+    median = medians(epochs, options.rounds)
     print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
     for name, value in median.items():
         print(f"{name:20s} {1e3 * value:9.1f} ms   ratio {value / median['plain']:.3f}")

@@ -110,19 +110,15 @@ class Ledger:
 
     def deal(self, spec: TrialSpec) -> None:
         """Notes that `spec` is about to run."""
-        try:
+        with suppress(FileExistsError):  # dealt before a restart
             self._store.write_once(f"{self._folder}/trials/{spec.id}/spec.json", spec.model_dump_json().encode())
-        except FileExistsError:
-            return  # dealt before a restart
 
     def finish(self, spec: TrialSpec, rows: Iterable[Row]) -> None:
         """Writes the rows of a trial that has ended; the first result of a trial is kept."""
         buffer = io.BytesIO()
         pq.write_table(table(rows), buffer, compression="zstd")
-        try:
+        with suppress(FileExistsError):
             self._store.write_once(f"{self._folder}/trials/{spec.id}/rows.parquet", buffer.getvalue())
-        except FileExistsError:
-            return
 
     def stop(self, spec: TrialSpec, selection: float | None) -> None:
         """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""

@@ -52,8 +52,8 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
     """Trains and evaluates `spec`; yields a Report after every epoch that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
-    reads and leaves no weights in the store. Divergence is an Outcome with
-    status `failed`; anything else that goes wrong is raised. Ranks other than 0 yield an Outcome without rows.
+    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
+    wrong is raised. Ranks other than 0 yield an Outcome without rows.
     """
     bench = _Bench(plan, store, place, replay)
     try:

@@ -3,7 +3,6 @@
 Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
 """
 
-import logging
 import tempfile
 from typing import Any
 
@@ -19,7 +18,6 @@ from saeft_ray.protocol import Unfinished, Watcher
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
 
-_log = logging.getLogger(__name__)
 RETRIES = 2  # of a trial whose process or node dies; divergence is a result and never retried
 
 
@@ -54,7 +52,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
             ),
         )
         grid = tuner.fit()
-    errors = [f"{searcher.name_of(result)}: {result.error}" for result in grid if result.error]
+    errors = [f"{_spec(result.config).id}: {result.error}" for result in grid if result.error]
     if errors:
         raise Unfinished(
             f"{len(errors)} of {len(grid)} {deal.phase} trials could not be run; the others are safe, and the same "
@@ -72,7 +70,6 @@ class _Dealer(Searcher):  # type: ignore[misc]
         super().__init__(metric="selection", mode="max")
         self._deal, self._ledger, self._watcher = deal, ledger, watcher
         self._running: dict[str, TrialSpec] = {}
-        self._names: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self._deal.left:
@@ -83,9 +80,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
         self._ledger.deal(spec)
         self._running[trial_id] = spec
         self._watcher.started(spec)
-        text = spec.model_dump_json()
-        self._names[text] = spec.id
-        return {"spec": text}
+        return {"spec": spec.model_dump_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         spec = self._running.pop(trial_id, None)
@@ -98,17 +93,8 @@ class _Dealer(Searcher):  # type: ignore[misc]
         self._deal.tell(spec, selection)
         self._watcher.ended(spec, selection)
 
-    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        return None
-
     def save(self, checkpoint_path: str) -> None:
         return None
-
-    def restore(self, checkpoint_path: str) -> None:
-        raise NotImplementedError("a sweep goes on from its ledger")
-
-    def name_of(self, result: Any) -> str:
-        return self._names.get((result.config or {}).get("spec", ""), "a trial")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Searcher, ()  # Tune pickles its searcher for restores that we never make
@@ -116,7 +102,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
 
 def _trial(config: dict[str, Any], plan: Plan, store: Store) -> None:
     """The body of a Tune trial: runs it here, or on workers of its own, and reports how it ended."""
-    spec = TrialSpec.model_validate_json(config["spec"])
+    spec = _spec(config)
     if plan.config.compute.workers > 1:
         tune.report(train_on_workers(plan, spec, store))
         return
@@ -143,7 +129,12 @@ def final(selection: float | None, status: str, plan: Plan) -> dict[str, Any]:
 
 def _name(trial: Any) -> str:
     """Tune's name of a trial: ours, and Tune's own number for folders."""
-    return f"{TrialSpec.model_validate_json(trial.config['spec']).id}-{trial.trial_id}"
+    return f"{_spec(trial.config).id}-{trial.trial_id}"
+
+
+def _spec(config: dict[str, Any]) -> TrialSpec:
+    """What `_Dealer.suggest` put into Tune's config."""
+    return TrialSpec.model_validate_json(config["spec"])
 
 
 def _asha(plan: Plan) -> ASHAScheduler:
