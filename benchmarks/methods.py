@@ -7,6 +7,7 @@ Monitors, which cost a few passes an epoch, are left out. Penalties on features 
 """
 
 import argparse
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -14,10 +15,12 @@ from step import Pictures, medians
 
 from saeft_ray import encoder, sae
 from saeft_ray.config import METHODS, DictionarySettings, Model, Train
-from saeft_ray.contrastive import Captioned
+from saeft_ray.contrastive import Towers
 from saeft_ray.finetune import Place, Task, Training
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
+from saeft_ray.methods.captions import Captioned
 from saeft_ray.zeroshot import captions, zero_shot_head
+from saeft_ray.zeroshot import head as head_of
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -49,14 +52,21 @@ def main() -> None:
         lambdas = [field for field in cls.model_fields if field.startswith("lambda_")]
         method = cls(**dict.fromkeys(lambdas, 1.0)) if issubclass(cls, Regularized) else cls()
         constants = {}
-        if isinstance(method, FeaturePenalty):
-            constants = method.prepare([torch.from_numpy(activations[:, 0])], dictionary)
+        if isinstance(method, FeaturePenalty) and method.prepares:
+            contexts = head_of(model.clip, captions(model, NAMES, prompts).transpose(0, 1))
+            f0 = torch.from_numpy(activations[:, 0])
+            constants = method.prepare(
+                SimpleNamespace(dictionary=dictionary, activations=lambda f0=f0: [f0], contexts=lambda w=contexts: w)
+            )
         elif isinstance(method, ParameterPenalty):
             constants = {n: torch.ones_like(w) for n, w in frozen.encoder.named_parameters()}
         compared = activations if isinstance(method, FeaturePenalty) else frozen
         task = Task(pictures, 0, 1, train, method, 0, compared, dictionary, constants)
         start = model.classifier(head)
-        whole = Captioned(start, model, captions(model, NAMES, prompts)) if name == "flyp" else start
+        whole = start
+        if isinstance(method, Captioned):
+            words = captions(model, NAMES, prompts)
+            whole = Towers(start, model, words, words if method.teacher else words[:, :0], method.teacher)
         training = Training(whole, task, Place(device), None)
         training._monitors = lambda batch: {}  # type: ignore[method-assign]
         epochs[name] = iter(training)

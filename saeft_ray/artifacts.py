@@ -1,5 +1,7 @@
 """How each shared artifact is built, and opened again: the one place that knows both the plan and torch."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray import activations, encoder, sae, zeroshot
+from saeft_ray.config import METHODS
+from saeft_ray.datasets import Split
+from saeft_ray.encoder import Classifier
+from saeft_ray.methods import Constants, Regularized
 from saeft_ray.plan import Artifact, Plan
 from saeft_ray.sae import foreign
 from saeft_ray.store import Store
@@ -32,6 +38,12 @@ def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:
     return sae.load(ensure(artifact, plan, store, torch.device("cpu")), plan.facts.model)
 
 
+def constants(artifact: Artifact, plan: Plan, store: Store) -> Constants:
+    """What a method prepared, on the CPU."""
+    prepared: Constants = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "constants.safetensors")
+    return prepared
+
+
 def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, folder: Path) -> None:
     config = plan.config
     if artifact.kind == "head":
@@ -47,8 +59,51 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
         made = _dictionary(artifact, x, plan, store, device)
         quality = sae.quality(made, x)._asdict()
         sae.save(made, {**artifact.identity, "model": plan.facts.model, "quality": quality}, folder)
+    elif artifact.kind == "constants":
+        settings = artifact.identity["method"]
+        method = METHODS[settings["type"]].model_construct(**settings)  # without its lambdas, which change nothing
+        assert isinstance(method, Regularized)
+        prepared = method.prepare(_Frozen(artifact, plan, store, device))
+        save_file({name: x.cpu().contiguous() for name, x in prepared.items()}, folder / "constants.safetensors")
     else:
         raise AssertionError(f"{artifact.kind} is made by its trial")
+
+
+@dataclass(frozen=True)
+class _Frozen:
+    """The frozen side for the constants that `artifact` is, on `device` (`methods.Frozen`)."""
+
+    artifact: Artifact
+    plan: Plan
+    store: Store
+    device: torch.device
+
+    @property
+    def seed(self) -> int:
+        return self.plan.view_seed
+
+    @property
+    def dictionary(self) -> sae.Dictionary | None:
+        found = (need for need in self.artifact.needs if need.kind == "dictionary")
+        return next((dictionary(need, self.plan, self.store).to(self.device) for need in found), None)
+
+    def activations(self) -> Iterator[Tensor]:
+        stored = ensure(self.plan.activations(), self.plan, self.store, self.device)
+        return activations.parts(activations.load(stored), self.device)
+
+    def model(self) -> Classifier:
+        config = self.plan.config
+        loaded = encoder.load(config.model, config.storage.endpoint)
+        return loaded.classifier(head(self.plan, self.store)).to(self.device)
+
+    def images(self) -> Split:
+        return self.plan.config.data.split("train", self.plan.facts.image_size)
+
+    def contexts(self) -> Tensor:
+        config = self.plan.config
+        model = encoder.load(config.model, config.storage.endpoint)
+        tokens = zeroshot.captions(model, config.data.class_names(), config.data.prompts())
+        return zeroshot.head(model.clip, tokens.transpose(0, 1)).to(self.device)
 
 
 def _dictionary(

@@ -1,10 +1,10 @@
-"""A classifier with its text tower, trained on pairs of image and caption.
+"""A classifier with its text tower, trained on pairs of image and caption, with or without a teacher.
 
 Shapes: B batch, d embedding width, C classes, P templates, L tokens of a caption.
 """
 
 import copy
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -14,37 +14,108 @@ from torch.nn.functional import cross_entropy, normalize
 
 from saeft_ray import zeroshot
 from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.methods.captions import Captioned
 
 
-class Captioned(nn.Module):
+class Seen(NamedTuple):
+    """A batch through both towers of one model; rows have length 1."""
+
+    image: Tensor  # (B, d)
+    text: Tensor  # (B, d), the images' captions
+    aside: Tensor  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    scale: Tensor  # ()
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, B), of every image with every caption."""
+        return self.scale * self.image @ self.text.T
+
+
+class Step(NamedTuple):
+    """What a method's penalty may use."""
+
+    seen: Seen
+    taught: Seen | None
+    labels: Tensor  # (B,)
+    projections: tuple[Tensor, Tensor]  # (v, d) of the image tower, (t, d) of the text tower
+    epoch: int  # this one, from 1
+    epochs: int
+
+
+class Towers(nn.Module):
     """Both towers. `classifier`, which is what is evaluated and kept, shares its image encoder with them."""
 
-    def __init__(self, classifier: Classifier, model: ClipModel, captions: Tensor):
-        """`captions` (C, P, L) are the tokens of every class in every template."""
+    def __init__(self, classifier: Classifier, model: ClipModel, captions: Tensor, asides: Tensor, teacher: bool):
+        """`captions` (C, P, L) are the tokens of every class in every template, `asides` (C, S, L) those of captions
+        that tell more; S may be 0."""
         super().__init__()
         self.classifier = classifier
         classifier.head.requires_grad_(False)  # it is made from text
         self.text: Any = copy.deepcopy(model.clip).requires_grad_(True)
         del self.text.visual
+        self.teacher: Any = copy.deepcopy(model.clip).requires_grad_(False) if teacher else None
         self.captions: Tensor
         self.register_buffer("captions", captions, persistent=False)
+        self.asides: Tensor
+        self.register_buffer("asides", asides, persistent=False)
 
-    def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
-        """Logits (B, B) of every one of `images` (B, 3, H, W) with every caption (B, L)."""
-        image = normalize(self.classifier.features(images), dim=-1)
-        text = normalize(self.text.encode_text(tokens), dim=-1)
-        logits: Tensor = self.text.logit_scale.exp() * image @ text.T
-        return logits
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.teacher is not None:
+            self.teacher.eval()
+        return self
 
-    def drawn(self, labels: Tensor, share: NDArray[np.float32]) -> Tensor:
-        """Tokens (B, L) of one caption of each of `labels` (B,), chosen by `share` (B, 1) in [0, 1)."""
-        templates = torch.from_numpy((share[:, 0] * self.captions.shape[1]).astype(np.int64))
-        return self.captions[labels, templates.to(labels.device)]
+    def forward(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen:
+        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `aside` (B or 0, L)."""
+        image, text = self.classifier.features(images), self.text.encode_text(torch.cat([tokens, aside]))
+        return _seen(image, text, len(tokens), self.text.logit_scale)
+
+    @torch.no_grad()
+    def taught(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen | None:
+        """What the teacher makes of the same."""
+        if self.teacher is None:
+            return None
+        pixels = (images.float() - self.classifier.mean) * self.classifier.scale
+        image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, aside]))
+        return _seen(image, text, len(tokens), self.teacher.logit_scale)
+
+    @property
+    def projections(self) -> tuple[Tensor, Tensor]:
+        """The last matrices of the towers; (0, 0) where a tower has none."""
+        found = getattr(self.classifier.encoder, "proj", None), getattr(self.text, "text_projection", None)
+        none = self.captions.new_zeros((0, 0), dtype=torch.float32)
+        return tuple(each if isinstance(each, Tensor) else none for each in found)  # type: ignore[return-value]
+
+    def drawn(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its asides, chosen by `share` (B, 2) in
+        [0, 1)."""
+        chosen = []
+        for tokens, part in ((self.captions, share[:, 0]), (self.asides, share[:, 1])):
+            templates = torch.from_numpy((part * tokens.shape[1]).astype(np.int64)).to(labels.device)
+            chosen.append(tokens[labels, templates] if tokens.shape[1] else tokens.new_zeros((0, tokens.shape[2])))
+        return chosen[0], chosen[1]
+
+    @torch.no_grad()
+    def follow(self, method: Captioned, step: int, total: int) -> None:
+        """Moves the teacher after a step, where the method does."""
+        share = method.momentum(step, total)
+        if self.teacher is None or share == 1:
+            return
+        student = {f"visual.{name}": w for name, w in self.classifier.encoder.named_parameters()}
+        student |= dict(self.text.named_parameters())
+        for name, weight in self.teacher.named_parameters():
+            weight.lerp_(student[name], 1 - share)
 
     @torch.no_grad()
     def rebuild_head(self) -> None:
         """Gives the classifier the zero-shot head of the text tower as it is now."""
         self.classifier.head.weight.copy_(zeroshot.head(self.text, self.captions))
+
+
+def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> Seen:
+    """`text` begins with the `captions`."""
+    rows = normalize(text, dim=-1)
+    return Seen(normalize(image, dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
 
 
 def info_nce(logits: Tensor) -> Tensor:

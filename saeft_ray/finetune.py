@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws, encoder, monitors
 from saeft_ray.config import Train
-from saeft_ray.contrastive import Captioned, info_nce
+from saeft_ray.contrastive import Step, Towers, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
@@ -31,6 +31,7 @@ from saeft_ray.methods import (
     ParameterPenalty,
     Regularized,
 )
+from saeft_ray.methods.captions import Captioned
 from saeft_ray.sae import Dictionary
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
@@ -92,7 +93,7 @@ class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
     """The loss was not finite: a result of the method, not a fault of the machine."""
 
 
-def finetune(model: Classifier | Captioned, task: Task, place: Place, resume: State | None = None) -> "Training":
+def finetune(model: Classifier | Towers, task: Task, place: Place, resume: State | None = None) -> "Training":
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
     With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term.
@@ -103,10 +104,10 @@ def finetune(model: Classifier | Captioned, task: Task, place: Place, resume: St
 class Training:
     """An iterator of `Epoch`; `state()` between two epochs is what a checkpoint needs."""
 
-    def __init__(self, model: Classifier | Captioned, task: Task, place: Place, resume: State | None):
+    def __init__(self, model: Classifier | Towers, task: Task, place: Place, resume: State | None):
         model.to(place.device)
-        self._captioned = model if isinstance(model, Captioned) else None
-        self.model = model.classifier if isinstance(model, Captioned) else model
+        self._towers = model if isinstance(model, Towers) else None
+        self.model = model.classifier if isinstance(model, Towers) else model
         self.task, self.place = task, place
         self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
         self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
@@ -148,8 +149,11 @@ class Training:
                 if step % 20 == 0 or step % batches == batches - 1:
                     losses.check_finite(self._epoch, step)
                 self._optimizer.step()
-            if self._captioned is not None:
-                self._captioned.rebuild_head()
+                if self._towers is not None:
+                    assert isinstance(task.method, Captioned)
+                    self._towers.follow(task.method, step, total)
+            if self._towers is not None:
+                self._towers.rebuild_head()
             self._epoch += 1
             means = losses.means()
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
@@ -175,11 +179,8 @@ class Training:
         task, device, method = self.task, self.place.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
-        if self._captioned is not None:
-            tokens = self._captioned.drawn(
-                labels, draws.uniform(task.seed, "caption", batch.sample, self._epoch, slots=1)
-            )
-            return Losses({"contrastive": info_nce(model(images, tokens))})
+        if self._towers is not None:
+            return Losses(self._contrastive(batch.sample, images, labels, model))
         with encoder.outputs(self.model, self._sites) as h:
             out = model(images)
         terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
@@ -202,6 +203,16 @@ class Training:
             w, w0 = dict(self.model.encoder.named_parameters()), dict(task.frozen.encoder.named_parameters())
             terms |= method.penalty(w, w0, self._constants)
         return Losses(terms, out.features, f0)
+
+    def _contrastive(self, sample: IntArray, images: Tensor, labels: Tensor, model: nn.Module) -> dict[str, Tensor]:
+        """The loss of pairs of image and caption, and the method's terms."""
+        task, towers, method = self.task, self._towers, self.task.method
+        assert isinstance(method, Captioned)
+        assert towers is not None
+        words = towers.drawn(labels, draws.uniform(task.seed, "caption", sample, self._epoch, slots=2))
+        seen = model(images, *words)
+        step = Step(seen, towers.taught(images, *words), labels, towers.projections, self._epoch + 1, task.train.epochs)
+        return {"contrastive": info_nce(seen.logits), **method.penalty(step)}
 
     def _monitors(self, batch: "Batch") -> dict[str, float]:
         """What the penalty does, on one batch and means over the workers; nothing without a penalty."""

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 from saeft_ray.config import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.identity import canonical, fingerprint
-from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method
+from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.rows import PHASES, Phase, Row
 from saeft_ray.space import Choices
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
-VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "endpoint": 1}
+VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpoint": 1}
 
 
 # The settings of a dictionary that its bytes depend on: of every kind, and of some besides.
@@ -85,9 +85,9 @@ def row_of(sweep: str, spec: TrialSpec, dataset: str, role: str, metric: str, va
 class Artifact(NamedTuple):
     """Shared work. `identity` determines its bytes; `needs` must exist before it is built."""
 
-    kind: Literal["head", "activations", "dictionary", "endpoint"]
+    kind: Literal["head", "activations", "dictionary", "constants", "endpoint"]
     identity: dict[str, Any]
-    bytes: int
+    bytes: int | None  # where that is known beforehand
     needs: tuple["Artifact", ...] = ()
 
     @property
@@ -106,6 +106,7 @@ class Facts(NamedTuple):
     classes: int
     imported: str | None = None  # SHA-256 of the SAE that the sweep file names
     blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
+    templates: int = 1  # of the zero-shot head
 
 
 class Plan:
@@ -160,6 +161,18 @@ class Plan:
             identity["trained"] = needs[1].identity
         return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, tuple(needs))
 
+    def constants(self, method: Regularized, needs: tuple[Artifact, ...]) -> Artifact:
+        """What `method` prepares from what it `needs`, the same for all its lambdas."""
+        settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
+        identity = {
+            "method": settings,
+            "data": self.facts.data,
+            "view_seed": self.view_seed,
+            "needs": [artifact.key for artifact in needs],
+            "version": VERSIONS["constants"],
+        }
+        return Artifact("constants", identity, None, needs)
+
     def endpoint(self, spec: TrialSpec) -> Artifact:
         """The weights that the training of `spec` ends in; phases and derived methods share them."""
         method = spec.trained
@@ -176,16 +189,22 @@ class Plan:
             "needs": [artifact.key for artifact in needs],
             "version": VERSIONS["endpoint"],
         }
-        return Artifact("endpoint", identity, 0, needs)
+        return Artifact("endpoint", identity, None, needs)
 
     def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
-        """What a trial reads before it trains: the head, then what the penalty asks for."""
-        found, method = [self.head()], spec.trained
-        if self.reads_activations(method or spec.settings):
+        """What a trial reads before it trains: the head, then what its method asks for."""
+        number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
+        return self._needs(spec.trained or spec.settings, number)
+
+    def _needs(self, method: Method, number: int) -> tuple[Artifact, ...]:
+        """What `method` reads where its dictionary is that `number`."""
+        found = [self.head()]
+        if self.reads_activations(method):
             found.append(self.activations())
-        if method and method.reads:
-            number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
+        if method.reads:
             found.append(self.dictionary(method.reads, number))
+        if isinstance(method, Regularized) and method.prepares:
+            found.append(self.constants(method, tuple(found)))
         return tuple(found)
 
     def artifacts(self) -> list[Artifact]:
@@ -197,18 +216,15 @@ class Plan:
                 add(need)
             found.setdefault(artifact.key, artifact)
 
-        add(self.head())
         for method in self.config.methods.values():
-            if self.reads_activations(method):
-                add(self.activations())
-            for number in range(self.config.dictionary.seeds):
-                if method.reads:
-                    add(self.dictionary(method.reads, number))
+            for number in range(self.config.dictionary.seeds if method.reads else 1):
+                for artifact in self._needs(method, number):
+                    add(artifact)
         return list(found.values())
 
     def reads_activations(self, method: Method) -> bool:
         """Whether a trial of `method` reads stored activations: in every step, or once before training."""
-        return method.prepares or (isinstance(method, FeaturePenalty) and self.cached)
+        return method.surveys or (isinstance(method, FeaturePenalty) and self.cached)
 
     @property
     def cached(self) -> bool:

@@ -64,6 +64,7 @@ def find_facts(config: SweepConfig) -> Facts:
         data=config.data.fingerprint(),
         sizes=config.data.sizes(),
         classes=len(config.data.class_names()),
+        templates=len(config.data.prompts()),
         imported=_imported(config, model, d) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
     )
@@ -140,9 +141,9 @@ def show(plan: Plan, console: Console) -> None:
             stored = None if unseen else store.size(artifact.kind, artifact.key)
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
-        size = _bytes(artifact.bytes if stored is None else stored)
+        size = artifact.bytes if stored is None else stored
         state = "unknown" if unseen else "will be built" if stored is None else "exists"
-        artifacts.add_row(artifact.kind, artifact.key[:12], size, state)
+        artifacts.add_row(artifact.kind, artifact.key[:12], "not known" if size is None else _bytes(size), state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()
     for phase, trained in plan.trainings():

@@ -18,18 +18,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saeft_ray import activations, artifacts, encoder, zeroshot
-from saeft_ray.contrastive import Captioned
+from saeft_ray.contrastive import Towers
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
-from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Method, ParameterPenalty, Regularized
-from saeft_ray.methods.captions import FLYP
+from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
+from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
-from saeft_ray.sae import Dictionary
 from saeft_ray.store import Missing, Store
 
 
@@ -127,9 +126,7 @@ class _Bench:
         assert method is not None
         assert spec.seed is not None
         checkpoints = _Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
-        dictionary = next(
-            (artifacts.dictionary(a, plan, self.store) for a in plan.needs(spec) if a.kind == "dictionary"), None
-        )
+        needs = {artifact.kind: artifact for artifact in plan.needs(spec)}
         task = Task(
             split=self.split("train"),
             view_seed=plan.view_seed,
@@ -138,11 +135,11 @@ class _Bench:
             method=method,
             seed=spec.seed,
             frozen=self._frozen_side(method),
-            dictionary=dictionary,
-            constants=self._constants(method, dictionary),
+            dictionary=artifacts.dictionary(needs["dictionary"], plan, self.store) if "dictionary" in needs else None,
+            constants=artifacts.constants(needs["constants"], plan, self.store) if "constants" in needs else NOTHING,
         )
         self.probe(model, method)
-        whole = self._captioned(model) if isinstance(method, FLYP) else model
+        whole = self._towers(model, method) if isinstance(method, Captioned) else model
         state = None if self.replay else checkpoints.latest(whole, history)
         training = finetune(whole, task, place, state)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
@@ -186,24 +183,16 @@ class _Bench:
             return self._activations()
         return self.frozen().requires_grad_(False)
 
-    def _constants(self, method: Method, dictionary: Dictionary | None) -> Constants:
-        """What `method` computes once, before training."""
-        device = self.place.device
-        if isinstance(method, FeaturePenalty) and method.prepares:
-            parts = activations.parts(self._activations(), device)
-            return method.prepare(parts, dictionary.to(device) if dictionary else None)
-        if isinstance(method, ParameterPenalty):
-            return method.prepare(self.frozen(), self.split("train"), self.plan.view_seed)
-        return NOTHING
-
     def _activations(self) -> NDArray[np.float32]:
         return activations.load(artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device))
 
-    def _captioned(self, model: Classifier) -> Captioned:
-        """`model` with the text tower beside it."""
+    def _towers(self, model: Classifier, method: Captioned) -> Towers:
+        """`model` with the text tower beside it, and the teacher that `method` asks for."""
         config = self.plan.config
-        clip = encoder.load(config.model, config.storage.endpoint)
-        return Captioned(model, clip, zeroshot.captions(clip, config.data.class_names(), config.data.prompts()))
+        clip, names = encoder.load(config.model, config.storage.endpoint), config.data.class_names()
+        captions = zeroshot.captions(clip, names, config.data.prompts())
+        asides = zeroshot.captions(clip, names, method.asides) if method.asides else captions[:, :0]
+        return Towers(model, clip, captions, asides, method.teacher)
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""

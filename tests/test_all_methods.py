@@ -22,6 +22,7 @@ def done(tmp_path_factory):
         lambdas = [field for field in cls.model_fields if field.startswith("lambda_")]
         methods[name] = dict.fromkeys(lambdas, 3.0) if issubclass(cls, Regularized) else {}
     methods["ewc"]["samples"] = 8
+    methods["starft"]["spurious"] = ["a photo of a {} on a navy background"]
     methods["relative"] = {"type": "sae_ft", "lambda_add": 3.0, "scaling": "relative"}
     config = sweeps.config(tmp_path_factory.mktemp("runs"), methods=methods, confirm={"seeds": 1})
     plan, ledger, _ = sweeps.run_here(config)

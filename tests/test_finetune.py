@@ -1,6 +1,7 @@
 """The training loop: schedule, views, resuming, divergence."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from torch.nn.functional import normalize
 
 from saeft_ray import draws, encoder, sae
 from saeft_ray.config import DictionarySettings, Model, Train
-from saeft_ray.contrastive import Captioned, info_nce
+from saeft_ray.contrastive import Towers, info_nce
 from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
-from saeft_ray.methods.captions import FLYP
+from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.distance import MSE, Nuclear
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
@@ -141,7 +142,7 @@ def test_outputs_are_what_the_blocks_give():
 @pytest.mark.parametrize("method", [L2SP(lambda_l2=10.0), EWC(lambda_ewc=1e5, samples=8)])
 def test_penalties_on_weights_hold_them_back_and_leave_the_head_free(method):
     start, free, held = model(), model(), model()
-    constants = method.prepare(model(), Noise(), 3)
+    constants = method.prepare(SimpleNamespace(model=model, images=Noise, seed=3)) if method.prepares else {}
     job = task(method, model().requires_grad_(False), epochs=1)._replace(constants=constants)
     list(finetune(free, task(epochs=1), Place()))
     list(finetune(held, job, Place()))
@@ -239,10 +240,11 @@ def test_the_probe_is_at_the_minimum_of_its_loss(smoothing):
     assert slope.abs().max() < 1e-5
 
 
-def captioned():
+def captioned(method=FLYP()):  # noqa: B008 - a value
     clip = encoder.load(Model(arch="digit-clip", pretrained="shipped"))
     names, prompts = ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}")
-    return Captioned(clip.classifier(zero_shot_head(clip, names, prompts)), clip, captions(clip, names, prompts))
+    tokens, asides = (captions(clip, names, words) for words in (prompts, method.asides))
+    return Towers(clip.classifier(zero_shot_head(clip, names, prompts)), clip, tokens, asides, method.teacher)
 
 
 class Large(Noise):
@@ -271,6 +273,40 @@ def test_flyp_trains_both_towers_and_makes_its_head_from_text():
     assert torch.equal(weights(again), weights(whole))
 
 
+SPURIOUS = ("a photo of a {} on a navy background", "a {} on a black background")
+
+
+@pytest.mark.parametrize("method", [StarFT(spurious=SPURIOUS), CaRot(every=2)], ids=["starft", "carot"])
+def test_a_resumed_student_has_its_teacher_where_it_was(method):
+    whole, half, again = captioned(method), captioned(method), captioned(method)
+    job = task(method, epochs=3, batch_size=20)._replace(split=Large())
+    terms = {"starft": {"star"}, "carot": {"orth", "cross", "distil"}}[method.type]
+    assert [e.terms.keys() for e in finetune(whole, job, Place())] == [{"contrastive"} | terms] * 3
+    training = finetune(half, job, Place())
+    next(iter(training))
+    again.load_state_dict({k: v.clone() for k, v in half.state_dict().items()})
+    list(finetune(again, job, Place(), training.state()))
+    assert torch.equal(weights(again), weights(whole))
+    start = dict(captioned(method).teacher.named_parameters())
+    moved = [name for name, weight in whole.teacher.named_parameters() if not torch.equal(weight, start[name])]
+    assert len(moved) == (len(start) if method.type == "carot" else 0)
+
+
+def test_a_teacher_keeps_the_share_of_its_weights_that_the_method_says():
+    both, method = captioned(CaRot(every=3)), CaRot(every=3)
+    assert [method.momentum(step, 100) for step in (0, 1, 2, 3, 18, 21, 99)] == pytest.approx(
+        [0.05, 1, 1, 0.05 + 0.85 * 3 / 20, 0.05 + 0.85 * 18 / 20, 0.9, 0.9]
+    )
+    with torch.no_grad():
+        both.classifier.encoder.proj.add_(1)
+        both.text.text_projection.sub_(2)
+    before = {name: weight.clone() for name, weight in both.teacher.named_parameters()}
+    both.follow(method, 21, 100)
+    for name, by in (("visual.proj", 0.1), ("text_projection", -0.2), ("logit_scale", 0.0)):
+        moved = dict(both.teacher.named_parameters())[name] - before[name]
+        torch.testing.assert_close(moved, torch.full_like(moved, by))
+
+
 def test_info_nce_is_its_definition():
     logits = torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     L = logits.tolist()
@@ -281,7 +317,7 @@ def test_info_nce_is_its_definition():
 
 def test_captions_are_drawn_from_all_templates_of_the_class():
     whole, labels = captioned(), torch.arange(40) % 2
-    drawn = [whole.drawn(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=1)) for epoch in range(3)]
+    drawn = [whole.drawn(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=2))[0] for epoch in range(3)]
     assert not torch.equal(drawn[0], drawn[1])
     used = {
         (int(c), p)

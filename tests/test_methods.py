@@ -1,6 +1,7 @@
 """Penalties: each against a second, loop-written definition, and one contract for all that the folder holds."""
 
 import math
+from types import SimpleNamespace
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -125,8 +126,14 @@ def regularized(kind):
     return found
 
 
+def frozen(f0, D=None):
+    """A frozen side that stored `f0`, and four contexts."""
+    contexts = 5 * torch.randn(4, f0.shape[1], dtype=f0.dtype, generator=torch.Generator().manual_seed(9))
+    return SimpleNamespace(dictionary=D, activations=lambda: f0.detach().split(2), contexts=lambda: contexts)
+
+
 def total(method, f, f0, D):
-    constants = method.prepare([f0.detach()[:2], f0.detach()[2:]] if len(f0) > 2 else [f0.detach()], D)
+    constants = method.prepare(frozen(f0, D)) if method.prepares else {}
     return sum(method.penalty(f, f0, D, constants).values())
 
 
@@ -164,7 +171,7 @@ class TestEveryFeaturePenalty:
     def test_is_a_mean_over_the_batch_where_it_says_so(self, method):
         f, f0 = features(6, 6, 3)
         D = dictionary(6)
-        constants = method.prepare([f0], D)
+        constants = method.prepare(frozen(f0, D)) if method.prepares else {}
 
         def value(f, f0):
             return float(sum(method.penalty(f, f0, D, constants).values()))

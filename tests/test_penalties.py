@@ -6,10 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_methods import code, dictionary, features, norm, unit
+from test_methods import code, dictionary, features, frozen, norm, unit
 
 from saeft_ray.methods.codes import SaeKL, SaeL1, SaeW
-from saeft_ray.methods.distance import L1, PCA, Nuclear, QuadraticNuclear
+from saeft_ray.methods.distance import L1, PCA, CarFT, Nuclear, QuadraticNuclear
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP
@@ -88,9 +88,26 @@ def test_pca_given_its_basis(b, d, seed, raw):
 def test_the_basis_of_pca_is_where_the_centred_features_vary_most():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 6, generator=generator) * torch.tensor([1, 9, 1, 5, 1, 1.0]) + 50
-    basis = PCA(lambda_l1=1.0, components=2, input="raw").prepare(iter(x.split(64)), None)["basis"]
+    basis = PCA(lambda_l1=1.0, components=2, input="raw").prepare(frozen(x))["basis"]
     _, _, V = torch.pca_lowrank(x.double(), q=6, niter=10)
     torch.testing.assert_close(basis @ basis.T, V[:, :2] @ V[:, :2].T, atol=1e-6, rtol=1e-6)
+
+
+@few
+@shapes
+def test_car_ft_is_the_divergence_of_the_contexts(b, d, seed, raw):
+    f, f0 = features(b, d, seed)
+    method = CarFT(lambda_car=3.0)
+    constants = method.prepare(frozen(f0))
+
+    def shares(row):
+        powers = [math.exp(sum(c * v for c, v in zip(context, row, strict=True))) for context in W]
+        return [power / sum(powers) for power in powers]
+
+    W, divergence = constants["contexts"].tolist(), 0.0
+    for row, row0 in zip(unit(f.tolist()), unit(f0.tolist()), strict=True):
+        divergence += sum(q * math.log(q / p) for p, q in zip(shares(row), shares(row0), strict=True))
+    close(method.penalty(f, f0, None, constants), {"car": 3 * divergence / b})
 
 
 def codes_of(f, f0, D, raw, relu):
@@ -191,7 +208,7 @@ def test_relative_scaling_is_in_shares(b, d, seed, raw):
     removed = sum(max(0.0, v0 - v) for row, row0 in zip(s, s0, strict=True) for v, v0 in zip(row, row0, strict=True))
     left = two_terms(x, x0, s, s0, W)[1] * b * d
     method = SaeFT(lambda_resid=2.0, lambda_add=3.0, lambda_remove=5.0, scaling="relative")
-    constants = method.prepare(f0.split(2), D)
+    constants = method.prepare(frozen(f0, D))
     got = method.penalty(f, f0, D, constants)
     close(got, {"add": 3 * added / total, "remove": 5 * removed / total, "resid": 2 * left / size})
 
@@ -206,7 +223,10 @@ def test_relative_lambdas_keep_their_meaning_in_a_wider_dictionary():
     wide = Dictionary(torch.cat([D.encoder, never]), torch.cat([D.atoms, never]), D.bias, D.settings)
     for scaling, ratio in (("mean", 0.5), ("relative", 1.0)):
         method = SaeFT(lambda_add=1.0, scaling=scaling)
-        one, two = (float(method.penalty(f, f0, d, method.prepare([f0], d))["add"]) for d in (D, wide))
+        one, two = (
+            float(method.penalty(f, f0, d, method.prepare(frozen(f0, d)) if method.prepares else {})["add"])
+            for d in (D, wide)
+        )
         assert two / one == pytest.approx(ratio)
 
 

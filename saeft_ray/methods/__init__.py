@@ -9,7 +9,7 @@ Shapes: B batch, d embedding width. Nothing here imports torch, so a plan needs 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +31,30 @@ Constants = Mapping[str, "Tensor"]
 NOTHING: Constants = {}
 
 
+class Frozen(Protocol):
+    """The frozen side of a sweep, as a method may read it once, before any training. P templates."""
+
+    @property
+    def seed(self) -> int:
+        """What names its draws: the sweep's, not a trial's."""
+
+    @property
+    def dictionary(self) -> "Dictionary | None":
+        """The one that the method reads."""
+
+    def activations(self) -> "Iterable[Tensor]":
+        """All stored activations in parts (n, d), so that no device must hold them at once."""
+
+    def model(self) -> "Classifier":
+        """The frozen encoder with the zero-shot head."""
+
+    def images(self) -> "Split":
+        """The training images."""
+
+    def contexts(self) -> "Tensor":
+        """(P, d) weights that tell templates apart as the zero-shot head tells classes: one row a template."""
+
+
 class Method(BaseModel, ABC):
     """An arm under comparison; values it leaves open are searched."""
 
@@ -49,8 +73,8 @@ class Method(BaseModel, ABC):
         return kind
 
     @property
-    def prepares(self) -> bool:
-        """Whether it reads the stored activations once, before training."""
+    def surveys(self) -> bool:
+        """Whether it reads all stored activations before training."""
         return False
 
     @property
@@ -78,12 +102,22 @@ class Method(BaseModel, ABC):
 class Regularized(Method):
     """Fine-tuning with a penalty: its terms are added to the cross-entropy. What it compares makes its kind, below.
 
-    Every weight of a term is a setting that begins with `lambda_`; what else it needs (a basis, a mean, the Fisher
-    information) is computed once before training by `prepare`, and arrives in `penalty` as `constants`, by name.
+    Every weight of a term is a setting that begins with `lambda_`. What else it needs (a basis, a mean, the Fisher
+    information) `prepare` computes once for all trials of a sweep, whatever their lambdas; it arrives in `penalty` as
+    `constants`, by name.
     """
 
     zero_at_start: ClassVar[bool] = True
     """Whether the penalty is 0 where the model has not moved."""
+
+    @property
+    def prepares(self) -> bool:
+        """Whether it has constants."""
+        return False
+
+    def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
+        """The constants. They must not depend on any lambda."""
+        return {}
 
     def problems(self) -> list[str]:
         lambdas = {name: value for name, value in self if name.startswith("lambda_")}
@@ -101,10 +135,6 @@ class Regularized(Method):
 
 class FeaturePenalty(Regularized):
     """Compares image features. Those of the frozen model are stored, so a step costs what a plain step costs."""
-
-    def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
-        """Constants of all frozen activations, which come in parts (n, d) so that no device must hold them at once."""
-        return {}
 
     @abstractmethod
     def penalty(
@@ -136,10 +166,6 @@ class LayerPenalty(Regularized):
 
 class ParameterPenalty(Regularized):
     """Compares the image encoder's weights with those it started from; the head, which starts anew, is free."""
-
-    def prepare(self, model: "Classifier", split: "Split", seed: int) -> "dict[str, Tensor]":
-        """Constants of the frozen `model`, one a parameter of its encoder; draws are named by the sweep's `seed`."""
-        return {}
 
     @abstractmethod
     def penalty(

@@ -1,11 +1,10 @@
 """Penalties on the distance between moving and frozen features; no dictionary."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, unit
+from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Frozen, unit
 from saeft_ray.space import Tunable
 
 if TYPE_CHECKING:
@@ -46,6 +45,37 @@ class L1(Distance):
         self, f: "Tensor", f0: "Tensor", dictionary: "Dictionary | None", constants: Constants = NOTHING
     ) -> "dict[str, Tensor]":
         return {"l1": self.weights["l1"] * (self.read(f) - self.read(f0)).abs().mean()}
+
+
+class CarFT(FeaturePenalty):
+    """lambda_car · mean over B of KL(p0 ‖ p): what the image says of its context must stay (Mao et al. 2022, CAR-FT).
+
+    p, p0 (B, P) are softmaxes over the templates of scale · cosine of moving and frozen features with the contexts:
+    of every template the normalised mean over the classes of its prompt embeddings, as the zero-shot head has of every
+    class the mean over the templates, with the model's own scale.
+    """
+
+    type: Literal["car_ft"] = "car_ft"
+    lambda_car: Tunable
+
+    @property
+    def prepares(self) -> bool:
+        return True
+
+    def unmet(self, facts: "Facts") -> list[str]:
+        if facts.templates < 2:
+            return ["one template makes one context, which nothing can change; give data.templates two or more"]
+        return []
+
+    def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
+        return {"contexts": frozen.contexts()}
+
+    def penalty(
+        self, f: "Tensor", f0: "Tensor", dictionary: "Dictionary | None", constants: Constants = NOTHING
+    ) -> "dict[str, Tensor]":
+        contexts = constants["contexts"].to(f)
+        log_p, log_p0 = ((unit(x) @ contexts.T).log_softmax(1) for x in (f, f0))
+        return {"car": self.weights["car"] * (log_p0.exp() * (log_p0 - log_p)).sum(1).mean()}
 
 
 class NuclearDistance(Distance):
@@ -103,6 +133,10 @@ class PCA(Distance):
     components: Annotated[int, Field(ge=1)] = 16
 
     @property
+    def surveys(self) -> bool:
+        return True
+
+    @property
     def prepares(self) -> bool:
         return True
 
@@ -111,11 +145,11 @@ class PCA(Distance):
             return [f"components = {self.components} directions do not fit into features of width {facts.width}"]
         return []
 
-    def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
+    def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
         import torch
 
         count, total, products = 0, torch.zeros(()), torch.zeros(())
-        for part in f0:
+        for part in frozen.activations():
             x = self.read(part.double())
             count, total, products = count + len(x), total.to(x) + x.sum(0), products.to(x) + x.T @ x
         mean = total / count

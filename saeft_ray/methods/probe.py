@@ -29,7 +29,7 @@ class Probed(Method):
     lambda_decay: Tunable = 1e-5
 
     @property
-    def prepares(self) -> bool:
+    def surveys(self) -> bool:
         return True
 
     def problems(self) -> list[str]:

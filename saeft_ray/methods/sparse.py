@@ -4,12 +4,12 @@ Shapes: B batch, d embedding width, D dictionary width. s, s0 (B, D): codes of t
 M = 1 where the frozen code is active.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, Frozen
 from saeft_ray.space import Tunable
 
 if TYPE_CHECKING:
@@ -59,17 +59,20 @@ class CodePenalty(FeaturePenalty):
         return {**given, **PUBLISHED}
 
     @property
+    def surveys(self) -> bool:
+        return self.scaling == "relative"
+
+    @property
     def prepares(self) -> bool:
         return self.scaling == "relative"
 
-    def prepare(self, f0: "Iterable[Tensor]", dictionary: "Dictionary | None") -> "dict[str, Tensor]":
-        assert dictionary is not None
-        if not self.prepares:
-            return {}
+    def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
         import torch
 
+        dictionary = frozen.dictionary
+        assert dictionary is not None
         sums, rows = torch.zeros(2, dtype=torch.float64), 0
-        for part in f0:
+        for part in frozen.activations():
             x = dictionary.read(part)
             parts = dictionary.encode(x).codes.abs().sum(), x.square().sum()
             sums, rows = sums + torch.stack(parts).double().cpu(), rows + len(x)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from saeft_ray import draws
-from saeft_ray.methods import NOTHING, Constants, ParameterPenalty
+from saeft_ray.methods import NOTHING, Constants, Frozen, ParameterPenalty
 from saeft_ray.space import Tunable
 
 if TYPE_CHECKING:
@@ -39,8 +39,12 @@ class EWC(ParameterPenalty):
     lambda_ewc: Tunable
     samples: Annotated[int, Field(ge=1)] = 256
 
-    def prepare(self, model: "Classifier", split: "Split", seed: int) -> "dict[str, Tensor]":
-        return fisher(model, split, self.samples, seed)
+    @property
+    def prepares(self) -> bool:
+        return True
+
+    def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
+        return fisher(frozen.model(), frozen.images(), self.samples, frozen.seed)
 
     def penalty(
         self, w: "Mapping[str, Tensor]", w0: "Mapping[str, Tensor]", constants: Constants = NOTHING
