@@ -109,7 +109,7 @@ def test_views_do_not_depend_on_the_batch(data: Folder) -> None:
 def test_a_view_does_not_depend_on_what_is_held_out(data: Folder) -> None:
     share = changed(data, selection_share=0.4)
     little, much = data.split("train", SIZE), share.split("train", SIZE)
-    kept = [i for i in range(len(little.labels)) if little._file(np.int64(i)) in files(share, "train")]
+    kept = [i for i in range(len(little.labels)) if little.file(i) in files(share, "train")]
     assert torch.equal(
         much.views(np.arange(len(much.labels)), np.array(1), 3), little.views(np.array(kept), np.array(1), 3)
     )
@@ -133,12 +133,12 @@ def test_half_of_the_views_are_mirrored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (400, 20), (20, 400), (1, 1), (3, 500)])
 def test_the_drawn_part_lies_within_the_image_and_has_the_asked_area(width: int, height: int) -> None:
-    from saeft_ray.datasets.folder import _box
+    from saeft_ray.datasets.pictures import box_of
     from saeft_ray.draws import uniform
 
     areas = []
     for draw in uniform(0, "test", np.arange(500), slots=40):
-        left, top, right, bottom = _box(width, height, (0.5, 0.8), draw)
+        left, top, right, bottom = box_of(width, height, (0.5, 0.8), draw)
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         areas.append((right - left) * (bottom - top) / (width * height))
@@ -150,7 +150,7 @@ def test_the_drawn_part_lies_within_the_image_and_has_the_asked_area(width: int,
 
 def files(data: Folder, split: str) -> set[str]:
     part = data.split(split, SIZE)
-    return {part._file(np.int64(i)) for i in range(len(part.labels))}
+    return {part.file(i) for i in range(len(part.labels))}
 
 
 def test_the_held_out_share(data: Folder, tmp_path: Path) -> None:
@@ -270,12 +270,12 @@ def told(data: Folder, **settings: Any) -> str:
 def test_problems_are_told_all_at_once(data: Folder, tmp_path: Path) -> None:
     words = told(
         data,
-        train="s3://bucket/train",
+        train="memory://nowhere",
         tests={"train": {"path": str(tmp_path / "nowhere"), "role": "ood"}},
         templates=["a photo", "a {}"],
         scale=[0.9, 0.1],
     )
-    assert "data.train: s3://bucket/train is a URL; only local folders" in words
+    assert "data.train: memory://nowhere is missing" in words
     assert f"data.tests.train.path: {tmp_path / 'nowhere'} is missing" in words
     assert "data.tests.train: the name is taken" in words
     assert "data.templates[0]: 'a photo' has no \"{}\"" in words
