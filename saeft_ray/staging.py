@@ -60,7 +60,7 @@ class Cache:
         if given := os.environ.get("SAEFT_RAY_SHARDS_GB"):
             return int(float(given) * 1e9)
         self.folder.mkdir(parents=True, exist_ok=True)
-        present = sum(path.stat().st_size for path, _, _ in self._entries())
+        present = sum(size for _, size, whole in self._entries() if whole)
         return int(0.9 * (shutil.disk_usage(self.folder).free + present))
 
     def check(self, total: int, what: str) -> None:
@@ -97,19 +97,17 @@ class Cache:
         try:
             self._download(remote, part)
         except _DifferentError as error:
-            part.unlink()
+            self._settle(part, None)
             if not resumed:
                 raise OSError(f"{error}; it was changed or cut off where it lies") from error
-            self._download_again(remote, part)
-        part.rename(path)
+            self._fetch(remote, path)  # once more, without what an earlier process left
+        else:
+            self._settle(part, path)
 
-    def _download_again(self, remote: Remote, part: Path) -> None:
-        """From the beginning, where what an earlier process left did not fit."""
-        try:
-            self._download(remote, part)
-        except _DifferentError as error:
-            part.unlink()
-            raise OSError(f"{error}; it was changed or cut off where it lies") from error
+    def _settle(self, part: Path, path: Path | None) -> None:
+        """Ends a part: as the whole file, or as nothing. Whoever counts what is there sees the one or the other."""
+        with _alone(self.folder / "room.lock"):
+            part.rename(path) if path else part.unlink()
 
     def _download(self, remote: Remote, part: Path) -> None:
         self._reserve(remote, part)

@@ -47,6 +47,13 @@ class Samples(ABC):
     def read(self, i: int) -> bytes:
         """The content of file `i`."""
 
+    def peek(self, i: int) -> bytes:
+        """The same, where few files will be read: on the machine that plans a sweep."""
+        return self.read(i)
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Raises ValueError if this machine cannot hold what it must read."""
+
     def name(self, i: int) -> str:
         """Where file `i` is, for people."""
         return f"{self.place}/{self.files[i]}"
@@ -62,7 +69,7 @@ class Samples(ABC):
         names = hashlib.sha256()
         for file, size in zip(self.files, self.sizes, strict=True):
             names.update(f"{file}\0{size}\0".encode(errors="surrogateescape"))
-        contents = [hashlib.sha256(content).hexdigest() for content in self._sampled(self.read)]
+        contents = [digest for digest, _ in self._sampled]
         return identity.fingerprint([list(self.classes), names.hexdigest(), contents])
 
     def held_out(self, count: Callable[[int], int]) -> NDArray[np.bool_]:
@@ -84,20 +91,22 @@ class Samples(ABC):
         if empty := sorted(set(self.classes) - set(self.folders)):
             kinds = ", ".join(sorted(SUFFIXES))
             yield f"{self.place} has class folders with no images ({some(empty)}); fill or remove them ({kinds})"
-        yield from (words for words in self._sampled(self._fault) if words)
+        yield from (fault for _, fault in self._sampled if fault)
 
-    def _fault(self, i: int) -> str:
-        try:
-            check(self.read(i), self.name(i))
-        except Corrupt as error:
-            return str(error)
-        return ""
-
-    def _sampled(self, look: Callable[[int], Any]) -> list[Any]:
-        """`look` at up to 256 of the files, evenly spaced; several at once, for those that lie far away."""
+    @cached_property
+    def _sampled(self) -> list[tuple[str, str]]:
+        """SHA-256 of up to 256 of the files, evenly spaced, and what is wrong with each, "" for nothing."""
         chosen = np.unique(np.linspace(0, len(self.files) - 1, min(_SAMPLED, len(self.files))).astype(int))
-        with ThreadPoolExecutor(16) as pool:
-            return list(pool.map(look, chosen.tolist()))
+        with ThreadPoolExecutor(16) as pool:  # for those that lie far away
+            return list(pool.map(self._look, chosen.tolist()))
+
+    def _look(self, i: int) -> tuple[str, str]:
+        data = self.peek(i)
+        try:
+            check(data, self.name(i))
+        except Corrupt as error:
+            return hashlib.sha256(data).hexdigest(), str(error)
+        return hashlib.sha256(data).hexdigest(), ""
 
 
 class LocalFolder(Samples):

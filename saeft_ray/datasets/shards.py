@@ -11,7 +11,7 @@ import os
 import tarfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
@@ -68,12 +68,26 @@ class TarShards(Samples):
         """Bytes of all shards."""
         return sum(shard.size for shard in self.shards)
 
+    def fetch(self, number: int) -> None:
+        """Brings a shard into the cache, if it is not there."""
+        _open(self.place, self.shards[number]).close()
+
     def read(self, i: int) -> bytes:
         file, size = self._file(int(self._shard[i])), self.sizes[i]
         data = os.pread(file.fileno(), size, int(self._offset[i]))
         if len(data) < size:
             raise OSError(f"{self._url(int(self._shard[i]))}: cut off before {self.files[i]}; restore the shard")
         return data
+
+    def peek(self, i: int) -> bytes:
+        if is_local(self.place):
+            return self.read(i)
+        start = int(self._offset[i])
+        return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + self.sizes[i])
+
+    def prepare(self) -> None:
+        if not is_local(self.place):
+            Cache().check(self.total, self.place)
 
     def name(self, i: int) -> str:
         return f"{self._url(int(self._shard[i]))}:{self.files[i]}"
@@ -100,7 +114,7 @@ class TarShards(Samples):
 def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
     """The shards at `place`, where the tars `tars` lie with their sizes.
 
-    Raises ValueError, naming them, for shards that are missing or cut off, NoRoom if the cache cannot hold them.
+    Raises ValueError, naming them, for shards that are missing or cut off.
     """
     place = (filesystem(place)[1] if is_local(place) else place).rstrip("/")
     index = read_index(place) if indexed else scanned(place, tars)
@@ -114,10 +128,7 @@ def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
         words = [*(f"{name} is missing" for name in missing), *changed]
         more = f" and {len(words) - 5} more" if len(words) > 5 else ""
         raise ValueError(f"{place}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
-    found = TarShards(place, index)
-    if not is_local(place):
-        Cache().check(found.total, place)
-    return found
+    return TarShards(place, index)
 
 
 def read_index(place: str) -> Index:
@@ -220,8 +231,3 @@ def _remote(place: str, shard: Shard) -> Remote:
         return bytes(fs.cat_file(path, start=start, end=end))
 
     return Remote(url, shard.size, shard.sha256, read)
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -43,7 +43,8 @@ class CorruptFiles(BaseModel):
 
 
 class FileSplit(Split):
-    """Some of the files of `samples`; pictures are uint8 (B, 3, S, S)."""
+    """Some of the files of `samples`; pictures are uint8 (B, 3, S, S). Raises ValueError at once if this machine has no
+    room for what must be read."""
 
     def __init__(
         self,
@@ -56,6 +57,7 @@ class FileSplit(Split):
         border: int = 0,
         counts_as: IntArray | None = None,
     ) -> None:
+        samples.prepare()
         self._samples, self._members, self._size, self._views = samples, members, image_size, views
         self._corrupt, self._border = corrupt, border
         self._skipped: set[int] = set()
