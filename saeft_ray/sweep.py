@@ -141,7 +141,7 @@ def show(plan: Plan, console: Console) -> None:
     unseen = ""
     for artifact in plan.artifacts():
         stored = None
-        nameless = bool(plan.facts.unseen) and artifact.kind != "head"  # its key depends on data not seen
+        nameless = bool(plan.facts.unseen)  # keys depend on data not seen
         try:
             stored = None if unseen or nameless else store.size(artifact.kind, artifact.key)
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
