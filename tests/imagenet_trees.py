@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import open_clip
 from PIL import Image
 
 from saeft_ray.datasets.imagenet_classes import synsets
@@ -61,3 +62,12 @@ def plant(root: Path, train: int = 6, test: int = 2, wnids: tuple[str, ...] = WN
     (mappings / "objectnet_to_imagenet_1k.json").write_text(json.dumps(overlap))
     sets = {name: str(root / name) for name in ("train", "val", "v2", "r", "a", "sketch", "objectnet")}
     return {name: path for name, path in sets.items() if Path(path).is_dir()}
+
+
+def tiny(folder: Path) -> str:
+    """A CLIP model of ViT-B/32's kind, shrunk, with the tokens of the large one."""
+    vision = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16, "head_width": 32}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    (folder / "tiny-vit.json").write_text(json.dumps({"embed_dim": 32, "vision_cfg": vision, "text_cfg": text}))
+    open_clip.add_model_config(folder / "tiny-vit.json")
+    return "tiny-vit"

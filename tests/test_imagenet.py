@@ -19,9 +19,11 @@ from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.imagenet_classes import synsets
 from saeft_ray.evaluate import correct
 from saeft_ray.sweep import find_facts
+from saeft_ray.table import read_rows
 
-from imagenet_trees import WNIDS, plant
-from sweeps import SMALL
+from imagenet_trees import WNIDS, plant, tiny
+from sweeps import SMALL, run_here
+from sweeps import config as run_config
 
 SIZE = 16
 TESTS = {"ImageNet": "id"} | dict.fromkeys(("V2", "R", "A", "Sketch", "ObjectNet", "C-gaussian_noise-3"), "ood")
@@ -249,3 +251,22 @@ def test_a_plan_does_not_forgive_wrong_data(trees: dict[str, Any]) -> None:
     settings = {name: trees[name] for name in ("train", "val")} | {"r": "memory://nowhere"}
     with pytest.raises(ValueError, match="54 images where train has"):
         find_facts(config(**settings), planning=True)
+
+
+def test_a_sweep_runs_on_it_and_scores_every_set(trees: dict[str, Any], tmp_path: Path) -> None:
+    config = run_config(
+        tmp_path / "runs",
+        model={"arch": tiny(tmp_path), "pretrained": "random"},
+        data={"type": "imagenet", **trees, "templates": ["a photo of a {}."]},
+        train={"epochs": 1, "batch_size": 12, "lr": 1e-4},
+        dictionary={"width": 64, "k": 4, "steps": 5, "batch_size": 8},
+        methods={"zero_shot": {}, "ft": {}, "sae_ft": {"lambda_resid": 1, "lambda_add": 1}},
+        confirm={"seeds": 1},
+    )
+    plan, ledger, _ = run_here(config)
+    rows = [row for row in read_rows(ledger.url).to_pylist() if row["metric"] == "accuracy"]
+    counts = {row["dataset"]: row["n"] for row in rows}
+    assert counts == {name: n for name, n in plan.facts.sizes.items() if name != "train"}
+    assert len(rows) == 3 * len(counts)
+    assert all(0 <= row["value"] <= 1 for row in rows)
+    assert ledger.record()["data"]["train"] == config.data.train_fingerprint()

@@ -17,8 +17,10 @@ from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.tables import Tabled
 from saeft_ray.datasets.transfer import Torchvision
 from saeft_ray.datasets.wilds import Wilds, WorstRegion, macro_f1
+from saeft_ray.table import read_rows
 
-from imagenet_trees import picture
+import sweeps
+from imagenet_trees import picture, tiny
 
 SIZE = 16
 
@@ -290,6 +292,23 @@ def test_iwildcam_from_files_and_from_shards(tmp_path: Path) -> None:
     (words,) = Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).problems()
     assert isinstance(words, NotSeen)
     assert Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).sizes()["OOD"] == 42_791
+
+
+def test_metrics_of_the_authors_become_rows(tmp_path: Path) -> None:
+    iwildcam(tmp_path / "iwildcam")
+    config = sweeps.config(
+        tmp_path / "runs",
+        model={"arch": tiny(tmp_path), "pretrained": "random"},
+        data={"type": "wilds", "name": "iwildcam", "root": str(tmp_path / "iwildcam"), "expect": "none"},
+        train={"epochs": 1, "batch_size": 4, "lr": 1e-4},
+        methods={"zero_shot": {}, "ft": {}},
+        confirm={"seeds": 1},
+    )
+    _, ledger, _ = sweeps.run_here(config)
+    rows = read_rows(ledger.url).to_pylist()
+    found = {(row["method"], row["dataset"]): row["value"] for row in rows if row["metric"] == "macro_f1"}
+    assert found.keys() == {(method, name) for method in ("zero_shot", "ft") for name in ("selection", "ID", "OOD")}
+    assert all(0 <= value <= 1 for value in found.values())
 
 
 def test_macro_f1_is_that_of_scikit_learn_over_the_classes_that_occur() -> None:
