@@ -66,7 +66,7 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
     present = _sizes(fs, root)
     if INDEX in present:
         known = read_index(destination)
-        if (known.files, tuple(known.size.tolist())) != (samples.files, samples.sizes):
+        if known.files != samples.files or known.size.tolist() != samples.sizes.tolist():
             raise ValueError(f"{destination}: holds shards of other images than {source}; give another destination")
         return len(known.files)
     groups = list(_groups(samples, shard_bytes))
@@ -82,7 +82,7 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
         )
         done = list(track(writing, "shards", len(groups), disable=not sys.stdout.isatty()))
     lines = [
-        (samples.files[i], number, offset, samples.sizes[i])
+        (samples.files[i], number, offset, int(samples.sizes[i]))
         for number, one in enumerate(done)
         for i, offset in zip(groups[number], one.offsets, strict=True)
     ]
@@ -128,7 +128,7 @@ class _Record(NamedTuple):
 def _groups(samples: Samples, shard_bytes: int) -> Iterator[list[int]]:
     """Consecutive images of about `shard_bytes` together."""
     group, size = list[int](), 0
-    for i, length in enumerate(samples.sizes):
+    for i, length in enumerate(samples.sizes.tolist()):
         if group and size + length > shard_bytes:
             yield group
             group, size = [], 0
@@ -141,7 +141,9 @@ def _groups(samples: Samples, shard_bytes: int) -> Iterator[list[int]]:
 def _written(samples: Samples, members: list[int], destination: str, number: int, present: int | None) -> _Record:
     """Shard `number`, written now unless it is there with its record."""
     fs, root = filesystem(destination)
-    wanted = fingerprint([[samples.files[i].encode(errors="surrogateescape").hex(), samples.sizes[i]] for i in members])
+    wanted = fingerprint(
+        [[samples.files[i].encode(errors="surrogateescape").hex(), int(samples.sizes[i])] for i in members]
+    )
     record = f"{root}/{_RECORDS}/{_name(number)}.json"
     with suppress(FileNotFoundError, ValueError, TypeError):
         known = _Record(**json.loads(fs.cat_file(record)))

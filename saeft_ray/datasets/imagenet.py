@@ -188,7 +188,7 @@ class ImageNet(Dataset):
 
     def _members(self, name: str) -> IntArray:
         """Positions of a split's images in the listing of its folder; V2's in the order of its numbers."""
-        if name not in self._chosen:
+        if name not in self._chosen:  # both parts of `train` are chosen at once
             self._chosen[name] = self._choose(name)
         return self._chosen[name]
 
@@ -198,7 +198,9 @@ class ImageNet(Dataset):
         chosen = labels >= 0
         if name in ("train", "selection"):
             held_out = samples.held_out(lambda _: self.selection)
-            chosen &= held_out if name == "selection" else ~held_out
+            self._chosen["selection"] = np.flatnonzero(chosen & held_out).astype(np.int64)
+            self._chosen["train"] = np.flatnonzero(chosen & ~held_out).astype(np.int64)
+            return self._chosen[name]
         members = np.flatnonzero(chosen).astype(np.int64)
         return members[np.argsort(labels[members], kind="stable")] if name == "V2" else members
 

@@ -5,6 +5,7 @@ A file's name is "class/…/name": the folder that it lies in is its class, what
 
 import hashlib
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +15,12 @@ from typing import Annotated, Any
 
 import fsspec
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
 
 from saeft_ray import identity
 from saeft_ray.datasets.pictures import SUFFIXES, Corrupt, check
+from saeft_ray.draws import IntArray
 
 _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
 _NAMED = 5  # how many of many are named in one problem
@@ -40,8 +42,9 @@ class Unseen(ValueError):  # noqa: N818
 class Samples(ABC):
     """`files` are names below `place`, sorted; `sizes` their bytes; `classes` the folders, those without images too."""
 
-    def __init__(self, place: str, classes: Sequence[str], files: Sequence[str], sizes: Sequence[int]) -> None:
-        self.place, self.classes, self.files, self.sizes = place, tuple(classes), tuple(files), tuple(sizes)
+    def __init__(self, place: str, classes: Sequence[str], files: Sequence[str], sizes: ArrayLike) -> None:
+        self.place, self.classes, self.files = place, tuple(classes), tuple(files)
+        self.sizes: IntArray = np.asarray(sizes, np.int64)
 
     @abstractmethod
     def read(self, i: int) -> bytes:
@@ -61,13 +64,13 @@ class Samples(ABC):
     @cached_property
     def folders(self) -> list[str]:
         """The class folder of each file."""
-        return [file.partition("/")[0] for file in self.files]
+        return [sys.intern(file.partition("/")[0]) for file in self.files]
 
     @cached_property
     def fingerprint(self) -> str:
         """Of all names and sizes, and of the content of up to 256 files. The same for a folder and its shards."""
         names = hashlib.sha256()
-        for file, size in zip(self.files, self.sizes, strict=True):
+        for file, size in zip(self.files, self.sizes.tolist(), strict=True):
             names.update(f"{file}\0{size}\0".encode(errors="surrogateescape"))
         contents = [digest for digest, _ in self._sampled]
         return identity.fingerprint([list(self.classes), names.hexdigest(), contents])

@@ -50,9 +50,7 @@ class TarShards(Samples):
     """Images of shards at `place`, local or not."""
 
     def __init__(self, place: str, index: Index) -> None:
-        super().__init__(
-            place, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size.tolist()
-        )
+        super().__init__(place, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size)
         self.shards, self._shard, self._offset = index.shards, index.shard, index.offset
         self._held: OrderedDict[int, FileIO] = OrderedDict()
         self._process, self._lock = os.getpid(), Lock()
@@ -73,7 +71,7 @@ class TarShards(Samples):
         _open(self.place, self.shards[number]).close()
 
     def read(self, i: int) -> bytes:
-        file, size = self._file(int(self._shard[i])), self.sizes[i]
+        file, size = self._file(int(self._shard[i])), int(self.sizes[i])
         data = os.pread(file.fileno(), size, int(self._offset[i]))
         if len(data) < size:
             raise OSError(f"{self._url(int(self._shard[i]))}: cut off before {self.files[i]}; restore the shard")
@@ -83,7 +81,7 @@ class TarShards(Samples):
         if is_local(self.place):
             return self.read(i)
         start = int(self._offset[i])
-        return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + self.sizes[i])
+        return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
 
     def prepare(self) -> None:
         if not is_local(self.place):
