@@ -279,19 +279,19 @@ def test_iwildcam_from_files_and_from_shards(tmp_path: Path) -> None:
     one, other = (Wilds(name="iwildcam", root=str(root), expect="none") for root in (folder, shards))
     for data in (one, other):
         assert data.problems() == []
-        assert data.sizes() == {"train": 4, "selection": 2, "ID": 2, "OOD": 3}
+        assert data.sizes() == {"train": 4, "selection": 2, "id_test": 2, "ood_test": 3}
         assert list(data.class_names()) == ["empty", "tayassu pecari", "dasyprocta punctata"]
     assert one.fingerprint() == other.fingerprint()
     for name, count in one.sizes().items():
         ours, theirs = one.split(name, SIZE), other.split(name, SIZE)
         assert ours.labels.tolist() == theirs.labels.tolist() == [i % 3 for i in range(count)]
         assert torch.equal(ours.images(np.arange(count)), theirs.images(np.arange(count)))
-    assert one.split("OOD", SIZE).measures(np.array([0, 0, 2])) == {"macro_f1": pytest.approx((2 / 3 + 0 + 1) / 3)}
+    assert one.split("ood_test", SIZE).measures(np.array([0, 0, 2])) == {"macro_f1": pytest.approx((2 / 3 + 0 + 1) / 3)}
     (folder / "train" / "01.jpg").unlink()
     assert "the metadata names 'train/01.jpg', which is missing" in "\n".join(one.problems())
     (words,) = Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).problems()
     assert isinstance(words, NotSeen)
-    assert Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).sizes()["OOD"] == 42_791
+    assert Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).sizes()["ood_test"] == 42_791
 
 
 def test_metrics_of_the_authors_become_rows(tmp_path: Path) -> None:
@@ -307,7 +307,9 @@ def test_metrics_of_the_authors_become_rows(tmp_path: Path) -> None:
     _, ledger, _ = sweeps.run_here(config)
     rows = read_rows(ledger.url).to_pylist()
     found = {(row["method"], row["dataset"]): row["value"] for row in rows if row["metric"] == "macro_f1"}
-    assert found.keys() == {(method, name) for method in ("zero_shot", "ft") for name in ("selection", "ID", "OOD")}
+    assert found.keys() == {
+        (method, name) for method in ("zero_shot", "ft") for name in ("selection", "id_test", "ood_test")
+    }
     assert all(0 <= value <= 1 for value in found.values())
 
 
@@ -324,9 +326,9 @@ def test_fmow_splits_by_time_and_has_a_worst_region(tmp_path: Path) -> None:
     fmow(tmp_path)
     data = Wilds(name="fmow", root=str(tmp_path), expect="none")
     assert data.problems() == []
-    assert data.sizes() == {"train": 2, "selection": 1, "ID": 1, "OOD": 3}
+    assert data.sizes() == {"train": 2, "selection": 1, "id_test": 1, "ood_test": 3}
     assert list(data.class_names()) == ["airport", "zoo"]
-    train, ood = data.split("train", SIZE), data.split("OOD", SIZE)
+    train, ood = data.split("train", SIZE), data.split("ood_test", SIZE)
     assert [Path(train.file(i)).name for i in range(2)] == ["rgb_img_0.png", "rgb_img_3.png"]
     assert (train.labels.tolist(), ood.labels.tolist()) == ([1, 0], [1, 0, 1])
     assert torch.equal(ood.images(np.array([0]))[0].permute(1, 2, 0), torch.from_numpy(resized(tmp_path, 6)))

@@ -131,7 +131,10 @@ def find(place: str) -> Samples:
     """The images at `place`. Raises Unseen if it is missing or unreachable, ValueError for what cannot be used."""
     from saeft_ray.datasets import shards
 
-    fs, root = filesystem(place)
+    try:
+        fs, root = filesystem(place)
+    except (ImportError, ValueError) as error:  # a scheme that fsspec does not know, or lacks a package for
+        raise ValueError(f"{place} cannot be opened: {error}") from error
     try:
         listed = fs.ls(root, detail=True)
     except FileNotFoundError as error:

@@ -14,8 +14,8 @@ from saeft_ray.datasets.tables import Part, Tabled
 from saeft_ray.draws import IntArray
 
 _PUBLISHED = {
-    "iwildcam": {"train": 129_809, "selection": 7_314, "ID": 8_154, "OOD": 42_791},
-    "fmow": {"train": 76_863, "selection": 11_483, "ID": 11_327, "OOD": 22_108},
+    "iwildcam": {"train": 129_809, "selection": 7_314, "id_test": 8_154, "ood_test": 42_791},
+    "fmow": {"train": 76_863, "selection": 11_483, "id_test": 11_327, "ood_test": 22_108},
 }
 _CLASSES = {"iwildcam": 182, "fmow": 62}
 _OOD_FROM, _TEST_FROM = "2013", "2016"  # FMoW: years of the shift in time
@@ -24,8 +24,8 @@ _OOD_FROM, _TEST_FROM = "2013", "2016"  # FMoW: years of the shift in time
 class Wilds(Tabled):
     """`root` is the folder that WILDS unpacks (`iwildcam_v2.0`, `fmow_v1.1`): metadata, and images as files or shards.
 
-    Trained on `train` and selected by the ID validation split; the test sets are `ID` and `OOD`, and WILDS's OOD
-    validation split is left out. Beside accuracy, iWildCam has `macro_f1` (over the classes that occur, as WILDS
+    Trained on `train` and selected by the ID validation split; the test sets are `id_test` and `ood_test`, and WILDS's
+    OOD validation split is left out. Beside accuracy, iWildCam has `macro_f1` (over the classes that occur, as WILDS
     defines it) and FMoW `worst_region_accuracy` (without the region "Other").
     """
 
@@ -34,7 +34,7 @@ class Wilds(Tabled):
     root: Place
 
     def test_sets(self) -> dict[str, Role]:
-        return {"ID": "id", "OOD": "ood"}
+        return {"id_test": "id", "ood_test": "ood"}
 
     def _published(self) -> dict[str, int]:
         return _PUBLISHED[self.name]
@@ -52,7 +52,7 @@ class Wilds(Tabled):
         files = [f"train/{row['filename']}" for row in rows]
         labels = np.array([int(row["y"]) for row in rows], np.int64)
         splits = np.array([row["split"] for row in rows])
-        names = {"train": "train", "selection": "id_val", "ID": "id_test", "OOD": "test"}
+        names = {"train": "train", "selection": "id_val", "id_test": "id_test", "ood_test": "test"}
         position = _positions(samples, files)
         parts = {
             name: Part(samples, position[splits == split], labels[splits == split], macro_f1)
@@ -73,8 +73,8 @@ class Wilds(Tabled):
         chosen = {
             "train": early & (splits == "train"),
             "selection": early & (splits == "val"),
-            "ID": early & (splits == "test"),
-            "OOD": late & (splits == "test"),
+            "id_test": early & (splits == "test"),
+            "ood_test": late & (splits == "test"),
         }
         used = np.logical_or.reduce(list(chosen.values()))
         position = np.full(len(rows), -1, np.int64)  # an image is named by its line, also where others are left out
