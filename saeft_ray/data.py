@@ -100,7 +100,7 @@ def index(place: str) -> int:
     if INDEX in present:
         raise ValueError(f"{place}/{INDEX}: exists already and is written only once")
     tars = {name: size for name, size in present.items() if name.endswith(".tar")}
-    found = scanned(place.rstrip("/"), tars)
+    found = scanned(place.rstrip("/"), tars, digests=True)
     _put(fs, f"{root}/{INDEX}", to_parquet(found))
     return len(found.files)
 

@@ -32,11 +32,12 @@ class Remote(NamedTuple):
     size: int
     sha256: str | None  # None if nobody knows it
     read: Callable[[int, int], bytes]  # (start, end) → those bytes
+    tag: str = ""  # changes with the content, where nothing better is known
 
     @property
     def key(self) -> str:
         """Where the content is known, equal content is kept once, whatever its URL."""
-        return self.sha256 or hashlib.sha256(f"{self.url}\0{self.size}".encode()).hexdigest()
+        return self.sha256 or hashlib.sha256(f"{self.url}\0{self.size}\0{self.tag}".encode()).hexdigest()
 
 
 class NoRoom(ValueError):  # noqa: N818

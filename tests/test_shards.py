@@ -22,7 +22,7 @@ from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.imagenet_classes import synsets
 from saeft_ray.datasets.samples import Unseen, filesystem, find
-from saeft_ray.datasets.shards import INDEX, TarShards
+from saeft_ray.datasets.shards import INDEX, TarShards, read_index
 from saeft_ray.staging import Cache, NoRoom, Remote
 
 from imagenet_trees import WNIDS, plant
@@ -193,6 +193,15 @@ def test_tars_of_others_are_indexed_when_first_opened(
     assert door.main(["index", f"{s3_url}/wds"]) == 0
     assert door.main(["index", f"{s3_url}/wds"]) == 2
     assert imagenet({**trees, "val": f"{s3_url}/wds"}).fingerprint() == data.fingerprint()
+    assert all(each.sha256 for each in read_index(f"{s3_url}/wds").shards)
+    # Tars that changed in their place are not taken for the old ones.
+    fs.rm_file(f"{root}/wds/{INDEX}")
+    name = "imagenet1k-validation-00.tar"
+    content = (tmp_path / "wds" / name).read_bytes()
+    jpeg = Path(trees["val"], WNIDS[0], "ILSVRC2012_val_00000000.JPEG").read_bytes()
+    fs.pipe_file(f"{root}/wds/{name}", content.replace(jpeg, bytes(len(jpeg))))
+    (words,) = imagenet({**trees, "val": f"{s3_url}/wds"}).problems()
+    assert "cannot be read as an image" in words
 
 
 def test_missing_shards_and_cut_tars_are_named_before_anything_runs(trees: dict[str, str], tmp_path: Path) -> None:
@@ -216,6 +225,10 @@ def test_missing_shards_and_cut_tars_are_named_before_anything_runs(trees: dict[
     tar.write_bytes(tar.read_bytes()[:5000])
     (words,) = imagenet({**trees, "val": str(tmp_path / "wds")}).problems()
     assert f"data.val: {tar}: is cut off or no tar" in words
+    with tarfile.open(tar, "w"):
+        tar.with_name("imagenet1k-validation-00.tar").unlink()
+    (words,) = imagenet({**trees, "val": str(tmp_path / "wds")}).problems()
+    assert f"{tmp_path / 'wds'}: its tars hold no image" in words
     # The same where nothing was said before: a shard that is cut while the sweep runs.
     second.write_bytes(whole)
     shutil.rmtree(place)

@@ -176,7 +176,13 @@ def _filesystem(scheme: str, process: int) -> Any:
     if scheme not in {"s3", "s3a"}:
         return fsspec.filesystem(scheme)
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    return fsspec.filesystem("s3", endpoint_url=endpoint, use_listings_cache=False, skip_instance_cache=True)
+    return fsspec.filesystem(
+        "s3",
+        endpoint_url=endpoint,
+        config_kwargs={"connect_timeout": 15, "read_timeout": 60},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
 
 
 def _images(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:

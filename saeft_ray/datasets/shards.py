@@ -11,7 +11,7 @@ import os
 import tarfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
@@ -33,7 +33,8 @@ _OPEN = 256  # shards that a process keeps open
 class Shard(NamedTuple):
     name: str
     size: int
-    sha256: str | None
+    sha256: str | None  # None in a tar of others, until `python -m saeft_ray.data index` has read it
+    tag: str = ""  # what the server says of its content, then
 
 
 class Index(NamedTuple):
@@ -158,25 +159,34 @@ def from_parquet(data: bytes) -> Index:
     return Index(shards, files, *(table[name].to_numpy() for name in ("shard", "offset", "size")))
 
 
-def scanned(place: str, tars: Mapping[str, int]) -> Index:
-    """The index of tars that have none, made by reading them; kept in the cache for tars at a URL."""
+def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index:
+    """The index of tars that have none, made by reading them; kept in the cache for tars at a URL.
+
+    With `digests` their content is read too, for its SHA-256. Raises ValueError for what is no whole tar of images.
+    """
     fs, root = filesystem(place)
-    stamps = {name: [size, str(fs.info(f"{root}/{name}").get("ETag", ""))] for name, size in tars.items()}
-    kept = Cache().folder / f"index-{sha256(json.dumps([place, stamps], sort_keys=True).encode()).hexdigest()}.parquet"
+    shards = [
+        Shard(name, size, None, str(fs.info(f"{root}/{name}").get("ETag", ""))) for name, size in sorted(tars.items())
+    ]
+    kept = Cache().folder / f"index-{sha256(json.dumps([place, shards]).encode()).hexdigest()}.parquet"
     if not is_local(place):
         Cache().check(sum(tars.values()), place)
-        if kept.exists():
+        if kept.exists() and not digests:
             return from_parquet(kept.read_bytes())
-    shards, lines = [], []
-    for number, (name, size) in enumerate(sorted(tars.items())):
-        with _open(place, Shard(name, size, None)) as file:
-            shards.append(Shard(name, size, None))
+    lines = []
+    for number, shard in enumerate(shards):
+        with _open(place, shard) as file:
+            if digests:
+                shards[number] = Shard(shard.name, shard.size, file_digest(file, "sha256").hexdigest())
+                file.seek(0)
             try:
                 lines += [(member, number, offset, length) for member, offset, length in _members(file)]
             except (tarfile.TarError, EOFError) as error:
-                raise ValueError(f"{place}/{name}: is cut off or no tar ({error}); restore it") from error
+                raise ValueError(f"{place}/{shard.name}: is cut off or no tar ({error}); restore it") from error
+    if not lines:
+        raise ValueError(f"{place}: its tars hold no image; correct the path")
     index = sorted_index(shards, lines)
-    if not is_local(place):
+    if not is_local(place) and not digests:
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(to_parquet(index))
         temporary.rename(kept)
@@ -228,4 +238,4 @@ def _remote(place: str, shard: Shard) -> Remote:
         fs, path = filesystem(url)
         return bytes(fs.cat_file(path, start=start, end=end))
 
-    return Remote(url, shard.size, shard.sha256, read)
+    return Remote(url, shard.size, shard.sha256, read, shard.tag)
