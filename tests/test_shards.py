@@ -18,6 +18,7 @@ import torch
 
 from saeft_ray import data as door
 from saeft_ray.data import shard
+from saeft_ray.datasets import Split
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.imagenet_classes import synsets
@@ -81,6 +82,34 @@ def test_the_same_samples_from_a_real_s3_server(
     for path in files:
         digest, _, size = path.name.partition(".")
         assert (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_size) == (digest, int(size))
+
+
+class Batches(torch.utils.data.Dataset[torch.Tensor]):
+    def __init__(self, split: Split, count: int):
+        self._split, self._count = split, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, i: int) -> torch.Tensor:
+        return self._split.views(np.arange(i, len(self._split.labels), self._count), np.array(0), 3)
+
+
+def test_loader_processes_fetch_for_themselves(trees: dict[str, str], s3_url: str, cache: Path) -> None:
+    """Neither connections, threads nor open shards of the parent may be used after a fork."""
+    shard(trees["train"], f"{s3_url}/train", SMALL)
+    split = imagenet({**trees, "train": f"{s3_url}/train"}).split("train", SIZE)
+    first = split.images(np.array([0]))  # the parent has connected, and holds a shard
+    before = len([path for path in cache.iterdir() if path.suffix != ".lock"])
+    loader = torch.utils.data.DataLoader(
+        Batches(split, 6), batch_size=None, num_workers=2, multiprocessing_context="fork"
+    )
+    seen = list(loader)
+    assert len([path for path in cache.iterdir() if path.suffix != ".lock"]) > before == 1
+    folder = imagenet(trees).split("train", SIZE)
+    expected = Batches(folder, 6)
+    assert all(torch.equal(batch, expected[i]) for i, batch in enumerate(seen))
+    assert torch.equal(split.images(np.array([0])), first)
 
 
 def test_a_folder_at_a_url_is_read_too(trees: dict[str, str], s3_url: str) -> None:
