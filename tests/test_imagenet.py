@@ -200,6 +200,9 @@ def test_what_does_not_fit_is_told(trees: dict[str, Any], tmp_path: Path) -> Non
         trees, objectnet=str(bare)
     )
     shutil.copytree(Path(trees["objectnet"], "mappings"), bare / "mappings")
+    overlap = bare / "mappings" / "objectnet_to_imagenet_1k.json"
+    overlap.write_text(overlap.read_text().replace("name 954, another name of 954", "name 414, another name of 414"))
+    assert f"two objects stand for '{synsets()[414]}'" in told(trees, objectnet=str(bare))
     (bare / "mappings" / "imagenet_to_label_2012_v2").write_text("tench\n")
     assert "mapping files do not fit each other" in told(trees, objectnet=str(bare))
 

@@ -287,6 +287,11 @@ def test_iwildcam_from_files_and_from_shards(tmp_path: Path) -> None:
         assert ours.labels.tolist() == theirs.labels.tolist() == [i % 3 for i in range(count)]
         assert torch.equal(ours.images(np.arange(count)), theirs.images(np.arange(count)))
     assert one.split("ood_test", SIZE).measures(np.array([0, 0, 2])) == {"macro_f1": pytest.approx((2 / 3 + 0 + 1) / 3)}
+    broken = folder / "train" / "11.jpg"
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[:50])
+    assert one.problems()[0].startswith(f"data: {broken}: cannot be read as an image")
+    broken.write_bytes(whole)
     (folder / "train" / "01.jpg").unlink()
     assert "the metadata names 'train/01.jpg', which is missing" in "\n".join(one.problems())
     (words,) = Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).problems()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from saeft_ray.datasets.samples import filesystem
+from saeft_ray.datasets.samples import filesystem, some
 from saeft_ray.draws import IntArray
 
 PUBLISHED = {
@@ -83,11 +83,17 @@ def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
     wnid = {name.strip(): synsets()[label_at[i]] for i, name in enumerate(labels) if i in label_at}
     folder_of = {label: folder for folder, label in folders.items()}
     try:
-        return {
+        found = {
             folder_of[label]: tuple(wnid[name] for name in imagenet.split("; ")) for label, imagenet in overlap.items()
         }
     except KeyError as error:
         raise ValueError(f"{mappings}: the mapping files do not fit each other: nothing is known of {error}") from None
+    listed = [each for wnids in found.values() for each in wnids]
+    if twice := sorted({each for each in listed if listed.count(each) > 1}):
+        raise ValueError(
+            f"{mappings}: two objects stand for {some(twice)}, so that a prediction of it would be ambiguous"
+        )
+    return found
 
 
 def objectnet_counts_as(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:

@@ -94,6 +94,10 @@ class Samples(ABC):
         if empty := sorted(set(self.classes) - set(self.folders)):
             kinds = ", ".join(sorted(SUFFIXES))
             yield f"{self.place} has class folders with no images ({some(empty)}); fill or remove them ({kinds})"
+        yield from self.faults()
+
+    def faults(self) -> Iterator[str]:
+        """What is no image among those that are looked at."""
         yield from (fault for _, fault in self._sampled if fault)
 
     @cached_property

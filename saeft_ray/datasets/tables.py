@@ -111,6 +111,8 @@ class Tabled(Dataset):
         except (OSError, ValueError, KeyError) as error:
             yield f"data: {error}"
             return
+        for samples in {id(part.samples): part.samples for part in parts.values()}.values():
+            yield from (f"data: {words}" for words in samples.faults())
         if empty := [name for name, part in parts.items() if not len(part.members)]:
             yield f"data: no images for {', '.join(empty)}; complete the data"
         for name, count in self._published().items() if self.expect == "published" else ():
