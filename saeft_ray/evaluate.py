@@ -7,21 +7,33 @@ import torch
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import Split
+from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
 
 BATCH = 512
 
 
-@torch.inference_mode()
 def correct(model: Classifier, split: Split, device: torch.device) -> NDArray[np.bool_]:
-    """(N,) True where the largest logit is at the label."""
+    """(N,) True where the prediction is the label."""
+    right: NDArray[np.bool_] = predicted(model, split, device) == split.labels
+    return right
+
+
+@torch.inference_mode()
+def predicted(model: Classifier, split: Split, device: torch.device) -> IntArray:
+    """(N,) the class of the largest logit among those that `split` holds, as `split` counts it."""
     model.to(device).eval()
-    right = []
+    groups = split.counts_as
+    absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
+    found = []
     for start in range(0, len(split.labels), BATCH):
         index = np.arange(start, min(start + BATCH, len(split.labels)))
-        predicted = model(split.images(index).to(device)).logits.argmax(1).cpu().numpy()
-        right.append(predicted == split.labels[index])
-    return np.concatenate(right)
+        logits = model(split.images(index).to(device)).logits
+        if absent is not None:
+            logits = logits.masked_fill(absent, -torch.inf)
+        best: IntArray = logits.argmax(1).cpu().numpy()
+        found.append(best if groups is None else groups[best])
+    return np.concatenate(found)
 
 
 @torch.no_grad()

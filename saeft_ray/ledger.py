@@ -170,6 +170,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         sizes=data["sizes"],
         classes=data["classes"],
         imported=record.get("imported"),
+        train=data.get("train"),
     )
     return Plan(config, facts), ledger, store
 
@@ -187,6 +188,7 @@ def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
         "imported": facts.imported,
         "data": {
             "fingerprint": facts.data,
+            "train": facts.train,
             "classes": facts.classes,
             "sizes": facts.sizes,
             "roles": dict(config.data.test_sets()),

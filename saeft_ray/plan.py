@@ -101,12 +101,14 @@ class Facts(NamedTuple):
     model: dict[str, str]  # encoder.identity
     image_size: int
     width: int  # d, the width of the embedding
-    data: str  # the data set's fingerprint
+    data: str  # the data set's fingerprint, test sets and all
     sizes: dict[str, int]  # images by split
     classes: int
     imported: str | None = None  # SHA-256 of the SAE that the sweep file names
     blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
     templates: int = 1  # of the zero-shot head
+    train: str | None = None  # the fingerprint of the training images alone; None in records of older sweeps
+    unseen: tuple[str, ...] = ()  # what a plan could not look at; nothing runs on such facts
 
 
 class Plan:
@@ -133,7 +135,7 @@ class Plan:
         """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
         identity = {
             "model": self.facts.model,
-            "data": self.facts.data,
+            "data": self.facts.train or self.facts.data,
             "views": self.pool,
             "view_seed": self.view_seed,
             "version": VERSIONS["activations"],
@@ -166,7 +168,7 @@ class Plan:
         settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
         identity = {
             "method": settings,
-            "data": self.facts.data,
+            "data": self.facts.train or self.facts.data,
             "view_seed": self.view_seed,
             "needs": [artifact.key for artifact in needs],
             "version": VERSIONS["constants"],
@@ -180,7 +182,7 @@ class Plan:
         needs = self.needs(spec)
         identity = {
             "model": self.facts.model,
-            "data": self.facts.data,
+            "data": self.facts.train or self.facts.data,
             "train": self.config.train.model_dump(exclude={"cache_gb", "views"}),
             "views": self.config.views,
             "view_seed": self.view_seed,

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from saeft_ray import sweep_file
 from saeft_ray.config import SweepConfig
+from saeft_ray.datasets import NotSeen
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=options.quiet, quiet=options.quiet)
     try:
         config = sweep_file.load(options.file)
-        plan = Plan(config, find_facts(config))
+        plan = Plan(config, find_facts(config, planning=options.plan))
         if options.plan:
             show(plan, console)
             return 0
@@ -49,10 +50,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def find_facts(config: SweepConfig) -> Facts:
-    """Looks at data and weights. Raises ValueError for what is missing or does not fit."""
+def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
+    """Looks at data and weights. Raises ValueError for what is missing or does not fit; a plan may do with what is
+    known of data that cannot be seen."""
+    if config.storage.endpoint:
+        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     problems = config.data.problems()
-    if problems:
+    unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
+    if len(unseen) < len(problems):
         raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray import encoder
 
@@ -67,6 +72,8 @@ def find_facts(config: SweepConfig) -> Facts:
         templates=len(config.data.prompts()),
         imported=_imported(config, model, d) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
+        train=config.data.train_fingerprint(),
+        unseen=unseen,
     )
     unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
     if unmet:
@@ -89,8 +96,6 @@ def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
 def run(plan: Plan, local: bool, console: Console) -> int:
     """Runs the sweep and writes its report."""
     config = plan.config
-    if config.storage.endpoint:
-        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
     ledger = Ledger(store, config.name)
@@ -137,13 +142,15 @@ def show(plan: Plan, console: Console) -> None:
     unseen = ""
     for artifact in plan.artifacts():
         stored = None
+        nameless = bool(plan.facts.unseen)  # keys depend on data not seen
         try:
-            stored = None if unseen else store.size(artifact.kind, artifact.key)
+            stored = None if unseen or nameless else store.size(artifact.kind, artifact.key)
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = artifact.bytes if stored is None else stored
-        state = "unknown" if unseen else "will be built" if stored is None else "exists"
-        artifacts.add_row(artifact.kind, artifact.key[:12], "not known" if size is None else _bytes(size), state)
+        state = "unknown" if unseen or nameless else "will be built" if stored is None else "exists"
+        key = "unknown" if nameless else artifact.key[:12]
+        artifacts.add_row(artifact.kind, key, "not known" if size is None else _bytes(size), state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()
     for phase, trained in plan.trainings():
@@ -155,8 +162,8 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), settings)
     for table in (artifacts, values, trials):
         console.print(table, "")
-    if unseen:
-        console.print(unseen, highlight=False)
+    for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
+        console.print(words, highlight=False)
     asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(

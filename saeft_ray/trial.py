@@ -21,7 +21,7 @@ from saeft_ray import activations, artifacts, encoder, zeroshot
 from saeft_ray.contrastive import Towers
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
-from saeft_ray.evaluate import correct, interpolate
+from saeft_ray.evaluate import correct, interpolate, predicted
 from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
@@ -74,7 +74,8 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
     selection = None
     for dataset, role in _evaluated(plan, spec).items():
         split = bench.split(dataset)
-        right = correct(model, split, place.device)
+        answers = predicted(model, split, place.device)
+        right = answers == split.labels
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection
         rows.append(
@@ -90,6 +91,7 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
                 correct=pack(right),
             )
         )
+        rows += [row_of(plan.config.name, spec, dataset, role, *more) for more in split.measures(answers).items()]
     yield Outcome(rows, selection, "ok")
 
 

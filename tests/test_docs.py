@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from saeft_ray.config import DATASETS
 from saeft_ray.sweep_file import parse
 
 ROOT = Path(__file__).parent.parent
@@ -32,3 +34,9 @@ def test_commands_and_files_exist(page):
 def test_the_sweep_file_of_the_readme_is_valid():
     (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert set(parse(text).methods) == {"zero_shot", "ft", "sae_ft", "random_dictionary"}
+
+
+def test_every_data_section_in_the_documents_is_valid():
+    sections = re.findall(r"```yaml\n(type: .*?)```", (ROOT / "docs" / "data.md").read_text(), re.DOTALL)
+    families = {data["type"]: DATASETS[data["type"]].model_validate(data) for data in map(yaml.safe_load, sections)}
+    assert set(families) == set(DATASETS) - {"digit_world"}

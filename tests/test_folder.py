@@ -14,6 +14,8 @@ from PIL import Image
 
 from saeft_ray.datasets import Dataset
 from saeft_ray.datasets.folder import Folder
+from saeft_ray.datasets.pictures import SLOTS, box_of, part, part_of
+from saeft_ray.draws import uniform
 
 CLASSES = ("brown_bear", "cat", "dog")
 COUNTS = {"brown_bear": 20, "cat": 31, "dog": 2}
@@ -109,7 +111,7 @@ def test_views_do_not_depend_on_the_batch(data: Folder) -> None:
 def test_a_view_does_not_depend_on_what_is_held_out(data: Folder) -> None:
     share = changed(data, selection_share=0.4)
     little, much = data.split("train", SIZE), share.split("train", SIZE)
-    kept = [i for i in range(len(little.labels)) if little._file(np.int64(i)) in files(share, "train")]
+    kept = [i for i in range(len(little.labels)) if little.file(i) in files(share, "train")]
     assert torch.equal(
         much.views(np.arange(len(much.labels)), np.array(1), 3), little.views(np.array(kept), np.array(1), 3)
     )
@@ -133,12 +135,9 @@ def test_half_of_the_views_are_mirrored(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("width", "height"), [(40, 30), (400, 20), (20, 400), (1, 1), (3, 500)])
 def test_the_drawn_part_lies_within_the_image_and_has_the_asked_area(width: int, height: int) -> None:
-    from saeft_ray.datasets.folder import _box
-    from saeft_ray.draws import uniform
-
     areas = []
     for draw in uniform(0, "test", np.arange(500), slots=40):
-        left, top, right, bottom = _box(width, height, (0.5, 0.8), draw)
+        left, top, right, bottom = box_of(width, height, (0.5, 0.8), draw)
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
         areas.append((right - left) * (bottom - top) / (width * height))
@@ -150,7 +149,7 @@ def test_the_drawn_part_lies_within_the_image_and_has_the_asked_area(width: int,
 
 def files(data: Folder, split: str) -> set[str]:
     part = data.split(split, SIZE)
-    return {part._file(np.int64(i)) for i in range(len(part.labels))}
+    return {part.file(i) for i in range(len(part.labels))}
 
 
 def test_the_held_out_share(data: Folder, tmp_path: Path) -> None:
@@ -246,6 +245,39 @@ def test_exif_orientation_and_palette_with_transparency(tmp_path: Path) -> None:
     assert palette[:, 0, 0].tolist() == [0, 0, 255]
 
 
+def test_a_large_jpeg_is_decoded_reduced_where_the_view_still_has_its_pixels(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # lies on its side
+    picture(5, 640, 400).save(tmp_path / "large.jpg", quality=95)
+    picture(5, 640, 400).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    picture(5, 640, 400).save(tmp_path / "large.png")
+    decoded = list[tuple[int, int]]()
+    whole = Image.Image.crop
+    draws = uniform(0, "test", np.arange(20), slots=SLOTS)
+
+    def crop(self: Image.Image, box: Any = None) -> Image.Image:
+        decoded.append(self.size)
+        return whole(self, box)
+
+    def view(name: str, draw: Any, size: int) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Image.Image, "crop", crop)
+            return part((tmp_path / name).read_bytes(), name, size, (0.9, 1.0), draw).astype(int)
+
+    for draw in draws:
+        for size, expected in ((32, (80, 50)), (64, (160, 100)), (150, (320, 200)), (250, (640, 400))):
+            decoded.clear()
+            pixels = view("large.jpg", draw, size)
+            assert decoded == [expected]
+            assert abs(pixels - view("large.png", draw, size)).mean() < 3, "the same part, whatever the scale"
+            assert np.array_equal(pixels, view("large.jpg", draw, size))
+    turned = view("turned.jpg", draws[0], 32)
+    assert decoded[-1] == (50, 80)
+    with Image.open(tmp_path / "large.png") as image:
+        upright = part_of(image.transpose(Image.Transpose.ROTATE_270), 32, (0.9, 1.0), draws[0]).astype(int)
+    assert abs(turned - upright).mean() < 3
+
+
 def test_a_corrupt_image_is_named(data: Folder) -> None:
     cats = Path(data.train) / "cat"
     (cats / "000.jpg").write_bytes(b"this is no image")
@@ -270,12 +302,13 @@ def told(data: Folder, **settings: Any) -> str:
 def test_problems_are_told_all_at_once(data: Folder, tmp_path: Path) -> None:
     words = told(
         data,
-        train="s3://bucket/train",
+        train="memory://nowhere",
         tests={"train": {"path": str(tmp_path / "nowhere"), "role": "ood"}},
         templates=["a photo", "a {}"],
         scale=[0.9, 0.1],
     )
-    assert "data.train: s3://bucket/train is a URL; only local folders" in words
+    assert "data.train: memory://nowhere is missing" in words
+    assert "data.train: no-such-scheme://x cannot be opened: " in told(data, train="no-such-scheme://x")
     assert f"data.tests.train.path: {tmp_path / 'nowhere'} is missing" in words
     assert "data.tests.train: the name is taken" in words
     assert "data.templates[0]: 'a photo' has no \"{}\"" in words

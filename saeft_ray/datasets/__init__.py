@@ -23,6 +23,9 @@ class Split(Protocol):
 
     labels: IntArray  # (N,) class indices
     order: str  # SHA-256 of the ordered example ids: bits of two trials pair only if these agree
+    counts_as: IntArray | None = None
+    """(C,) the class that a prediction of each class counts as on this split, -1 for those that it does not hold and
+    that are therefore never predicted; None if it holds every class."""
 
     def images(self, index: IntArray) -> "torch.Tensor":
         """Images under the evaluation transform, uint8 (B, 3, H, W)."""
@@ -31,6 +34,14 @@ class Split(Protocol):
     def views(self, index: IntArray, view: IntArray, seed: int) -> "torch.Tensor":
         """View number `view[i]` of image `index[i]`, uint8 (B, 3, H, W): a pure function of its arguments."""
         ...
+
+    def measures(self, predicted: IntArray) -> dict[str, float]:
+        """Metrics beside accuracy that the data set's authors define, by name, of (N,) predicted classes."""
+        return {}
+
+
+class NotSeen(str):
+    """A problem that a plan can live with: data that cannot be looked into from here."""
 
 
 class Dataset(BaseModel, ABC):
@@ -62,6 +73,13 @@ class Dataset(BaseModel, ABC):
     def fingerprint(self) -> str:
         """A hash of everything that determines the images, labels and their order."""
 
+    def train_fingerprint(self) -> str:
+        """The same of the training images alone, so that another test set leaves what was trained in its place."""
+        return self.fingerprint()
+
     def problems(self) -> list[str]:
-        """What is wrong with the data, in words, found without reading all of it; empty if nothing."""
+        """What is wrong with the data, in words, found without reading all of it; empty if nothing.
+
+        After nothing worse than NotSeen, `sizes` and `fingerprint` answer with what was published.
+        """
         return []

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from saeft_ray.datasets import Split
 from saeft_ray.datasets.digit_world import digits
 from saeft_ray.datasets.digit_world.render import Attributes, Draw, render
 from saeft_ray.datasets.digit_world.styles import (
@@ -26,7 +27,7 @@ EVALUATION_SEED = 777
 _MEMOISED_VIEWS = 64  # 3.5 MB each for `train`
 
 
-class DigitSplit:
+class DigitSplit(Split):
     """One split; pictures are uint8 (B, 3, H, W)."""
 
     def __init__(self, name: str, cue: float, image_size: int = SIZE) -> None:

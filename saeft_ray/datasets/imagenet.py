@@ -1,0 +1,298 @@
+"""ImageNet and its shifts, each in its published folders or in tar shards."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from saeft_ray import identity
+from saeft_ray.datasets import Dataset, NotSeen, Role, imagenet_classes
+from saeft_ray.datasets.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
+from saeft_ray.datasets.samples import Place, Samples, Unseen, find, some
+from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.draws import IntArray
+
+RED_BORDER = 2  # pixels around every image of ObjectNet, to be cut off before anything else
+
+
+class Corruptions(BaseModel):
+    """ImageNet-C: `path`/<corruption>/<severity>/<wnid>, a test set for each corruption and severity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    path: Place
+    corruptions: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    severities: Annotated[tuple[int, ...], Field(strict=False, min_length=1)] = (1, 2, 3, 4, 5)
+
+
+class Shift(NamedTuple):
+    """Where a test set lies, what it is, which of its images are published as how many."""
+
+    key: str  # in the sweep file
+    place: str
+    role: Role
+    published: str | None  # its key in PUBLISHED
+
+
+class ImageNet(Dataset):
+    """ILSVRC 2012 and the test sets that were made for its classes. Only `train` must be given.
+
+    `selection` images of every class are held out of `train`; `val` is the test set `ImageNet`. R, A and ObjectNet hold
+    some of the classes and are scored among those alone. Of ObjectNet, where an object stands for several ImageNet
+    classes any of them counts as right, as in its paper; other objects than the 113 that ImageNet has are left out.
+    """
+
+    type: Literal["imagenet"] = "imagenet"
+    train: Place
+    val: Place | None = None
+    v2: Place | None = None
+    r: Place | None = None
+    a: Place | None = None
+    sketch: Place | None = None
+    objectnet: Place | None = None  # with its folders `images` and `mappings`
+    c: Corruptions | None = None
+    selection: int = Field(default=10, ge=1)  # images of every class
+    classes: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None  # WordNet ids; default: all
+    expect: Literal["published", "none"] = "published"
+    templates: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # default: CLIP's 80
+    scale: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 1.0)  # share of the image that a view shows
+    flip: bool = False  # whether half of the views are mirrored
+    corrupt: CorruptFiles = CorruptFiles()
+
+    def class_names(self) -> Sequence[str]:
+        return imagenet_classes.names(self.wnids)
+
+    def prompts(self) -> Sequence[str]:
+        return imagenet_classes.templates() if self.templates is None else self.templates
+
+    @property
+    def wnids(self) -> tuple[str, ...]:
+        """The classes in label order."""
+        known = imagenet_classes.synsets()
+        return known if self.classes is None else tuple(wnid for wnid in known if wnid in self.classes)
+
+    def test_sets(self) -> dict[str, Role]:
+        return {name: test.role for name, test in self._tests.items()}
+
+    def sizes(self) -> dict[str, int]:
+        return {name: self._size(name) for name in ("train", "selection", *self._tests)}
+
+    def split(self, name: str, image_size: int) -> FileSplit:
+        """Raises KeyError for a name that is no split, ValueError for data that cannot be used."""
+        if name not in ("train", "selection", *self._tests):
+            raise KeyError(f"the ImageNet data has no split {name!r}; it has {', '.join(self.sizes())}")
+        samples = self._samples(name)
+        members = self._members(name)
+        labels = self._labels(name, samples)[members]
+        border = RED_BORDER if name == "ObjectNet" else 0
+        views = self._views
+        return FileSplit(samples, members, labels, image_size, views, self.corrupt, border, self._counts_as(name))
+
+    def fingerprint(self) -> str:
+        tests = {name: self._fingerprint(name) for name in self._tests}
+        groups = {name: None if (g := self._counts_as(name)) is None else g.tolist() for name in self._seen_tests()}
+        return identity.fingerprint({"train": self.train_fingerprint(), "tests": tests, "counts_as": groups})
+
+    def train_fingerprint(self) -> str:
+        return identity.fingerprint(
+            {
+                "train": self._fingerprint("train"),
+                "classes": self.wnids,
+                "selection": self.selection,
+                **self._views.identity(),
+            }
+        )
+
+    def problems(self) -> list[str]:
+        self._found.clear()  # a folder may have been mended since
+        self._chosen.clear()
+        self.__dict__.pop("_objects", None)
+        settings = list(self._settings_problems())
+        return settings or [words for name in ("train", *self._tests) for words in self._place_problems(name)]
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # A million names have no place in a message to another process.
+        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
+        return super().__getstate__() | {"__dict__": fields}
+
+    # Places ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _tests(self) -> dict[str, Shift]:
+        given: list[tuple[str, str, str | None, Role]] = [
+            ("ImageNet", "val", self.val, "id"),
+            ("V2", "v2", self.v2, "ood"),
+            ("R", "r", self.r, "ood"),
+            ("A", "a", self.a, "ood"),
+            ("Sketch", "sketch", self.sketch, "ood"),
+            ("ObjectNet", "objectnet", self.objectnet and f"{self.objectnet.rstrip('/')}/images", "ood"),
+        ]
+        found = {name: Shift(key, place, role, name) for name, key, place, role in given if place}
+        if self.c:
+            for corruption in self.c.corruptions:
+                for severity in self.c.severities:
+                    place = f"{self.c.path.rstrip('/')}/{corruption}/{severity}"
+                    found[f"C-{corruption}-{severity}"] = Shift("c", place, "ood", "ImageNet")
+        return found
+
+    @cached_property
+    def _found(self) -> dict[str, Samples | Unseen]:
+        return {}
+
+    def _samples(self, name: str) -> Samples:
+        """The listing of a split, made once. Raises Unseen, or ValueError for what cannot be used."""
+        place = self.train if name in ("train", "selection") else self._tests[name].place
+        if place not in self._found:
+            try:
+                self._found[place] = find(place)
+            except Unseen as error:
+                self._found[place] = error
+        found = self._found[place]
+        if isinstance(found, Unseen):
+            raise found
+        return found
+
+    def _is_seen(self, name: str) -> bool:
+        try:
+            self._samples(name)
+        except Unseen:
+            return False
+        return True
+
+    def _seen_tests(self) -> list[str]:
+        return [name for name in self._tests if self._is_seen(name)]
+
+    # Images ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _views(self) -> Views:
+        return Views(scale=self.scale, flip=self.flip)
+
+    def _labels(self, name: str, samples: Samples) -> IntArray:
+        """(number of files,) labels, -1 for files of other classes."""
+        position = {wnid: i for i, wnid in enumerate(self.wnids)}
+        if name == "ObjectNet":
+            groups = self._objects
+            of = {folder: [position[w] for w in wnids if w in position] for folder, wnids in groups.items()}
+            by_folder = {folder: labels[0] for folder, labels in of.items() if labels}
+        else:
+            wnids = {folder: wnid_of(folder) for folder in samples.classes}
+            by_folder = {folder: position[wnid] for folder, wnid in wnids.items() if wnid in position}
+        return np.array([by_folder.get(folder, -1) for folder in samples.folders], np.int64)
+
+    @cached_property
+    def _chosen(self) -> dict[str, IntArray]:
+        return {}
+
+    def _members(self, name: str) -> IntArray:
+        """Positions of a split's images in the listing of its folder; V2's in the order of its numbers."""
+        if name not in self._chosen:  # both parts of `train` are chosen at once
+            self._chosen[name] = self._choose(name)
+        return self._chosen[name]
+
+    def _choose(self, name: str) -> IntArray:
+        samples = self._samples(name)
+        labels = self._labels(name, samples)
+        chosen = labels >= 0
+        if name in ("train", "selection"):
+            held_out = samples.held_out(lambda _: self.selection)
+            self._chosen["selection"] = np.flatnonzero(chosen & held_out).astype(np.int64)
+            self._chosen["train"] = np.flatnonzero(chosen & ~held_out).astype(np.int64)
+            return self._chosen[name]
+        members = np.flatnonzero(chosen).astype(np.int64)
+        return members[np.argsort(labels[members], kind="stable")] if name == "V2" else members
+
+    def _counts_as(self, name: str) -> IntArray | None:
+        if name == "ObjectNet":
+            return imagenet_classes.objectnet_counts_as(self.wnids, self._objects)
+        if name in ("R", "A"):
+            return among(self.wnids, imagenet_classes.synsets(f"imagenet_{name.lower()}_synsets"))
+        return None
+
+    @cached_property
+    def _objects(self) -> dict[str, tuple[str, ...]]:
+        assert self.objectnet is not None
+        return objectnet_classes(f"{self.objectnet.rstrip('/')}/mappings")
+
+    def _fingerprint(self, name: str) -> str:
+        return self._samples(name).fingerprint if self._is_seen(name) else "not seen"
+
+    def _size(self, name: str) -> int:
+        if self._is_seen(name):
+            return len(self._members(name))
+        if name in ("train", "selection"):
+            held = self.selection * len(self.wnids)
+            return held if name == "selection" else max(1, self._published("train") - held)
+        return self._published(self._tests[name].published or name)
+
+    def _published(self, name: str) -> int:
+        return round(PUBLISHED[name] * len(self.wnids) / len(imagenet_classes.synsets()))
+
+    # Problems --------------------------------------------------------------------------------------------------
+
+    def _settings_problems(self) -> Iterator[str]:
+        if not self._tests:
+            yield "data: no test set; give at least one of val, v2, r, a, sketch, objectnet and c"
+        if strangers := sorted(set(self.classes or ()) - set(imagenet_classes.synsets())):
+            yield f"data.classes: {some(strangers)} among no ImageNet classes; give WordNet ids such as n01440764"
+        for number, template in enumerate(self.templates or ()):
+            if "{}" not in template:
+                yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
+        if self.templates == ():
+            yield 'data.templates: empty; give at least one, such as "a photo of a {}.", or leave it out'
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
+
+    def _place_problems(self, name: str) -> Iterator[str]:
+        key = "data.train" if name == "train" else f"data.{self._tests[name].key}"
+        try:
+            samples = self._samples(name)
+            labels = self._labels(name, samples)
+            yield from (f"{key}: {words}" for words in samples.problems())
+        except Unseen as error:
+            yield NotSeen(f"{key}: {error}")
+            return
+        except (OSError, ValueError) as error:
+            yield f"{key}: {error}"
+            return
+        known = self._objects.keys() if name == "ObjectNet" else None
+        strangers = [folder for folder in samples.classes if known is None and wnid_of(folder) is None]
+        if strangers:
+            yield (
+                f"{key}: {some(strangers)} in {samples.place} are no class folders of ImageNet (WordNet ids, or "
+                "numbers from 0 to 999); correct the path, or remove them"
+            )
+        counts = Counter(labels[labels >= 0].tolist())
+        if not counts:
+            yield f"{key}: {samples.place} has no image of the {len(self.wnids)} classes; correct the path"
+        elif self.expect == "published":
+            yield from (f"{key}: {words}" for words in self._misses(name, samples, counts))
+        if name == "train" and counts and min(counts.values()) <= self.selection:
+            yield (
+                f"data.selection: {self.selection} images of every class would be held out, but {samples.place} has a "
+                f"class with {min(counts.values())}; give a smaller number"
+            )
+
+    def _misses(self, name: str, samples: Samples, counts: Counter[int]) -> Iterator[str]:
+        """What the set should have, as published, and has not."""
+        published = "train" if name == "train" else self._tests[name].published or name
+        if name == "ObjectNet":
+            held = sorted(self._objects)
+            absent = [folder for folder in held if folder not in set(samples.folders)]
+        else:
+            subset = f"imagenet_{name.lower()}_synsets" if name in ("R", "A") else "imagenet_synsets"
+            there = {wnid_of(folder) for folder in samples.folders}
+            absent = [wnid for wnid in imagenet_classes.synsets(subset) if wnid in self.wnids and wnid not in there]
+        advice = "; complete it, or say `expect: none` if you know that it is another set"
+        if absent:
+            yield f"{samples.place} has no image of {some(absent)}{advice}"
+        each = A_CLASS.get(published)
+        odd = [f"{self.wnids[i]} ({n})" for i, n in sorted(counts.items()) if each and n != each]
+        if odd:
+            yield f"{samples.place} has other than {each} images of {some(odd)}{advice}"
+        total = sum(counts.values())
+        if self.classes is None and total != PUBLISHED[published]:
+            yield f"{samples.place} has {total:,} images where {published} has {PUBLISHED[published]:,}{advice}"

@@ -1,0 +1,213 @@
+"""The files of a split wherever they lie: a local folder, a folder at a URL, or tar shards, in one fixed order.
+
+A file's name is "class/…/name": the folder that it lies in is its class, whatever holds the folder.
+"""
+
+import hashlib
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import fsspec
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import AfterValidator
+
+from saeft_ray import identity
+from saeft_ray.datasets.pictures import SUFFIXES, Corrupt, check
+from saeft_ray.draws import IntArray
+
+_SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
+_NAMED = 5  # how many of many are named in one problem
+
+
+def _absolute(path: str) -> str:
+    """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is."""
+    return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
+Place = Annotated[str, AfterValidator(_absolute)]
+"""A local folder, or the URL of one."""
+
+
+class Unseen(ValueError):  # noqa: N818
+    """The place cannot be looked into from here: it is missing, or does not answer."""
+
+
+class Samples(ABC):
+    """`files` are names below `place`, sorted; `sizes` their bytes; `classes` the folders, those without images too."""
+
+    def __init__(self, place: str, classes: Sequence[str], files: Sequence[str], sizes: ArrayLike) -> None:
+        self.place, self.classes, self.files = place, tuple(classes), tuple(files)
+        self.sizes: IntArray = np.asarray(sizes, np.int64)
+
+    @abstractmethod
+    def read(self, i: int) -> bytes:
+        """The content of file `i`."""
+
+    def peek(self, i: int) -> bytes:
+        """The same, where few files will be read: on the machine that plans a sweep."""
+        return self.read(i)
+
+    def prepare(self) -> None:  # noqa: B027 - most need nothing
+        """Raises ValueError if this machine cannot hold what it must read."""
+
+    def name(self, i: int) -> str:
+        """Where file `i` is, for people."""
+        return f"{self.place}/{self.files[i]}"
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """The class folder of each file."""
+        return [sys.intern(file.partition("/")[0]) for file in self.files]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of all names and sizes, and of the content of up to 256 files. The same for a folder and its shards."""
+        names = hashlib.sha256()
+        for file, size in zip(self.files, self.sizes.tolist(), strict=True):
+            names.update(f"{file}\0{size}\0".encode(errors="surrogateescape"))
+        contents = [digest for digest, _ in self._sampled]
+        return identity.fingerprint([list(self.classes), names.hexdigest(), contents])
+
+    def held_out(self, count: Callable[[int], int]) -> NDArray[np.bool_]:
+        """Which files are held out: `count` of the number in each class, at least one but never all, by the hash of
+        their names, so that an added file changes little."""
+        chosen = np.zeros(len(self.files), bool)
+        by_class: dict[str, list[int]] = {}
+        for i, folder in enumerate(self.folders):
+            by_class.setdefault(folder, []).append(i)
+        for positions in by_class.values():
+            held = min(max(count(len(positions)), 1), len(positions) - 1)
+            ranked = sorted(positions, key=lambda i: _rank(self.files[i]))
+            chosen[ranked[:held]] = True
+        return chosen
+
+    def problems(self) -> Iterator[str]:
+        if not self.classes:
+            yield f"{self.place} has no class folders; put the images of each class into a folder of its own"
+        if empty := sorted(set(self.classes) - set(self.folders)):
+            kinds = ", ".join(sorted(SUFFIXES))
+            yield f"{self.place} has class folders with no images ({some(empty)}); fill or remove them ({kinds})"
+        yield from self.faults()
+
+    def faults(self) -> Iterator[str]:
+        """What is no image among those that are looked at."""
+        yield from (fault for _, fault in self._sampled if fault)
+
+    @cached_property
+    def _sampled(self) -> list[tuple[str, str]]:
+        """SHA-256 of up to 256 of the files, evenly spaced, and what is wrong with each, "" for nothing."""
+        chosen = np.unique(np.linspace(0, len(self.files) - 1, min(_SAMPLED, len(self.files))).astype(int))
+        with ThreadPoolExecutor(16) as pool:  # for those that lie far away
+            return list(pool.map(self._look, chosen.tolist()))
+
+    def _look(self, i: int) -> tuple[str, str]:
+        data = self.peek(i)
+        try:
+            check(data, self.name(i))
+        except Corrupt as error:
+            return hashlib.sha256(data).hexdigest(), str(error)
+        return hashlib.sha256(data).hexdigest(), ""
+
+
+class LocalFolder(Samples):
+    """Files of a local folder."""
+
+    def read(self, i: int) -> bytes:
+        return Path(self.place, self.files[i]).read_bytes()
+
+
+class RemoteFolder(Samples):
+    """Files at a URL, fetched one by one: for a few thousand; more of them are for shards."""
+
+    def read(self, i: int) -> bytes:
+        fs, root = filesystem(self.place)
+        return bytes(fs.cat_file(f"{root}/{self.files[i]}"))
+
+
+def find(place: str) -> Samples:
+    """The images at `place`. Raises Unseen if it is missing or unreachable, ValueError for what cannot be used."""
+    from saeft_ray.datasets import shards
+
+    try:
+        fs, root = filesystem(place)
+    except (ImportError, ValueError) as error:  # a scheme that fsspec does not know, or lacks a package for
+        raise ValueError(f"{place} cannot be opened: {error}") from error
+    try:
+        listed = fs.ls(root, detail=True)
+    except FileNotFoundError as error:
+        raise Unseen(f"{place} is missing; correct the path") from error
+    except NotADirectoryError as error:
+        raise ValueError(f"{place} is not a folder; correct the path") from error
+    except Exception as error:  # what a server answers, in the words of its library
+        raise Unseen(f"{place} cannot be read: {str(error) or type(error).__name__}") from error
+    names = {str(entry["name"]).rstrip("/").rpartition("/")[2]: entry for entry in listed}
+    if len(listed) == 1 and listed[0]["type"] == "file" and listed[0]["name"].rstrip("/") == root.rstrip("/"):
+        raise ValueError(f"{place} is not a folder; correct the path")
+    tars = {name: int(entry["size"]) for name, entry in names.items() if name.endswith(".tar")}
+    if shards.INDEX in names or tars:
+        return shards.opened(place, tars, shards.INDEX in names)
+    classes = sorted(n for n, entry in names.items() if entry["type"] == "directory" and not n.startswith("."))
+    if is_local(place):
+        found = sorted((file, size) for name in classes for file, size in _images(Path(root, name), name))
+        return LocalFolder(root, classes, [file for file, _ in found], [size for _, size in found])
+    below = fs.find(root, detail=True)
+    start = len(fs._strip_protocol(root)) + 1
+    found = sorted((path[start:], int(entry["size"])) for path, entry in below.items() if _is_image(path[start:]))
+    return RemoteFolder(place.rstrip("/"), classes, [file for file, _ in found], [size for _, size in found])
+
+
+def is_local(place: str) -> bool:
+    return place.partition("://")[0] in {"file", "local"} if "://" in place else True
+
+
+def filesystem(place: str) -> tuple[Any, str]:
+    """The file system of `place` and the path in it."""
+    scheme, separator, _ = place.partition("://")
+    fs = _filesystem(scheme if separator else "file", os.getpid())
+    return fs, str(fs._strip_protocol(place))
+
+
+@lru_cache(maxsize=8)
+def _filesystem(scheme: str, process: int) -> Any:
+    """One a process: connections do not survive a fork."""
+    if scheme not in {"s3", "s3a"}:
+        return fsspec.filesystem(scheme)
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+    return fsspec.filesystem(
+        "s3",
+        endpoint_url=endpoint,
+        config_kwargs={"connect_timeout": 15, "read_timeout": 60},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def _images(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _images(Path(entry.path), f"{prefix}/{entry.name}")
+        elif _is_image(f"{prefix}/{entry.name}"):
+            yield f"{prefix}/{entry.name}", entry.stat().st_size
+
+
+def _is_image(file: str) -> bool:
+    return "/" in file and "/." not in f"/{file}" and Path(file).suffix.lower() in SUFFIXES
+
+
+def _rank(file: str) -> bytes:
+    return hashlib.sha256(file.encode(errors="surrogateescape")).digest()
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, and how many more there are."""
+    shown = ", ".join(repr(name) for name in names[:_NAMED])
+    return shown + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")

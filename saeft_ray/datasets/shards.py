@@ -1,0 +1,241 @@
+"""Images in tar shards (WebDataset), with an index for random access; from a URL through the node's cache.
+
+`index.parquet` holds one line an image (name, shard, offset, size), in the order of the names, and in its metadata one
+entry a shard (name, size, SHA-256). It is written last: without it a shard that we wrote does not count.
+Tars without an index are indexed when they are first opened: their images are those whose name has a folder, their
+class, or a `.cls` beside it, the number of their class.
+"""
+
+import json
+import os
+import tarfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from hashlib import file_digest, sha256
+from io import BytesIO, FileIO
+from pathlib import Path
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from saeft_ray.datasets.pictures import SUFFIXES
+from saeft_ray.datasets.samples import Samples, filesystem, is_local
+from saeft_ray.staging import Cache, Remote
+
+INDEX = "index.parquet"
+_OPEN = 256  # shards that a process keeps open
+
+
+class Shard(NamedTuple):
+    name: str
+    size: int
+    sha256: str | None  # None in a tar of others, until `python -m saeft_ray.data index` has read it
+    tag: str = ""  # what the server says of its content, then
+
+
+class Index(NamedTuple):
+    """Columns of equal length, in the order of `files`."""
+
+    shards: tuple[Shard, ...]
+    files: tuple[str, ...]
+    shard: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+
+
+class TarShards(Samples):
+    """Images of shards at `place`, local or not."""
+
+    def __init__(self, place: str, index: Index) -> None:
+        super().__init__(place, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size)
+        self.shards, self._shard, self._offset = index.shards, index.shard, index.offset
+        self._held: OrderedDict[int, FileIO] = OrderedDict()
+        self._process, self._lock = os.getpid(), Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_held": OrderedDict(), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=Lock(), _process=os.getpid())
+
+    @property
+    def total(self) -> int:
+        """Bytes of all shards."""
+        return sum(shard.size for shard in self.shards)
+
+    def fetch(self, number: int) -> None:
+        """Brings a shard into the cache, if it is not there."""
+        _open(self.place, self.shards[number]).close()
+
+    def read(self, i: int) -> bytes:
+        file, size = self._file(int(self._shard[i])), int(self.sizes[i])
+        data = os.pread(file.fileno(), size, int(self._offset[i]))
+        if len(data) < size:
+            raise OSError(f"{self._url(int(self._shard[i]))}: cut off before {self.files[i]}; restore the shard")
+        return data
+
+    def peek(self, i: int) -> bytes:
+        if is_local(self.place):
+            return self.read(i)
+        start = int(self._offset[i])
+        return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
+
+    def prepare(self) -> None:
+        if not is_local(self.place):
+            Cache().check(self.total, self.place)
+
+    def name(self, i: int) -> str:
+        return f"{self._url(int(self._shard[i]))}:{self.files[i]}"
+
+    def _url(self, number: int) -> str:
+        return f"{self.place}/{self.shards[number].name}"
+
+    def _file(self, number: int) -> FileIO:
+        """The shard, open; whoever still reads one that is let go keeps it open."""
+        if self._process != os.getpid():  # the lock of a parent may be held for ever
+            self._process, self._lock = os.getpid(), Lock()
+        with self._lock:
+            if number in self._held:
+                self._held.move_to_end(number)
+                return self._held[number]
+        file = _open(self.place, self.shards[number])  # not under the lock: sixteen threads fetch sixteen shards
+        with self._lock:
+            self._held[number] = file
+            while len(self._held) > _OPEN:
+                self._held.popitem(last=False)
+        return file
+
+
+def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
+    """The shards at `place`, where the tars `tars` lie with their sizes.
+
+    Raises ValueError, naming them, for shards that are missing or cut off.
+    """
+    place = (filesystem(place)[1] if is_local(place) else place).rstrip("/")
+    index = read_index(place) if indexed else scanned(place, tars)
+    missing = [shard.name for shard in index.shards if shard.name not in tars]
+    changed = [
+        f"{shard.name} has {tars[shard.name]:,} bytes instead of {shard.size:,}"
+        for shard in index.shards
+        if tars.get(shard.name, shard.size) != shard.size
+    ]
+    if missing or changed:
+        words = [*(f"{name} is missing" for name in missing), *changed]
+        more = f" and {len(words) - 5} more" if len(words) > 5 else ""
+        raise ValueError(f"{place}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
+    return TarShards(place, index)
+
+
+def read_index(place: str) -> Index:
+    """The index at `place`. Raises ValueError if it is none."""
+    fs, root = filesystem(place)
+    try:
+        return from_parquet(fs.cat_file(f"{root}/{INDEX}"))
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+        raise ValueError(f"{place}/{INDEX}: is no index of shards ({error}); write it anew") from error
+
+
+def to_parquet(index: Index) -> bytes:
+    columns = {
+        "name": pa.array([file.encode(errors="surrogateescape") for file in index.files], pa.binary()),
+        "shard": index.shard,
+        "offset": index.offset,
+        "size": index.size,
+    }
+    table = pa.table(columns).replace_schema_metadata({"shards": json.dumps([*index.shards])})
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def from_parquet(data: bytes) -> Index:
+    table = pq.read_table(BytesIO(data))
+    shards = tuple(Shard(*entry) for entry in json.loads(table.schema.metadata[b"shards"]))
+    files = tuple(name.decode(errors="surrogateescape") for name in table["name"].to_pylist())
+    return Index(shards, files, *(table[name].to_numpy() for name in ("shard", "offset", "size")))
+
+
+def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index:
+    """The index of tars that have none, made by reading them; kept in the cache for tars at a URL.
+
+    With `digests` their content is read too, for its SHA-256. Raises ValueError for what is no whole tar of images.
+    """
+    fs, root = filesystem(place)
+    shards = [
+        Shard(name, size, None, str(fs.info(f"{root}/{name}").get("ETag", ""))) for name, size in sorted(tars.items())
+    ]
+    kept = Cache().folder / f"index-{sha256(json.dumps([place, shards]).encode()).hexdigest()}.parquet"
+    if not is_local(place):
+        Cache().check(sum(tars.values()), place)
+        if kept.exists() and not digests:
+            return from_parquet(kept.read_bytes())
+    lines = []
+    for number, shard in enumerate(shards):
+        with _open(place, shard) as file:
+            if digests:
+                shards[number] = Shard(shard.name, shard.size, file_digest(file, "sha256").hexdigest())
+                file.seek(0)
+            try:
+                lines += [(member, number, offset, length) for member, offset, length in _members(file)]
+            except (tarfile.TarError, EOFError) as error:
+                raise ValueError(f"{place}/{shard.name}: is cut off or no tar ({error}); restore it") from error
+    if not lines:
+        raise ValueError(f"{place}: its tars hold no image; correct the path")
+    index = sorted_index(shards, lines)
+    if not is_local(place) and not digests:
+        temporary = kept.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(to_parquet(index))
+        temporary.rename(kept)
+    return index
+
+
+def sorted_index(shards: Sequence[Shard], lines: Sequence[tuple[str, int, int, int]]) -> Index:
+    """The index of images given as (name, shard, offset, size) in any order."""
+    lines = sorted(lines)
+    numbers = np.array([line[1:] for line in lines], np.int64).reshape(len(lines), 3)
+    files = tuple(line[0] for line in lines)
+    return Index(tuple(shards), files, numbers[:, 0].astype(np.int32), numbers[:, 1].copy(), numbers[:, 2].copy())
+
+
+def _members(file: FileIO) -> list[tuple[str, int, int]]:
+    """(name, offset, size) of the images of a tar."""
+    images, labels = [], {}
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for member in tar:
+            name = member.name.removeprefix("./")
+            if Path(name).suffix.lower() in SUFFIXES:
+                images.append((name, member.offset_data, member.size))
+            elif name.endswith(".cls"):
+                labels[_sample(name)] = os.pread(file.fileno(), member.size, member.offset_data).decode().strip()
+    found = []
+    for name, offset, size in images:
+        folder = labels.get(_sample(name))
+        if folder is None and "/" not in name:
+            raise tarfile.TarError(f"{name} has neither a folder nor a .cls that tells its class")
+        found.append((name if folder is None else f"{folder}/{name.rpartition('/')[2]}", offset, size))
+    return found
+
+
+def _sample(name: str) -> str:
+    """What the files of one sample have in common: WebDataset cuts at the first dot of the file's own name."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{file.partition('.')[0]}"
+
+
+def _open(place: str, shard: Shard) -> FileIO:
+    """The shard where it lies, or as the cache has it."""
+    return FileIO(Path(filesystem(place)[1], shard.name)) if is_local(place) else Cache().open(_remote(place, shard))
+
+
+def _remote(place: str, shard: Shard) -> Remote:
+    url = f"{place}/{shard.name}"
+
+    def read(start: int, end: int) -> bytes:
+        fs, path = filesystem(url)
+        return bytes(fs.cat_file(path, start=start, end=end))
+
+    return Remote(url, shard.size, shard.sha256, read, shard.tag)

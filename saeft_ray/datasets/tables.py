@@ -1,0 +1,182 @@
+"""Data sets whose splits are tables of (image, label): what they have in common."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from saeft_ray import identity
+from saeft_ray.datasets import Dataset, NotSeen
+from saeft_ray.datasets.samples import LocalFolder, Samples, Unseen
+from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.draws import IntArray
+
+_SAMPLED = 64  # images of a part whose content enters its fingerprint
+Measure = Callable[[IntArray, IntArray], dict[str, float]]  # of (N,) predicted classes and labels
+
+
+class Part(NamedTuple):
+    """One split: images of `samples` by position, their labels, and metrics beside accuracy."""
+
+    samples: Samples
+    members: IntArray
+    labels: IntArray
+    measure: Measure | None = None
+
+    def only(self, chosen: NDArray[np.bool_]) -> "Part":
+        return self._replace(members=self.members[chosen], labels=self.labels[chosen])
+
+    def fingerprint(self) -> str:
+        lines = hashlib.sha256()
+        for i, label in zip(self.members.tolist(), self.labels.tolist(), strict=True):
+            name = self.samples.files[i].encode(errors="surrogateescape")
+            lines.update(name + f"\0{self.samples.sizes[i]}\0{label}\0".encode())
+        spaced = np.unique(np.linspace(0, len(self.members) - 1, min(_SAMPLED, len(self.members))).astype(int))
+        contents = [hashlib.sha256(self.samples.peek(i)).hexdigest() for i in self.members[spaced].tolist()]
+        return identity.fingerprint([lines.hexdigest(), contents])
+
+
+class Tabled(Dataset):
+    """A data set that knows its splits as parts: `train`, `selection` and the test sets."""
+
+    templates: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("a photo of a {}.",)
+    scale: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 1.0)  # share of the image that a view shows
+    flip: bool = False  # whether half of the views are mirrored
+    expect: Literal["published", "none"] = "published"
+    corrupt: CorruptFiles = CorruptFiles()
+
+    @abstractmethod
+    def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
+        """Class names in label order, and every split by name. Raises Unseen, or ValueError for what does not fit."""
+
+    @abstractmethod
+    def _published(self) -> dict[str, int]:
+        """Images of the splits whose number is known."""
+
+    @abstractmethod
+    def _unread(self) -> tuple[Sequence[str], dict[str, int]]:
+        """Class names (any, as many as there are) and images of every split, for a plan that cannot see the data."""
+
+    def class_names(self) -> Sequence[str]:
+        return self._parts[0] if self._is_seen else self._unread()[0]
+
+    def prompts(self) -> Sequence[str]:
+        return self.templates
+
+    def sizes(self) -> dict[str, int]:
+        return {n: len(part.members) for n, part in self._parts[1].items()} if self._is_seen else self._unread()[1]
+
+    def split(self, name: str, image_size: int) -> "PartSplit":
+        """Raises KeyError for a name that is no split."""
+        parts = self._parts[1]
+        if name not in parts:
+            raise KeyError(f"the data has no split {name!r}; it has {', '.join(parts)}")
+        return PartSplit(parts[name], image_size, Views(scale=self.scale, flip=self.flip), self.corrupt)
+
+    def fingerprint(self) -> str:
+        if not self._is_seen:
+            return "not seen"
+        tests = {name: part.fingerprint() for name, part in self._parts[1].items() if name != "train"}
+        return identity.fingerprint({"train": self.train_fingerprint(), "tests": tests})
+
+    def train_fingerprint(self) -> str:
+        if not self._is_seen:
+            return "not seen"
+        names, parts = self._parts
+        views = Views(scale=self.scale, flip=self.flip).identity()
+        return identity.fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
+
+    def problems(self) -> list[str]:
+        self.__dict__.pop("_parts", None)  # it may have been mended since
+        return list(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        low, high = self.scale
+        if not 0 < low <= high <= 1:
+            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
+        for number, template in enumerate(self.templates):
+            if "{}" not in template:
+                yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
+        try:
+            parts = self._parts[1]
+        except Unseen as error:
+            yield NotSeen(f"data: {error}")
+            return
+        except (OSError, ValueError, KeyError) as error:
+            yield f"data: {error}"
+            return
+        for samples in {id(part.samples): part.samples for part in parts.values()}.values():
+            yield from (f"data: {words}" for words in samples.faults())
+        if empty := [name for name, part in parts.items() if not len(part.members)]:
+            yield f"data: no images for {', '.join(empty)}; complete the data"
+        for name, count in self._published().items() if self.expect == "published" else ():
+            if name in parts and len(parts[name].members) != count:
+                yield miss(f"{name} has", len(parts[name].members), count)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
+        return super().__getstate__() | {"__dict__": fields}
+
+    @property
+    def _is_seen(self) -> bool:
+        try:
+            return bool(self._parts)
+        except Unseen:
+            return False
+
+    @cached_property
+    def _parts(self) -> tuple[Sequence[str], dict[str, Part]]:
+        return self._read()
+
+
+def miss(what: str, found: int, published: int) -> str:
+    return (
+        f"data: {what} {found:,} images where {published:,} were published; complete it, or say `expect: none` if you "
+        "know that it is another set"
+    )
+
+
+class PartSplit(FileSplit):
+    """The images of a part."""
+
+    def __init__(self, part: Part, image_size: int, views: Views, corrupt: CorruptFiles) -> None:
+        super().__init__(part.samples, part.members, part.labels, image_size, views, corrupt)
+        self._measure = part.measure
+
+    def measures(self, predicted: IntArray) -> dict[str, float]:
+        return self._measure(predicted, self.labels) if self._measure else {}
+
+
+class Files(LocalFolder):
+    """Given files below a local folder, in any folders; `labels` stand for their classes."""
+
+    def __init__(self, place: str, files: Sequence[str], labels: Sequence[int]) -> None:
+        names = [str(Path(file).relative_to(place)) for file in files]
+        sizes = [Path(file).stat().st_size for file in files]
+        super().__init__(place, sorted({str(label) for label in labels}), names, sizes)
+        self.folders = [str(label) for label in labels]
+
+
+class Arrays(Samples):
+    """Images of an array (N, H, W, 3) uint8, each as a file in the plainest of formats."""
+
+    def __init__(self, place: str, pixels: NDArray[np.uint8], labels: Sequence[int]) -> None:
+        height, width = pixels.shape[1:3]
+        self._header, self._pixels = f"P6 {width} {height} 255\n".encode(), pixels
+        size = len(self._header) + 3 * width * height
+        files = [f"{label}/{i:06d}.ppm" for i, label in enumerate(labels)]
+        super().__init__(place, sorted({str(label) for label in labels}), files, [size] * len(files))
+
+    def read(self, i: int) -> bytes:
+        return self._header + bytes(self._pixels[i].tobytes())
+
+
+def whole(samples: Samples, labels: Sequence[int] | NDArray[np.integer[Any]]) -> Part:
+    """All of `samples`."""
+    return Part(samples, np.arange(len(samples.files), dtype=np.int64), np.asarray(labels, np.int64))
