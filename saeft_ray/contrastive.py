@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from saeft_ray import zeroshot
-from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.encoder import Classifier, ClipModel, autocast
 
 
 class Captioned(nn.Module):
@@ -32,7 +32,9 @@ class Captioned(nn.Module):
     def forward(self, images: Tensor, tokens: Tensor) -> Tensor:
         """Logits (B, B) of every one of `images` (B, 3, H, W) with every caption (B, L)."""
         image = normalize(self.classifier.features(images), dim=-1)
-        text = normalize(self.text.encode_text(tokens), dim=-1)
+        with autocast(images.device, self.classifier.precision):
+            text = self.text.encode_text(tokens)
+        text = normalize(text.float(), dim=-1)
         logits: Tensor = self.text.logit_scale.exp() * image @ text.T
         return logits
 
@@ -40,6 +42,13 @@ class Captioned(nn.Module):
         """Tokens (B, L) of one caption of each of `labels` (B,), chosen by `share` (B, 1) in [0, 1)."""
         templates = torch.from_numpy((share[:, 0] * self.captions.shape[1]).astype(np.int64))
         return self.captions[labels, templates.to(labels.device)]
+
+    def checkpoint_activations(self) -> None:
+        """As `encoder.checkpoint_activations`, for the text tower."""
+        if hasattr(self.text, "text"):
+            self.text.text.set_grad_checkpointing(True)
+        else:
+            self.text.transformer.grad_checkpointing = True
 
     @torch.no_grad()
     def rebuild_head(self) -> None:

@@ -8,20 +8,22 @@ from numpy.typing import NDArray
 
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
+from saeft_ray.loading import ahead
 
 BATCH = 512
 
 
 @torch.inference_mode()
-def correct(model: Classifier, split: Split, device: torch.device) -> NDArray[np.bool_]:
-    """(N,) True where the largest logit is at the label."""
+def correct(model: Classifier, split: Split, device: torch.device, *, loaders: int = 0) -> NDArray[np.bool_]:
+    """(N,) True where the largest logit is at the label. `loaders` processes render ahead."""
     model.to(device).eval()
-    right = []
-    for start in range(0, len(split.labels), BATCH):
-        index = np.arange(start, min(start + BATCH, len(split.labels)))
-        predicted = model(split.images(index).to(device)).logits.argmax(1).cpu().numpy()
-        right.append(predicted == split.labels[index])
-    return np.concatenate(right)
+    batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
+    predicted = [
+        model(images.to(device, non_blocking=True)).logits.argmax(1)
+        for images in ahead(split.images, batches, loaders, device)
+    ]
+    found: NDArray[np.bool_] = torch.cat(predicted).cpu().numpy() == split.labels
+    return found
 
 
 @torch.no_grad()

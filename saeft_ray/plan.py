@@ -130,13 +130,15 @@ class Plan:
 
     def activations(self) -> Artifact:
         """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
-        identity = {
+        identity: dict[str, Any] = {
             "model": self.facts.model,
             "data": self.facts.data,
             "views": self.pool,
             "view_seed": self.view_seed,
             "version": VERSIONS["activations"],
         }
+        if self.config.train.precision != "fp32":
+            identity["precision"] = self.config.train.precision
         return Artifact("activations", identity, self.pool * self._bytes_a_view)
 
     def dictionary(self, kind: DictionaryKind, number: int) -> Artifact:

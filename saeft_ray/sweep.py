@@ -68,6 +68,7 @@ def find_facts(config: SweepConfig) -> Facts:
         blocks=encoder.blocks(config.model),
     )
     unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
+    unmet += encoder.unfit(config.model, config.compute)
     if unmet:
         raise ValueError("\n".join(unmet))
     return facts

@@ -56,7 +56,7 @@ def test_two_workers_train_what_one_does(tmp_path):
     methods = {"mse": {"lambda_mse": 300}}
     sections = {"methods": methods, "confirm": {"seeds": 1}, "report": {"baseline": "mse"}}
     _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "one", **sections))
-    two = run_on_ray(sweeps.config(tmp_path / "two", **sections, compute={"workers": 2}))
+    two = run_on_ray(sweeps.config(tmp_path / "two", **sections, compute={"workers": 2, "accumulate": 2}))
     one = {
         (r["dataset"], r["metric"]): r["value"] for r in read_rows(ledger.url).to_pylist() if r["metric"] != "seconds"
     }

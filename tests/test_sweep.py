@@ -152,7 +152,9 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     assert probe.seed is None
     assert [a.kind for a in plan.needs(probe)] == [a.kind for a in plan.needs(start)] == ["head", "activations"]
     heads = []
-    monkeypatch.setattr(trial, "correct", lambda model, *_: heads.append(model.head.weight.clone()) or np.ones(1, bool))
+    monkeypatch.setattr(
+        trial, "correct", lambda model, *_, **__: heads.append(model.head.weight.clone()) or np.ones(1, bool)
+    )
     build(plan.activations(), plan, store, Place().device)
     monkeypatch.setattr(trial.Classifier, "features", None)
     list(trial.run(plan, probe, store, Place()))
