@@ -19,6 +19,7 @@ class LocalRunner:
         self._place = Place.of(plan.config.compute)
 
     def build(self, wanted: Sequence[Artifact], watcher: Watcher) -> None:
+        wanted = artifacts.pieces(wanted, self._store)
         watcher.building(wanted)
         for artifact in wanted:
             artifacts.ensure(artifact, self._plan, self._store, self._place.device)

@@ -9,21 +9,25 @@ import pytest
 import torch
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
-from saeft_ray import encoder, sae
+import saeft_ray.plan
+from saeft_ray import activations, artifacts, encoder, sae
 from saeft_ray.config import METHODS, Compute, DictionarySettings, Model, Train
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
+from saeft_ray.local import LocalRunner
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty
 from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.plan import Facts, Plan
+from saeft_ray.progress import Quiet
 from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_file import parse
 
 import sweeps
 
+CPU = torch.device("cpu")
 NO_MEAN = sorted(name for name, cls in METHODS.items() if cls.trains and not cls.batch_mean)
 TRAINED = sorted(name for name, cls in METHODS.items() if cls.trains and cls.batch_mean)
 
@@ -276,7 +280,7 @@ def test_precision_is_another_configuration_and_how_a_step_is_computed_is_not():
 
 def test_evaluation_by_loaders_is_the_same():
     tuned = model()
-    here, there = (correct(tuned, Noise(), torch.device("cpu"), loaders=loaders) for loaders in (0, 2))
+    here, there = (correct(tuned, Noise(), CPU, loaders=loaders) for loaders in (0, 2))
     assert here.tolist() == there.tolist()
     assert 0 < here.sum() < 40
 
@@ -286,3 +290,43 @@ def test_weights_with_another_activation_function_are_refused():
         encoder.identity(Model(arch="ViT-B-32", pretrained="openai"))
     assert encoder.identity(Model(arch="ViT-B-32-quickgelu", pretrained="openai"))["weights"] == "openai"
     assert encoder.identity(Model(arch="ViT-B-32", pretrained="laion2b_s34b_b79k"))
+
+
+def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch):
+    sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}, "compute": {"loaders": 2}}
+    plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
+    assert plan.activations().shards == ()
+    want = (artifacts.ensure(plan.activations(), plan, store, CPU) / activations.FILE).read_bytes()
+    monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
+    plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **{**sections, "compute": {}}))
+    whole, computed, compute = plan.activations(), [], activations.compute
+
+    def killed(frozen, split, images, *rest):
+        if len(computed) == 2:
+            raise KeyboardInterrupt
+        computed.append(images)
+        compute(frozen, split, images, *rest)
+
+    monkeypatch.setattr(activations, "compute", killed)
+    with pytest.raises(KeyboardInterrupt):
+        LocalRunner(plan, store, ledger).build(plan.artifacts(), Quiet())
+    assert computed == [range(512), range(512, 1024)]
+    assert sorted(store.keys("shard")) == sorted(shard.key for shard in whole.shards[:2])
+    assert not store.has(whole.kind, whole.key)
+    monkeypatch.setattr(activations, "compute", lambda *args: computed.append(args[2]) or compute(*args))
+    LocalRunner(plan, store, ledger).build(plan.artifacts(), Quiet())
+    assert [images.start for images in computed] == list(range(0, plan.facts.sizes["train"], 512))
+    assert (store.get(whole.kind, whole.key) / activations.FILE).read_bytes() == want
+    assert store.keys("shard") == []
+
+
+def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
+    assert saeft_ray.plan.SHARD % activations.BATCH == 0
+    large = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 40_000, "selection": 100, "ID": 100}, 10)
+    whole = Plan(sweeps.config("runs"), large).activations()
+    assert [shard.identity["images"] for shard in whole.shards] == [[0, 16384], [16384, 32768], [32768, 40000]]
+    assert sum(shard.bytes for shard in whole.shards) == whole.bytes
+    monkeypatch.setattr(saeft_ray.plan, "SHARD", 1 << 15)
+    other = Plan(sweeps.config("runs"), large).activations()
+    assert len(other.shards) == 2
+    assert (other.key, other.identity) == (whole.key, whole.identity)
