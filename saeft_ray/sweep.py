@@ -142,7 +142,8 @@ def show(plan: Plan, console: Console) -> None:
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = _bytes(artifact.bytes if stored is None else stored)
-        state = "unknown" if unseen else "will be built" if stored is None else "exists"
+        shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
+        state = "unknown" if unseen else f"will be built{shards}" if stored is None else "exists"
         artifacts.add_row(artifact.kind, artifact.key[:12], size, state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()

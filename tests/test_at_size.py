@@ -10,7 +10,7 @@ import torch
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
 import saeft_ray.plan
-from saeft_ray import activations, artifacts, encoder, sae
+from saeft_ray import activations, artifacts, encoder, sae, trial
 from saeft_ray.config import METHODS, Compute, DictionarySettings, Model, Train
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
@@ -330,3 +330,16 @@ def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
     other = Plan(sweeps.config("runs"), large).activations()
     assert len(other.shards) == 2
     assert (other.key, other.identity) == (whole.key, whole.identity)
+
+
+def test_a_trial_in_bf16_tunes_and_evaluates_in_bf16_and_reads_features_of_bf16(tmp_path):
+    train = {**sweeps.SMALL["train"], "precision": "bf16"}
+    plan, store, _ = sweeps.opened(sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 3}}, train=train))
+    model = trial._Bench(plan, store, Place(), False).frozen().eval()  # what a trial tunes and evaluates
+    assert model.precision == "bf16"
+    stored = activations.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
+    pixels = plan.config.data.split("train", 28).views(np.arange(256), np.zeros(256, int), plan.view_seed)
+    with torch.no_grad():
+        assert np.array_equal(stored, model.features(pixels).numpy())
+        model.precision = "fp32"
+        assert not np.array_equal(stored, model.features(pixels).numpy())
