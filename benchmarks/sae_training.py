@@ -2,12 +2,15 @@
 
     python benchmarks/sae_training.py [--rounds N]
 
-Both see the same data, batch and sizes; rounds alternate; the ratio is of medians.
+All see the same data, batch and sizes; rounds alternate; the ratio is of medians. `mapped` reads every batch from a
+memory-mapped file while it trains. What reading alone takes bounds what several dictionaries could win by sharing it.
 """
 
 import argparse
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from saeft_ray import sae
 from saeft_ray.config import DictionarySettings
 
 SIZES = {"digit world": (9000, 64, 256, 8, 512, 150), "ViT-B/32": (8192, 512, 2048, 32, 1024, 16)}
+LARGE = 200_000  # rows of the file from which rows alone are read
 
 
 class Usual(nn.Module):
@@ -53,12 +57,26 @@ def usual(x: torch.Tensor, width: int, k: int, batch: int, steps: int) -> float:
     return steps * batch / (time.perf_counter() - began)
 
 
-def ours(x: torch.Tensor, width: int, k: int, batch: int, steps: int) -> float:
-    """Samples a second of ours."""
+def ours(activations: np.ndarray, width: int, k: int, batch: int, steps: int, kept: int) -> float:
+    """Samples a second of ours, of rows copied into memory where they take no more than `kept` bytes."""
     settings = DictionarySettings(width=width, k=k, steps=steps, batch_size=batch)
-    activations = x.numpy()[:, None]
+    sae.rows.KEPT = kept
     began = time.perf_counter()
     sae.train(activations, settings, 0, torch.device("cpu"))
+    return steps * batch / (time.perf_counter() - began)
+
+
+def reading(activations: np.ndarray, batch: int, steps: int) -> float:
+    """Samples a second of random rows, read from a memory map and brought to length 1, without any training."""
+    sae.rows.KEPT = 0
+    rows = sae.rows.Rows(activations, DictionarySettings())
+    order = np.random.default_rng(0).permutation(len(rows))
+    indices = [order[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
+    began, done = time.perf_counter(), 0
+    while done < steps:
+        for index in indices[: steps - done]:
+            rows.take(index)
+            done += 1
     return steps * batch / (time.perf_counter() - began)
 
 
@@ -66,16 +84,28 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
-    print(f"{torch.get_num_threads()} threads")
+    print(f"{torch.get_num_threads()} threads; samples a second")
     for name, (n, d, width, k, batch, steps) in SIZES.items():
-        x = torch.from_numpy(np.random.default_rng(0).standard_normal((n, d)).astype(np.float32))
-        speeds: dict[str, list[float]] = {"usual": [], "ours": []}
-        for _ in range(rounds + 1):
-            speeds["usual"].append(usual(x, width, k, batch, steps))
-            speeds["ours"].append(ours(x, width, k, batch, steps))
+        large = np.random.default_rng(0).standard_normal((LARGE, d)).astype(np.float32)
+        x = large[:n]
+        with tempfile.TemporaryDirectory() as folder:
+            np.save(Path(folder) / "x.npy", large[:, None])
+            mapped = np.load(Path(folder) / "x.npy", mmap_mode="r")
+            loops = {
+                "usual": lambda: usual(torch.from_numpy(x), width, k, batch, steps),  # noqa: B023 - called at once
+                "ours": lambda: ours(x[:, None], width, k, batch, steps, 1 << 40),  # noqa: B023
+                "mapped": lambda: ours(mapped[:n], width, k, batch, steps, 0),  # noqa: B023
+                "reading": lambda: reading(mapped, batch, 20 * steps),  # noqa: B023
+            }
+            speeds = {loop: [run() for _ in range(1)] for loop, run in loops.items()}
+            for _ in range(rounds):
+                for loop, run in loops.items():
+                    speeds[loop].append(run())
         median = {loop: statistics.median(values[1:]) for loop, values in speeds.items()}
-        ratio = median["ours"] / median["usual"]
-        print(f"{name:12s} usual {median['usual']:9.0f}/s   ours {median['ours']:9.0f}/s   ratio {ratio:.2f}")
+        print(name + "".join(f"   {loop} {speed:.0f}" for loop, speed in median.items()))
+        print(f"  ours over usual {median['ours'] / median['usual']:.2f}")
+        print(f"  mapped over ours {median['mapped'] / median['ours']:.2f}")
+        print(f"  reading takes {median['ours'] / median['reading']:.1%} of a training step's time")
 
 
 if __name__ == "__main__":

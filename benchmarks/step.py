@@ -1,8 +1,9 @@
 """Cost of an SAE-FT step over a plain step: with stored activations, and with the frozen encoder in every step.
 
-    python benchmarks/step.py [digit-clip|ViT-B-32] [--rounds N] [--batch B]
+    python benchmarks/step.py [digit-clip|ViT-B-32] [--rounds N] [--batch B] [--switches]
 
-Steps of the three kinds are interleaved, so that other load on the machine meets all of them; the ratio is of medians.
+With `--switches`, of a plain step with each switch that makes it fit a GPU, and on a GPU its memory at the peak.
+Steps of all kinds are interleaved, so that other load on the machine meets all of them; the ratio is of medians.
 """
 
 import argparse
@@ -36,14 +37,25 @@ class Pictures:
         return self.images(index)
 
 
-def medians(steps: Mapping[str, Iterator[object]], rounds: int) -> dict[str, float]:
-    """Median seconds of a step of each kind, all of them interleaved; two rounds to warm up are left out."""
+def medians(
+    steps: Mapping[str, Iterator[object]], rounds: int, peaks: dict[str, int] | None = None
+) -> dict[str, float]:
+    """Median seconds of a step of each kind, all of them interleaved; two rounds to warm up are left out. `peaks`
+    receives the most bytes that a step of each kind held on a GPU beside what all of them hold between steps."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds + 2):
         for name, kind in steps.items():
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+                torch.cuda.reset_peak_memory_stats()
+                held = torch.cuda.memory_allocated()
             began = time.perf_counter()
             next(kind)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             seconds[name].append(time.perf_counter() - began)
+            if peaks is not None and torch.cuda.is_available():
+                peaks[name] = torch.cuda.max_memory_allocated() - held
     return {name: statistics.median(values[2:]) for name, values in seconds.items()}
 
 
@@ -52,6 +64,7 @@ def main() -> None:
     parser.add_argument("arch", nargs="?", default="digit-clip")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--batch", type=int)
+    parser.add_argument("--switches", action="store_true")
     options = parser.parse_args()
     small = options.arch == "digit-clip"
     batch = options.batch or (128 if small else 8)
@@ -59,24 +72,49 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     head = torch.randn(10, encoder.width(Model(arch=options.arch, pretrained="random")))
     pictures = Pictures(batch, model.image_size)
+    plain = Task(pictures, 0, 1, Train(epochs=options.rounds + 2, batch_size=batch), FineTuning(), 0, None, None)
+    print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
+    if options.switches:
+        places = {
+            "plain": Place(device),
+            "precision: bf16": Place(device),
+            "accumulate: 4": Place(device, accumulate=4),
+            "checkpoint_activations: true": Place(device, checkpoint_activations=True),
+            "compile: true": Place(device, compile=True),
+        }
+        show(
+            {
+                name: iter(Training(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, place, None))
+                for name, place in places.items()
+            },
+            options.rounds,
+        )
+        return
     frozen = model.classifier(head).requires_grad_(False)
     with torch.no_grad():
         activations = frozen.features(pictures.images(np.arange(batch)))[:, None].numpy()
     d = activations.shape[2]
     dictionary = sae.random(activations, DictionarySettings(width=4 * d, k=8 if small else 32), 0)
     method = SaeFT(lambda_resid=300.0, lambda_add=300.0, lambda_remove=300.0)
-    train = Train(epochs=options.rounds + 2, batch_size=batch)
     kinds = {
-        "plain": Task(pictures, 0, 1, train, FineTuning(), 0, None, None),
-        "stored activations": Task(pictures, 0, 1, train, method, 0, activations, dictionary),
-        "frozen encoder": Task(pictures, 0, 1, train, method, 0, frozen, dictionary),
+        "plain": plain,
+        "stored activations": plain._replace(method=method, frozen=activations, dictionary=dictionary),
+        "frozen encoder": plain._replace(method=method, frozen=frozen, dictionary=dictionary),
     }
     # With one batch of images an epoch is one step.
-    epochs = {name: iter(Training(model.classifier(head), task, Place(device), None)) for name, task in kinds.items()}
-    median = medians(epochs, options.rounds)
-    print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
+    show(
+        {name: iter(Training(model.classifier(head), task, Place(device), None)) for name, task in kinds.items()},
+        options.rounds,
+    )
+
+
+def show(steps: Mapping[str, Iterator[object]], rounds: int) -> None:
+    """Prints the median of each kind, and over that of a plain step."""
+    peaks: dict[str, int] = {}
+    median = medians(steps, rounds, peaks)
     for name, value in median.items():
-        print(f"{name:20s} {1e3 * value:9.1f} ms   ratio {value / median['plain']:.3f}")
+        peak = f"   peak {peaks[name] / 1e9:.2f} GB" if name in peaks else ""
+        print(f"{name:28s} {1e3 * value:9.1f} ms   ratio {value / median['plain']:.3f}{peak}")
 
 
 if __name__ == "__main__":

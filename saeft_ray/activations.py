@@ -3,39 +3,61 @@
 Shapes: N images, V views, d embedding width.
 """
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import Split
-from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.draws import IntArray
+from saeft_ray.encoder import Classifier
+from saeft_ray.loading import ahead
 
 FILE = "activations.npy"
 BATCH = 256
 
 
 @torch.no_grad()
-def compute(model: ClipModel, split: Split, views: int, view_seed: int, device: torch.device, folder: Path) -> None:
-    """Writes (N, V, d) float32 activations of `split`'s views to `folder`/activations.npy."""
-    n = len(split.labels)
-    encoder = (
-        Classifier(copy.deepcopy(model.clip.visual), torch.nn.Linear(1, 1), model.mean, model.std).to(device).eval()
-    )
+def compute(
+    frozen: Classifier, split: Split, images: range, views: int, view_seed: int, folder: Path, loaders: int = 0
+) -> None:
+    """Writes (n, V, d) float32 activations of `images` of `split` to `folder`/activations.npy.
+
+    Images go through the encoder in batches that begin at multiples of BATCH, so whoever computes parts that begin
+    there computes, bit for bit, what one computes for all.
+    """
+    device = frozen.mean.device
+    batches = [
+        (np.arange(start, min(start + BATCH, images.stop)), view)
+        for start in range(images.start, images.stop, BATCH)
+        for view in range(views)
+    ]
     out = None
-    for view in range(views):
-        for start in range(0, n, BATCH):
-            index = np.arange(start, min(start + BATCH, n))
-            images = split.views(index, np.full(len(index), view), view_seed)
-            features = encoder.features(images.to(device)).float().cpu().numpy()
-            if out is None:
-                shape = (n, views, features.shape[1])
-                out = np.lib.format.open_memmap(folder / FILE, mode="w+", dtype=np.float32, shape=shape)
-            out[index, view] = features
+    rendered = ahead(partial(_views, split, view_seed), batches, loaders, device)
+    for (index, view), pixels in zip(batches, rendered, strict=True):
+        features = frozen.features(pixels.to(device, non_blocking=True)).cpu().numpy()
+        if out is None:
+            out = _create(folder, (len(images), views, features.shape[1]))
+        out[index - images.start, view] = features
     assert out is not None
+    out.flush()
+
+
+def join(shards: Sequence[Path], n: int, folder: Path) -> None:
+    """Writes the activations of `n` images to `folder`, one after the other those in the folders `shards`."""
+    out, start = None, 0
+    for shard in shards:
+        part = load(shard)
+        if out is None:
+            out = _create(folder, (n, *part.shape[1:]))
+        out[start : start + len(part)] = part
+        start += len(part)
+    assert out is not None
+    assert start == n
     out.flush()
 
 
@@ -48,3 +70,12 @@ def parts(activations: NDArray[np.float32], device: torch.device, images: int = 
     """All views of (N, V, d) `activations` as tensors (n, d), those of so many images at a time."""
     for start in range(0, len(activations), images):
         yield torch.from_numpy(np.array(activations[start : start + images])).flatten(0, 1).to(device)
+
+
+def _views(split: Split, view_seed: int, batch: tuple[IntArray, int]) -> torch.Tensor:
+    index, view = batch
+    return split.views(index, np.full(len(index), view), view_seed)
+
+
+def _create(folder: Path, shape: tuple[int, ...]) -> "np.memmap[Any, np.dtype[np.float32]]":
+    return np.lib.format.open_memmap(folder / FILE, mode="w+", dtype=np.float32, shape=shape)

@@ -1,6 +1,6 @@
 """How each shared artifact is built, and opened again: the one place that knows both the plan and torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,26 @@ from saeft_ray.store import Store
 
 def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -> Path:
     """The folder of `artifact`, built now if the store has no sound copy."""
-    return store.ensure(
-        artifact.kind, artifact.key, lambda folder: _build(artifact, plan, store, device, folder), artifact.identity
-    )
+    built = []
+
+    def build(folder: Path) -> None:
+        _build(artifact, plan, store, device, folder)
+        built.append(artifact)
+
+    folder = store.ensure(artifact.kind, artifact.key, build, artifact.identity)
+    for shard in artifact.shards if built else ():
+        store.remove(shard.kind, shard.key)
+    return folder
+
+
+def pieces(wanted: Sequence[Artifact], store: Store) -> list[Artifact]:
+    """`wanted` with the shards of what is not in the store, each before what it is a part of."""
+    found: list[Artifact] = []
+    for artifact in wanted:
+        if artifact.shards and not store.has(artifact.kind, artifact.key):
+            found += artifact.shards
+        found.append(artifact)
+    return found
 
 
 def head(plan: Plan, store: Store) -> Tensor:
@@ -50,10 +67,16 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
         model = encoder.load(config.model, config.storage.endpoint)
         weight = zeroshot.zero_shot_head(model, config.data.class_names(), config.data.prompts())
         save_file({"weight": weight.contiguous()}, folder / "head.safetensors")
-    elif artifact.kind == "activations":
+    elif artifact.shards:
+        shards = [ensure(shard, plan, store, device) for shard in artifact.shards]
+        activations.join(shards, plan.facts.sizes["train"], folder)
+    elif artifact.kind in ("activations", "shard"):
         model = encoder.load(config.model, config.storage.endpoint)
+        frozen = model.classifier(torch.zeros(1, plan.facts.width), config.train.precision).to(device).eval()
         split = config.data.split("train", plan.facts.image_size)
-        activations.compute(model, split, plan.pool, plan.view_seed, device, folder)
+        images = range(*artifact.identity.get("images", [len(split.labels)]))
+        loaders = config.compute.loaders
+        activations.compute(frozen, split, images, plan.pool, plan.view_seed, folder, loaders)
     elif artifact.kind == "dictionary":
         x = activations.load(ensure(plan.activations(), plan, store, device))
         made = _dictionary(artifact, x, plan, store, device)

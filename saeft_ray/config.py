@@ -9,7 +9,9 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
+    model_serializer,
     model_validator,
 )
 
@@ -64,6 +66,15 @@ class Train(Section):
     """Size of each image's pool of views; default: as many as epochs."""
     cache_gb: Annotated[float, Field(ge=0)] = 50.0
     """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: the image encoder runs under bf16 autocast, in training as in evaluation and where it is frozen, so that
+    moving and frozen features round alike; weights, optimizer, head, losses and penalties stay in float32."""
+
+    @model_serializer(mode="wrap")
+    def _plain_goes_unsaid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `precision` where it is fp32, so that sweeps from before there was a choice keep their identity."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if (name, value) != ("precision", "fp32")}
 
 
 class DictionarySettings(Section):
@@ -189,7 +200,10 @@ class Report(Section):
 
 
 class Compute(Section):
-    """How trials run. It never changes what they compute."""
+    """How trials run. It never changes what they compute, beyond the rounding of sums in another order.
+
+    The batch of `train` is the whole one: `workers` and `accumulate` say into how many parts it is split.
+    """
 
     workers: Count = 1
     cpus: Count = 1
@@ -197,7 +211,13 @@ class Compute(Section):
     concurrent: Count | None = None
     """Trials at once; default: as many as the resources hold."""
     loaders: Annotated[int, Field(ge=0)] = 0
-    """Processes a worker that render views ahead of the training step."""
+    """Processes a worker that render images ahead: of the training step, of evaluation, of frozen features."""
+    accumulate: Count = 1
+    """Micro-batches into which each worker splits its share of the batch, one in memory at a time."""
+    checkpoint_activations: bool = False
+    """What blocks of a transformer give is computed anew in the backward pass, not kept: less memory, more time."""
+    compile: bool = False
+    """torch.compile for the training step. Methods that read blocks inside the encoder train without it."""
     address: str | None = None
     """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from saeft_ray import zeroshot
-from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.encoder import Classifier, ClipModel, autocast
 from saeft_ray.methods.captions import Captioned
 
 
@@ -67,7 +67,9 @@ class Towers(nn.Module):
 
     def forward(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen:
         """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `aside` (B or 0, L)."""
-        image, text = self.classifier.features(images), self.text.encode_text(torch.cat([tokens, aside]))
+        image = self.classifier.features(images)
+        with autocast(images.device, self.classifier.precision):
+            text = self.text.encode_text(torch.cat([tokens, aside]))
         return _seen(image, text, len(tokens), self.text.logit_scale)
 
     @torch.no_grad()
@@ -76,7 +78,8 @@ class Towers(nn.Module):
         if self.teacher is None:
             return None
         pixels = (images.float() - self.classifier.mean) * self.classifier.scale
-        image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, aside]))
+        with autocast(images.device, self.classifier.precision):
+            image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, aside]))
         return _seen(image, text, len(tokens), self.teacher.logit_scale)
 
     @property
@@ -106,6 +109,13 @@ class Towers(nn.Module):
         for name, weight in self.teacher.named_parameters():
             weight.lerp_(student[name], 1 - share)
 
+    def checkpoint_activations(self) -> None:
+        """As `encoder.checkpoint_activations`, for the text tower."""
+        if hasattr(self.text, "text"):
+            self.text.text.set_grad_checkpointing(True)
+        else:
+            self.text.transformer.grad_checkpointing = True
+
     @torch.no_grad()
     def rebuild_head(self) -> None:
         """Gives the classifier the zero-shot head of the text tower as it is now."""
@@ -114,8 +124,8 @@ class Towers(nn.Module):
 
 def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> Seen:
     """`text` begins with the `captions`."""
-    rows = normalize(text, dim=-1)
-    return Seen(normalize(image, dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
+    rows = normalize(text.float(), dim=-1)
+    return Seen(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
 
 
 def info_nce(logits: Tensor) -> Tensor:

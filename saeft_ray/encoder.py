@@ -9,19 +9,21 @@ import difflib
 import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import fsspec
 import torch
 from torch import Tensor, nn
 
-from saeft_ray.config import Model
+from saeft_ray.config import Compute, Model
 from saeft_ray.words import WordTokenizer
 
 SHIPPED = Path(__file__).parent / "models"
+Precision = Literal["fp32", "bf16"]
+WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
 HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
 
@@ -31,10 +33,19 @@ class Output(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Image encoder and linear head on unit-norm features."""
+    """Image encoder and linear head on unit-norm features. With `precision` bf16 the encoder runs under autocast: its
+    weights, its features and the head stay in float32."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Linear, mean: Sequence[float], std: Sequence[float]):
+    def __init__(
+        self,
+        encoder: nn.Module,
+        head: nn.Linear,
+        mean: Sequence[float],
+        std: Sequence[float],
+        precision: Precision = "fp32",
+    ):
         super().__init__()
+        self.precision: Precision = precision
         self.encoder = encoder
         self.head = head
         self.mean: Tensor
@@ -44,8 +55,10 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """(B, d) features of uint8 `images` (B, 3, H, W), not normalised."""
-        out: Tensor = self.encoder((images.float() - self.mean) * self.scale)
-        return out
+        pixels = (images.float() - self.mean) * self.scale
+        with autocast(pixels.device, self.precision):
+            out: Tensor = self.encoder(pixels)
+        return out.float()
 
     def forward(self, images: Tensor) -> Output:
         features = self.features(images)
@@ -61,13 +74,13 @@ class ClipModel(NamedTuple):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def classifier(self, head: Tensor) -> Classifier:
+    def classifier(self, head: Tensor, precision: Precision = "fp32") -> Classifier:
         """A trainable copy of the image tower with `head` (C, d) as its linear layer and no bias to begin with."""
         linear = nn.Linear(head.shape[1], head.shape[0])
         with torch.no_grad():
             linear.weight.copy_(head)
             linear.bias.zero_()
-        return Classifier(copy.deepcopy(self.clip.visual), linear, self.mean, self.std).requires_grad_(True)
+        return Classifier(copy.deepcopy(self.clip.visual), linear, self.mean, self.std, precision).requires_grad_(True)
 
 
 @lru_cache(maxsize=2)
@@ -89,6 +102,8 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
                 f"model.pretrained: {model.pretrained} cannot be loaded as {model.arch} ({said}); "
                 "give weights of this architecture, or the architecture of these weights"
             ) from error
+    if _convolutional(clip.visual):
+        clip.visual.to(memory_format=torch.channels_last)
     words = SHIPPED / f"{model.arch}.words.txt"
     if words.exists():
         tokenize: Any = WordTokenizer.read(words, clip.context_length)
@@ -170,10 +185,44 @@ def outputs(model: Classifier, sites: Sequence[int]) -> Iterator[list[Tensor]]:
             hooks.append(tower.transformer.resblocks[site - 1].register_forward_hook(keep))
     try:
         yield listed
-        listed += [found[i] if tower.transformer.batch_first else found[i].transpose(0, 1) for i in sites]
+        tokens = [found[i] if tower.transformer.batch_first else found[i].transpose(0, 1) for i in sites]
+        listed += [each.float() for each in tokens]
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Matrix products and convolutions in bf16 within, if `precision` says so."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def checkpoint_activations(model: Classifier) -> None:
+    """Makes blocks of the image tower compute anew in the backward pass what they gave. Raises ValueError if it has no
+    such blocks."""
+    tower: Any = model.encoder
+    if hasattr(tower, "set_grad_checkpointing"):
+        tower.set_grad_checkpointing(True)
+    if not any(getattr(module, "grad_checkpointing", False) for module in tower.modules()):
+        raise ValueError("compute.checkpoint_activations: this image tower cannot do that; leave it out")
+
+
+def unfit(model: Model, compute: Compute) -> list[str]:
+    """What `compute` asks for and the architecture cannot do, in words, without loading weights; a tower of another
+    library is only known when it is loaded."""
+    if not isinstance(_architecture(model)["vision_cfg"].get("layers", 12), list):  # a list has a ResNet's stages
+        return []
+    found = []
+    if compute.workers * compute.accumulate > 1:
+        found.append(f"model.arch: {WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
+    if compute.checkpoint_activations:
+        found.append(f"compute.checkpoint_activations: {model.arch} has no blocks that can; leave it out")
+    return found
+
+
+def _convolutional(tower: nn.Module) -> bool:
+    """Whether convolutions do more than cut the image into patches: channels-last, they are faster."""
+    return sum(isinstance(module, nn.Conv2d) for module in tower.modules()) > 1
 
 
 def _architecture(model: Model) -> dict[str, Any]:
@@ -187,6 +236,13 @@ def _architecture(model: Model) -> dict[str, Any]:
         raise ValueError(
             f"model.arch: open_clip knows no {model.arch!r}"
             + (f"; did you mean {' or '.join(close)}?" if close else "; see open_clip.list_models()")
+        )
+    other = f"{model.arch}-quickgelu"
+    tag = open_clip.get_pretrained_cfg(model.arch, model.pretrained)
+    if tag.get("quick_gelu") and not config.get("quick_gelu") and open_clip.get_model_config(other):
+        # open_clip only warns, and the model then sees with the wrong activation function.
+        raise ValueError(
+            f"model.arch: the weights {model.pretrained} were trained as {other}, not {model.arch}; give that"
         )
     return config
 

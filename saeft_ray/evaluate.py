@@ -9,31 +9,33 @@ from numpy.typing import NDArray
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
+from saeft_ray.loading import ahead
 
 BATCH = 512
 
 
-def correct(model: Classifier, split: Split, device: torch.device) -> NDArray[np.bool_]:
+def correct(model: Classifier, split: Split, device: torch.device, *, loaders: int = 0) -> NDArray[np.bool_]:
     """(N,) True where the prediction is the label."""
-    right: NDArray[np.bool_] = predicted(model, split, device) == split.labels
+    right: NDArray[np.bool_] = predicted(model, split, device, loaders=loaders) == split.labels
     return right
 
 
 @torch.inference_mode()
-def predicted(model: Classifier, split: Split, device: torch.device) -> IntArray:
-    """(N,) the class of the largest logit among those that `split` holds, as `split` counts it."""
+def predicted(model: Classifier, split: Split, device: torch.device, *, loaders: int = 0) -> IntArray:
+    """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
+    render ahead."""
     model.to(device).eval()
     groups = split.counts_as
     absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
+    batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = []
-    for start in range(0, len(split.labels), BATCH):
-        index = np.arange(start, min(start + BATCH, len(split.labels)))
-        logits = model(split.images(index).to(device)).logits
+    for images in ahead(split.images, batches, loaders, device):
+        logits = model(images.to(device, non_blocking=True)).logits
         if absent is not None:
             logits = logits.masked_fill(absent, -torch.inf)
-        best: IntArray = logits.argmax(1).cpu().numpy()
-        found.append(best if groups is None else groups[best])
-    return np.concatenate(found)
+        found.append(logits.argmax(1))
+    best: IntArray = torch.cat(found).cpu().numpy()
+    return best if groups is None else groups[best]
 
 
 @torch.no_grad()

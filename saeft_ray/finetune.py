@@ -7,8 +7,10 @@ Where a trial runs arrives as a `Place`; nothing here knows of Ray. Every draw (
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -17,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws, encoder, monitors
-from saeft_ray.config import Train
+from saeft_ray.config import Compute, Train
 from saeft_ray.contrastive import Step, Towers, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.encoder import Classifier
+from saeft_ray.loading import ahead
 from saeft_ray.methods import (
     NOTHING,
     Constants,
@@ -39,8 +42,8 @@ MONITORED = 64  # rows of a batch that monitors look at, so that short epochs st
 
 @dataclass(frozen=True)
 class Place:
-    """Where a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), and the mean of
-    a tensor over them."""
+    """Where and how a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), the mean
+    of a tensor over them; the rest as in `Compute`. What a trial computes depends on none of it."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
@@ -48,6 +51,15 @@ class Place:
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     mean: Callable[[Tensor], Tensor] = lambda tensor: tensor
     loaders: int = 0
+    accumulate: int = 1
+    checkpoint_activations: bool = False
+    compile: bool = False
+
+    @classmethod
+    def of(cls, compute: Compute, **more: Any) -> Self:
+        """The place that a sweep file asks for: one worker, unless `more` fields say otherwise."""
+        same = {name: getattr(compute, name) for name in ("loaders", "accumulate", "checkpoint_activations", "compile")}
+        return cls(**{"device": torch.device("cuda" if compute.gpus else "cpu"), **same, **more})
 
 
 class Task(NamedTuple):
@@ -96,7 +108,8 @@ class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
 def finetune(model: Classifier | Towers, task: Task, place: Place, resume: State | None = None) -> "Training":
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
-    With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term.
+    With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term, and
+    ValueError for a model or a method that cannot be trained in this place.
     """
     return Training(model, task, place, resume)
 
@@ -105,6 +118,7 @@ class Training:
     """An iterator of `Epoch`; `state()` between two epochs is what a checkpoint needs."""
 
     def __init__(self, model: Classifier | Towers, task: Task, place: Place, resume: State | None):
+        _check_parts(model, task, place)
         model.to(place.device)
         self._towers = model if isinstance(model, Towers) else None
         self.model = model.classifier if isinstance(model, Towers) else model
@@ -122,7 +136,14 @@ class Training:
         settings = task.train
         self._optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         self._parameters: tuple[nn.Parameter, ...] = parameters
+        if place.checkpoint_activations:
+            encoder.checkpoint_activations(self.model)
+            if self._towers is not None:
+                self._towers.checkpoint_activations()
         self._wrapped = place.wrap(model)
+        # Only the step is compiled, and `model` stays what it is: its keys, its hooks, its copies, its evaluation.
+        compiled = place.compile and not self._sites
+        self._step: nn.Module = torch.compile(self._wrapped) if compiled else self._wrapped  # type: ignore[assignment]
         self._epoch = 0
         if resume is not None:
             self._restore(resume)
@@ -139,10 +160,8 @@ class Training:
                 rate = learning_rate(step, total, task.train)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
-                terms = self._losses(batch, self._wrapped).terms
-                loss = torch.stack(list(terms.values())).sum()
                 self._optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
+                terms = self._gradients(batch)
                 norm = nn.utils.clip_grad_norm_(self._parameters, task.train.clip_norm)
                 losses.add(terms)
                 clipped += norm > task.train.clip_norm
@@ -170,9 +189,36 @@ class Training:
     def _restore(self, state: State) -> None:
         self._epoch = state.epoch
         for name, parameter in zip(self._names, self._parameters, strict=True):
+            like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+            # In the memory format of the weights: the fused optimizer reads them side by side.
             self._optimizer.state[parameter] = {
-                key: state.tensors[f"{key}.{name}"].to(parameter.device) for key in ("step", "exp_avg", "exp_avg_sq")
+                key: torch.empty_like(each, requires_grad=False, device=parameter.device).copy_(
+                    state.tensors[f"{key}.{name}"]
+                )
+                for key, each in like.items()
             }
+
+    def _gradients(self, batch: "Batch") -> dict[str, Tensor]:
+        """Adds the gradients of this worker's share of the batch, one micro-batch in memory at a time; returns the
+        terms of the loss. A mean over the batch is the mean of its parts' means, each weighed by its size."""
+        rows = len(batch.labels)
+        size = -(-rows // self.place.accumulate)
+        total: dict[str, Tensor] = {}
+        for start in range(0, rows, size):
+            part = Batch._make(each[start : start + size] for each in batch)
+            share = len(part.labels) / rows
+            with self._in_sync(start + size >= rows):
+                terms = self._losses(part, self._step).terms
+                loss = torch.stack(list(terms.values())).sum() * share
+                loss.backward()  # type: ignore[no-untyped-call]
+            for name, value in terms.items():
+                total[name] = total.get(name, 0) + value.detach() * share
+        return total
+
+    def _in_sync(self, last: bool) -> AbstractContextManager[Any]:
+        """Workers add up their gradients once a step, after the last micro-batch."""
+        parallel: Any = self._wrapped
+        return nullcontext() if last or not hasattr(parallel, "no_sync") else parallel.no_sync()
 
     def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
         """Cross-entropy and the penalty's terms on this worker's share of the batch; or what stands in their place."""
@@ -228,6 +274,16 @@ class Training:
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 
 
+def _check_parts(model: nn.Module, task: Task, place: Place) -> None:
+    """Raises ValueError where a batch that is split, over workers or in time, would be another batch."""
+    if place.world_size * place.accumulate == 1:
+        return
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise ValueError(f"{encoder.WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
+    if not task.method.batch_mean:
+        raise ValueError("the loss of this method is no mean over the batch, which must stay whole for it")
+
+
 def batch_count(n: int, batch_size: int) -> int:
     """Steps of an epoch over `n` images: whole batches only, unless there is not even one."""
     return max(1, n // batch_size)
@@ -261,30 +317,13 @@ def _batches(task: Task, epoch: int, place: Place) -> Iterator[Batch]:
     order = draws.permutation(task.seed, "order", n, epoch)
     count = batch_count(n, size)
     shares = [order[i * size : (i + 1) * size][place.rank :: place.world_size] for i in range(count)]
-    rendered = _Rendered(task, epoch, shares)
-    if place.loaders == 0:
-        yield from (rendered[i] for i in range(count))
-        return
-    loader = torch.utils.data.DataLoader(
-        rendered, batch_size=None, num_workers=place.loaders, pin_memory=place.device.type == "cuda"
-    )
-    yield from loader
+    yield from ahead(partial(_batch, task, epoch), shares, place.loaders, place.device)
 
 
-class _Rendered(torch.utils.data.Dataset[Batch]):
-    """Batches by number; a map-style data set, so that loader processes may render them in any order."""
-
-    def __init__(self, task: Task, epoch: int, shares: list[IntArray]):
-        self._task, self._epoch, self._shares = task, epoch, shares
-
-    def __len__(self) -> int:
-        return len(self._shares)
-
-    def __getitem__(self, i: int) -> Batch:
-        task, index = self._task, self._shares[i]
-        view = view_of(task.seed, self._epoch, index, task.views)
-        labels = torch.from_numpy(task.split.labels[index])
-        return Batch(index, view, task.split.views(index, view, task.view_seed), labels)
+def _batch(task: Task, epoch: int, index: IntArray) -> Batch:
+    view = view_of(task.seed, epoch, index, task.views)
+    labels = torch.from_numpy(task.split.labels[index])
+    return Batch(index, view, task.split.views(index, view, task.view_seed), labels)
 
 
 class _Means:

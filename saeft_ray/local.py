@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
-
 from saeft_ray import artifacts, trial
 from saeft_ray.finetune import Place
 from saeft_ray.ledger import Ledger
@@ -18,9 +16,10 @@ class LocalRunner:
 
     def __init__(self, plan: Plan, store: Store, ledger: Ledger):
         self._plan, self._store, self._ledger = plan, store, ledger
-        self._place = Place(torch.device("cuda" if plan.config.compute.gpus else "cpu"))
+        self._place = Place.of(plan.config.compute)
 
     def build(self, wanted: Sequence[Artifact], watcher: Watcher) -> None:
+        wanted = artifacts.pieces(wanted, self._store)
         watcher.building(wanted)
         for artifact in wanted:
             artifacts.ensure(artifact, self._plan, self._store, self._place.device)

@@ -15,6 +15,7 @@ from saeft_ray.space import Choices
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
 VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpoint": 1}
 
+SHARD = 1 << 14  # images whose activations are one piece of work; a multiple of the batch that computes them
 
 # The settings of a dictionary that its bytes depend on: of every kind, and of some besides.
 _SHAPES = {"width", "k", "activation", "input"}
@@ -83,12 +84,16 @@ def row_of(sweep: str, spec: TrialSpec, dataset: str, role: str, metric: str, va
 
 
 class Artifact(NamedTuple):
-    """Shared work. `identity` determines its bytes; `needs` must exist before it is built."""
+    """Shared work. `identity` determines its bytes; `needs` must exist before it is built.
 
-    kind: Literal["head", "activations", "dictionary", "constants", "endpoint"]
+    `shards` are what it is put together from: built one by one, by whoever is free, and removed once it is whole.
+    """
+
+    kind: Literal["head", "activations", "shard", "dictionary", "constants", "endpoint"]
     identity: dict[str, Any]
     bytes: int | None  # where that is known beforehand
     needs: tuple["Artifact", ...] = ()
+    shards: tuple["Artifact", ...] = ()
 
     @property
     def key(self) -> str:
@@ -133,14 +138,21 @@ class Plan:
 
     def activations(self) -> Artifact:
         """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
-        identity = {
+        identity: dict[str, Any] = {
             "model": self.facts.model,
             "data": self.facts.train or self.facts.data,
             "views": self.pool,
             "view_seed": self.view_seed,
             "version": VERSIONS["activations"],
         }
-        return Artifact("activations", identity, self.pool * self._bytes_a_view)
+        if self.config.train.precision != "fp32":
+            identity["precision"] = self.config.train.precision
+        n, bytes_an_image = self.facts.sizes["train"], 4 * self.pool * self.facts.width
+        pieces = [range(start, min(start + SHARD, n)) for start in range(0, n, SHARD)]
+        shards = tuple(
+            Artifact("shard", {"of": identity, "images": [p.start, p.stop]}, bytes_an_image * len(p)) for p in pieces
+        )
+        return Artifact("activations", identity, bytes_an_image * n, shards=shards if len(shards) > 1 else ())
 
     def dictionary(self, kind: DictionaryKind, number: int) -> Artifact:
         """Dictionary `number` of its kind; `untrained` is what `trained` begins from, `permuted` is made of it."""

@@ -76,6 +76,7 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         unseen=unseen,
     )
     unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
+    unmet += encoder.unfit(config.model, config.compute)
     if unmet:
         raise ValueError("\n".join(unmet))
     return facts
@@ -148,7 +149,8 @@ def show(plan: Plan, console: Console) -> None:
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = artifact.bytes if stored is None else stored
-        state = "unknown" if unseen or nameless else "will be built" if stored is None else "exists"
+        shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
+        state = "unknown" if unseen or nameless else f"will be built{shards}" if stored is None else "exists"
         key = "unknown" if nameless else artifact.key[:12]
         artifacts.add_row(artifact.kind, key, "not known" if size is None else _bytes(size), state)
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)

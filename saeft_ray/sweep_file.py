@@ -84,13 +84,19 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             "compute.workers",
             f"{compute.workers} workers cannot share train.batch_size = {train.batch_size} evenly; give a divisor",
         )
+    elif train and compute and (train.batch_size // compute.workers) % compute.accumulate:
+        yield (
+            "compute.accumulate",
+            f"{train.batch_size // compute.workers} images a worker cannot be split into {compute.accumulate} equal "
+            "micro-batches; give a divisor",
+        )
     for label, method in (methods or {}).items():
-        if compute and compute.workers > 1 and not method.batch_mean:
-            yield (
-                f"methods.{label}",
-                f"its loss is no mean over the batch, so compute.workers = {compute.workers} would change it; "
-                "give one worker",
-            )
+        for name, parts in (("workers", compute.workers), ("accumulate", compute.accumulate)) if compute else ():
+            if parts > 1 and not method.batch_mean:
+                yield (
+                    f"methods.{label}",
+                    f"its loss is no mean over the batch, so compute.{name} = {parts} would change it; give 1",
+                )
         preset = isinstance(method, CodePenalty) and method.preset == "paper"
         if dictionary and preset and (dictionary.input, dictionary.activation) != ("raw", "topk"):
             yield (

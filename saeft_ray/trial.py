@@ -74,7 +74,7 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
     selection = None
     for dataset, role in _evaluated(plan, spec).items():
         split = bench.split(dataset)
-        answers = predicted(model, split, place.device)
+        answers = predicted(model, split, place.device, loaders=place.loaders)
         right = answers == split.labels
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection
@@ -111,7 +111,8 @@ class _Bench:
         """A fresh copy of the frozen encoder with the zero-shot head."""
         config = self.plan.config
         model = encoder.load(config.model, config.storage.endpoint)
-        return model.classifier(artifacts.head(self.plan, self.store)).to(self.place.device)
+        head = artifacts.head(self.plan, self.store)
+        return model.classifier(head, config.train.precision).to(self.place.device)
 
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
@@ -149,7 +150,8 @@ class _Bench:
             history.append(epoch)
             selection = None
             if early and place.rank == 0:
-                selection = float(correct(model, self.split("selection"), place.device).mean())
+                right = correct(model, self.split("selection"), place.device, loaders=place.loaders)
+                selection = float(right.mean())
             if epoch.epoch < plan.config.train.epochs and not self.replay:
                 checkpoints.offer(whole, training.state(), history)
             yield Report(epoch, selection)
@@ -299,7 +301,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"{spec.id}: {spec.method} with seed {spec.seed}, settings {spec.values}")
     replayed: list[Row] = []
-    place = Place(torch.device("cuda" if plan.config.compute.gpus else "cpu"))
+    place = Place.of(plan.config.compute)
     for item in run(plan, spec, store, place, replay=True):
         if isinstance(item, Report):
             epoch = item.epoch

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import saeft_ray.plan
+from saeft_ray import activations, artifacts
+from saeft_ray.finetune import Place
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import Unfinished, conduct
@@ -56,7 +59,7 @@ def test_two_workers_train_what_one_does(tmp_path):
     methods = {"mse": {"lambda_mse": 300}}
     sections = {"methods": methods, "confirm": {"seeds": 1}, "report": {"baseline": "mse"}}
     _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "one", **sections))
-    two = run_on_ray(sweeps.config(tmp_path / "two", **sections, compute={"workers": 2}))
+    two = run_on_ray(sweeps.config(tmp_path / "two", **sections, compute={"workers": 2, "accumulate": 2}))
     one = {
         (r["dataset"], r["metric"]): r["value"] for r in read_rows(ledger.url).to_pylist() if r["metric"] != "seconds"
     }
@@ -66,6 +69,35 @@ def test_two_workers_train_what_one_does(tmp_path):
     assert {key: value for key, value in got.items() if key[1] == "accuracy"} == pytest.approx(
         {key: value for key, value in one.items() if key[1] == "accuracy"}, abs=0.01
     )
+
+
+def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp_path, monkeypatch):
+    """The shards beside each other, and what they make the same bytes; a shard that is there is not computed again."""
+    sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}}
+    plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
+    want = (artifacts.ensure(plan.activations(), plan, store, Place().device) / activations.FILE).read_bytes()
+    monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
+    plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **sections))
+    whole = plan.activations()
+    artifacts.ensure(whole.shards[1], plan, store, Place().device)
+    kept = store.manifest("shard", whole.shards[1].key).build
+    built = []
+
+    class Watch(Quiet):
+        def built(self, artifact):
+            built.append(artifact.kind)
+            if artifact.key == whole.shards[1].key:
+                assert store.manifest("shard", artifact.key).build == kept
+
+    with RayRunner(plan, store, ledger) as runner:
+        runner.build(plan.artifacts(), Watch())
+        assert sorted(built) == sorted(["head", "activations", *["shard"] * len(whole.shards)])
+        assert built[-1] == "activations"
+        runner.build(plan.artifacts(), Watch())
+        assert built[-2:] == ["head", "activations"]  # nothing of the shards is left, and nothing is missing
+    assert len(whole.shards) > 2
+    assert (store.get(whole.kind, whole.key) / activations.FILE).read_bytes() == want
+    assert store.keys("shard") == []
 
 
 def test_early_stopping_leaves_rows_that_say_so(tmp_path):

@@ -74,6 +74,34 @@ def test_training_is_a_function_of_its_seed():
     assert one.atoms.norm(dim=1) == pytest.approx(torch.ones(64), abs=1e-5)
 
 
+@pytest.mark.parametrize("more", [{}, {"activation": "batch_topk", "input": "raw"}])
+def test_dictionaries_of_a_memory_map_are_those_of_the_memory(more, tmp_path, monkeypatch):
+    """Bit for bit, though every row stays where it is and is read when its turn comes."""
+    x = np.concatenate([planted(400, seed=seed)[0] for seed in (0, 1, 2)], axis=1)  # three views an image
+    np.save(tmp_path / "x.npy", x)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    settings = DictionarySettings(**{"width": 64, "k": 3, "steps": 30, "batch_size": 64, **more})
+
+    def made(activations):
+        trained = sae.train(activations, settings, 1, CPU)
+        controls = (sae.random(activations, settings, 1), sae.untrained(activations, settings, 1))
+        return [trained, *controls, sae.principal(activations, settings)]
+
+    kept = made(x)
+    monkeypatch.setattr(sae.rows, "KEPT", 0)
+    monkeypatch.setattr(sae.rows, "_PART", 1 << 30)
+    rows = sae.rows.Rows(mapped, settings)
+    assert rows._kept is None
+    assert rows._stored.data_ptr() == mapped.ctypes.data
+    for one, other in zip(kept, made(mapped), strict=True):
+        buffers = dict(other.named_buffers())
+        assert all(torch.equal(tensor, buffers[name]) for name, tensor in one.named_buffers())
+    monkeypatch.setattr(sae.rows, "_PART", 100)
+    for one, other in zip(kept, made(mapped), strict=True):
+        torch.testing.assert_close(one.atoms, other.atoms, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(one.bias, other.bias, rtol=1e-4, atol=1e-6)
+
+
 def test_codes_have_at_most_k_active_atoms_and_decode_to_what_was_read():
     x, _ = planted(200)
     settings = DictionarySettings(width=64, k=3, steps=5, batch_size=64)

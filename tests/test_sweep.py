@@ -152,7 +152,7 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     assert probe.seed is None
     assert [a.kind for a in plan.needs(probe)] == [a.kind for a in plan.needs(start)] == ["head", "activations"]
     heads = []
-    seen = lambda model, split, _: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
+    seen = lambda model, split, *_, **__: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
     monkeypatch.setattr(trial, "predicted", seen)
     build(plan.activations(), plan, store, Place().device)
     monkeypatch.setattr(trial.Classifier, "features", None)

@@ -106,13 +106,10 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store) -> None:
     if plan.config.compute.workers > 1:
         tune.report(train_on_workers(plan, spec, store))
         return
-    import torch
-
     from saeft_ray import trial
     from saeft_ray.finetune import Place
 
-    device = torch.device("cuda" if plan.config.compute.gpus else "cpu")
-    place = Place(device, loaders=plan.config.compute.loaders)
+    place = Place.of(plan.config.compute)
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome):
             Ledger(store, plan.config.name).finish(spec, item.rows)

@@ -72,18 +72,19 @@ class RayRunner:
             ray.shutdown()
 
     def build(self, wanted: Sequence[Artifact], watcher: Watcher) -> None:
-        """One Ray task an artifact, each started once what it needs is there."""
+        """One Ray task an artifact or shard, each started once what it needs and is put together from is there."""
+        wanted = building.pieces(wanted, self._store)
         watcher.building(wanted)
         compute = self._plan.config.compute
         task = ray.remote(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=3)(_ensure)
         plan, store = ray.put(self._plan), ray.put(self._store)
         pending: dict[Any, Artifact] = {}
-        waiting, ready = list(wanted), set[str]()
+        waiting = list(wanted)
         while waiting or pending:
-            for artifact in [a for a in waiting if all(need.key in ready for need in a.needs)]:
+            unready = {artifact.key for artifact in (*waiting, *pending.values())}
+            for artifact in [a for a in waiting if unready.isdisjoint(part.key for part in (*a.needs, *a.shards))]:
                 waiting.remove(artifact)
                 if self._store.has(artifact.kind, artifact.key):
-                    ready.add(artifact.key)
                     watcher.built(artifact)
                 else:
                     pending[task.remote(artifact, plan, store)] = artifact
@@ -94,7 +95,6 @@ class RayRunner:
                     ray.get(done)
                 except ray.exceptions.RayTaskError as error:
                     raise error.cause from None
-                ready.add(artifact.key)
                 watcher.built(artifact)
 
     def run(self, deal: Deal, watcher: Watcher) -> None:

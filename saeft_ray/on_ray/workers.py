@@ -38,7 +38,6 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store) -> dict[str, Any
 def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     """One worker's part: rank 0 evaluates and writes the rows."""
     import ray.train
-    import torch
     import torch.distributed as dist
     from ray.train.torch import get_device
     from torch import Tensor, nn
@@ -61,7 +60,8 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
         average: Tensor = total / size
         return average
 
-    place = Place(torch.device(device), context.get_world_rank(), size, wrap, mean, plan.config.compute.loaders)
+    rank = context.get_world_rank()
+    place = Place.of(plan.config.compute, device=device, rank=rank, world_size=size, wrap=wrap, mean=mean)
     last = None
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome) and place.rank == 0:

@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from saeft_ray import draws
 from saeft_ray.config import DictionarySettings
-from saeft_ray.sae.dictionary import Dictionary, training_rows
-from saeft_ray.sae.training import Weights, directions, finished, initial
+from saeft_ray.sae.dictionary import Dictionary
+from saeft_ray.sae.rows import Rows
+from saeft_ray.sae.training import SAMPLE, Weights, directions, finished, initial
 
 
 def random(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:
     """D directions uniform on the sphere, encoder tied to them, bias at the mean of (N, V, d) activations."""
-    x = training_rows(activations, settings)
-    atoms = directions(settings.width, x.shape[1], seed)
-    return finished(Weights(atoms.clone(), atoms, x.mean(0)), x, settings)
+    x = Rows(activations, settings)
+    atoms = directions(settings.width, x.d, seed)
+    return finished(Weights(atoms.clone(), atoms, x.mean()), x.sample(SAMPLE), settings)
 
 
 def untrained(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:
@@ -26,7 +27,7 @@ def untrained(activations: NDArray[np.float32], settings: DictionarySettings, se
     By the corrected recipe that is a random dictionary but for its bias, the median and not the mean; by the
     reference's, whose encoder is not tied, its atoms and encoder have nothing in common.
     """
-    x = training_rows(activations, settings)
+    x = Rows(activations, settings).sample(SAMPLE)
     return finished(initial(x, settings, seed), x, settings)
 
 
@@ -45,13 +46,16 @@ def principal(activations: NDArray[np.float32], settings: DictionarySettings) ->
     Both signs, because a code is not negative. There are 2d such atoms; of a larger dictionary the rest are zero, so
     never active: width D, and with it the meaning of every lambda, stays that of the trained SAE.
     """
-    x = training_rows(activations, settings)
-    centred = (x - x.mean(0)).double()
-    vectors = torch.linalg.eigh(centred.T @ centred).eigenvectors.T.flip(0).float()  # (d, d), a row a direction
+    x = Rows(activations, settings)
+    mean, products = x.mean(), torch.zeros(x.d, x.d, dtype=torch.float64)
+    for part in x.parts():
+        centred = (part - mean).double()
+        products += centred.T @ centred
+    vectors = torch.linalg.eigh(products).eigenvectors.T.flip(0).float()  # (d, d), a row a direction
     # The sign that eigh returns is arbitrary.
     sign = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
     both = torch.stack([vectors * sign, -vectors * sign], 1).flatten(0, 1)
-    atoms = x.new_zeros(settings.width, x.shape[1])
+    atoms = torch.zeros(settings.width, x.d)
     used = min(settings.width, len(both))
     atoms[:used] = both[:used]
-    return finished(Weights(atoms.clone(), atoms, x.mean(0)), x, settings)
+    return finished(Weights(atoms.clone(), atoms, mean), x.sample(SAMPLE), settings)

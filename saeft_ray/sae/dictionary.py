@@ -15,11 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from saeft_ray import draws
 from saeft_ray.config import DictionarySettings
 from saeft_ray.methods import unit
+from saeft_ray.sae.rows import held_out
 
-HELD_OUT = 0.05  # share of images whose views measure the quality of an SAE and never train it
 _CHUNK = 4096  # rows that are coded at once
 
 
@@ -98,21 +97,9 @@ def quality(dictionary: Dictionary, activations: NDArray[np.float32]) -> Quality
     return Quality(float(unexplained / variance), float(active.sum() / len(x)), float((active == 0).float().mean()))
 
 
-def held_out(n: int) -> NDArray[np.bool_]:
-    """(n,) True for the images that no SAE trains on; at least one."""
-    chosen = draws.uniform(0, "sae held out", np.arange(n), slots=1)[:, 0] < HELD_OUT
-    chosen[0] |= not chosen.any()
-    return chosen
-
-
-def training_rows(activations: NDArray[np.float32], settings: DictionarySettings) -> Tensor:
-    """The rows of (N, V, d) activations that dictionaries are made from, as they read them: (N' V, d)."""
-    return as_read(activations[~held_out(len(activations))], settings)
-
-
 def as_read(activations: NDArray[np.float32], settings: DictionarySettings) -> Tensor:
     """(N, V, d) activations as rows (N V, d) at length 1, or raw."""
-    x = torch.from_numpy(np.array(activations, np.float32)).flatten(0, 1)
+    x = torch.from_numpy(np.require(activations, np.float32, ["C", "W"])).flatten(0, 1)
     return normalize(x, dim=-1) if settings.input == "unit" else x
 
 

@@ -6,6 +6,7 @@ are (D, d), one row an atom; b is (d,).
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +17,14 @@ from torch.nn.functional import embedding_bag, normalize
 
 from saeft_ray import draws
 from saeft_ray.config import DictionarySettings
-from saeft_ray.sae.dictionary import Dictionary, training_rows
+from saeft_ray.draws import IntArray
+from saeft_ray.sae.dictionary import Dictionary
+from saeft_ray.sae.rows import Rows
 
 # Torch warns once a process that CSR is young; the tests compare our gradients with autograd's.
 warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
 
-_SAMPLE = 1 << 16  # rows that suffice for the median and the threshold
+SAMPLE = 1 << 16  # rows that suffice for the median and the threshold
 _BATCH = 1024  # rows that share a threshold while it is estimated
 
 
@@ -40,22 +43,20 @@ def train(
 
     With `recipe: corrected`, atoms are unit vectors throughout and those long silent learn the residual. With
     `recipe: reference`, AdamW and neither. The order of the views is a draw named by (seed, epoch), so equal arguments
-    give equal weights on one machine.
+    give equal weights on one machine. Activations may be memory-mapped: no more than a batch of them is held at a time
+    where all would not fit.
     """
-    x = training_rows(activations, settings).to(device)
-    weights = initial(x, settings, seed)
+    x = Rows(activations, settings, device)
+    some = x.sample(SAMPLE)
+    weights = initial(some, settings, seed)
     corrected = settings.recipe == "corrected"
     optimizer = torch.optim.AdamW(weights, lr=settings.lr, weight_decay=0.0 if corrected else 0.01, fused=True)
     size = min(settings.batch_size, len(x))
     steps = settings.epochs * (len(x) // size) if settings.epochs else settings.steps
     silent = torch.zeros(settings.width, dtype=torch.long, device=device)  # rows since each atom was last active
-    for step in range(steps):
+    for step, batch in enumerate(x.each(_order(len(x), size, steps, seed))):
         if corrected:  # constant, then linearly to 0 in the last fifth
             optimizer.param_groups[0]["lr"] = settings.lr * min(1.0, 5 * (1 - step / steps))
-        epoch, position = divmod(step, len(x) // size)
-        if position == 0:
-            order = torch.from_numpy(draws.permutation(seed, "sae order", len(x), epoch)).to(device)
-        batch = x[order[position * size : (position + 1) * size]]
         dead = (silent >= settings.dead_after).nonzero()[:, 0] if settings.aux else silent[:0]
         slopes, active = gradients(batch, weights, settings, dead)
         silent += size
@@ -65,11 +66,20 @@ def train(
         optimizer.step()
         if corrected:
             weights.atoms.div_(weights.atoms.norm(dim=1, keepdim=True))
-    return finished(weights, x, settings)
+    return finished(weights, some, settings)
+
+
+def _order(n: int, size: int, steps: int, seed: int) -> Iterator[IntArray]:
+    """The rows of each of `steps` batches."""
+    for step in range(steps):
+        epoch, position = divmod(step, n // size)
+        if position == 0:
+            order = draws.permutation(seed, "sae order", n, epoch)
+        yield order[position * size : (position + 1) * size]
 
 
 def initial(x: Tensor, settings: DictionarySettings, seed: int) -> Weights:
-    """The SAE before its first step, on the device of its training rows `x` (N, d).
+    """The SAE before its first step, on the device of its training rows `x` (N, d) or an even sample of them.
 
     `recipe: corrected`: atoms uniform on the sphere, the encoder tied to them, the bias at the geometric median of the
     features (Gao et al. 2024, appendix A.1). `recipe: reference`: both matrices as torch draws a linear layer's,
@@ -95,7 +105,7 @@ def geometric_median(x: Tensor) -> Tensor:
 
     Of a larger `x` an even sample is used.
     """
-    x = x[:: -(-len(x) // _SAMPLE)]
+    x = x[:: -(-len(x) // SAMPLE)]
     median = x.mean(0)
     for _ in range(100):
         distance = (x - median).norm(dim=1, keepdim=True)
@@ -107,11 +117,11 @@ def geometric_median(x: Tensor) -> Tensor:
 
 
 def finished(weights: Weights, x: Tensor, settings: DictionarySettings) -> Dictionary:
-    """The dictionary of `weights`. `batch_topk` gets its threshold from training rows `x` (N, d): the mean over batches
-    of the smallest active pre-activation (Bussmann et al. 2024, section 3)."""
+    """The dictionary of `weights`. `batch_topk` gets its threshold from a sample `x` (N, d) of the training rows: the
+    mean over batches of the smallest active pre-activation (Bussmann et al. 2024, section 3)."""
     threshold = None
     if settings.activation == "batch_topk":
-        batches = torch.split(x[:: -(-len(x) // _SAMPLE)], _BATCH)
+        batches = torch.split(x[:: -(-len(x) // SAMPLE)], _BATCH)
         threshold = torch.stack([_smallest_active(b, weights, settings) for b in batches]).mean()
     return Dictionary(*weights, settings, threshold)
 

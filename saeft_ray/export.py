@@ -1,0 +1,121 @@
+"""`python -m saeft_ray.export STORAGE TRIAL FILE.safetensors`: the model that a trial ended in, for open_clip to load.
+
+FILE.safetensors        tuned image tower and frozen text tower, for open_clip.create_model(ARCH, pretrained=FILE)
+FILE.head.safetensors   the tuned head on features of length 1: weight (C, d), bias (C,); class names in its metadata
+"""
+
+import argparse
+import json
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saeft_ray import artifacts, encoder
+from saeft_ray.config import Model
+from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.evaluate import interpolate
+from saeft_ray.methods.captions import FLYP
+from saeft_ray.methods.plain import WiseFT
+from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.store import Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 the user's mistake."""
+    parser = argparse.ArgumentParser(
+        prog="python -m saeft_ray.export", description="Write the model of a trial as open_clip loads it."
+    )
+    parser.add_argument("storage", help="the sweep's folder, as `python -m saeft_ray.sweep` printed it")
+    parser.add_argument("trial", help="a trial of the results table, of the confirm phase")
+    parser.add_argument("file", type=Path, help="a .safetensors file that is not there yet")
+    options = parser.parse_args(arguments)
+    from saeft_ray.ledger import reopen
+
+    try:
+        plan, ledger, store = reopen(options.storage)
+        try:
+            spec = ledger.spec(options.trial)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{options.storage}: no trial {options.trial!r} there; see the trial column of its results"
+            ) from None
+        _writable(options.file)
+        tuned = endpoint(plan, spec, store)
+        model = plan.config.model
+        clip = encoder.load(model, plan.config.storage.endpoint)
+        head = write(tuned, clip, model, plan.config.data.class_names(), options.file)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"{options.file}: open_clip.create_model({model.arch!r}, pretrained={str(options.file)!r}) loads it")
+    print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
+    print(f"{head}: the head, {len(tuned.head.weight)} classes")
+    if isinstance(spec.trained, FLYP):
+        print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
+    return 0
+
+
+def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
+    """The classifier that `spec` was evaluated with. Raises ValueError if it is not in the store."""
+    clip = encoder.load(plan.config.model, plan.config.storage.endpoint)
+    frozen = clip.classifier(artifacts.head(plan, store))
+    if spec.trained is None:
+        raise ValueError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
+    ended = plan.endpoint(spec)
+    if not store.has(ended.kind, ended.key):
+        raise ValueError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
+    tuned = clip.classifier(frozen.head.weight.detach())
+    tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
+    if isinstance(spec.settings, WiseFT):
+        assert isinstance(spec.settings.alpha, float)
+        return interpolate(frozen, tuned, spec.settings.alpha)
+    return tuned
+
+
+def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
+    """Writes both files, the second beside `file`, and returns its path. Raises ValueError for a `file` that is there
+    already, OSError if open_clip does not read back what was written."""
+    import open_clip
+
+    head = _writable(file)
+    state: dict[str, Tensor] = clip.clip.state_dict()
+    state |= {f"visual.{name}": tensor for name, tensor in tuned.encoder.state_dict().items()}
+    pixels = {"mean": json.dumps(clip.mean), "std": json.dumps(clip.std)}
+    _save(state, {"arch": model.arch, **pixels}, file)
+    _save(tuned.head.state_dict(), {"arch": model.arch, "classes": json.dumps(list(classes))}, head)
+    read = open_clip.create_model(model.arch, pretrained=str(file)).state_dict()
+    if read.keys() != state.keys() or not all(torch.equal(read[name], state[name]) for name in state):
+        raise OSError(f"{file}: open_clip reads other weights than were written; do not use it")
+    return head
+
+
+def _writable(file: Path) -> Path:
+    """The place of the head's file. Raises ValueError if `file` or that cannot be written."""
+    if file.suffix != ".safetensors":
+        raise ValueError(f"{file}: the name must end in .safetensors, by which open_clip knows how to read it")
+    head = file.with_suffix(".head.safetensors")
+    for each in (file, head):
+        if each.exists():
+            raise ValueError(f"{each}: is there already; give another name, or remove it")
+    if not file.parent.is_dir():
+        raise ValueError(f"{file.parent}: no such folder; make it first")
+    return head
+
+
+def _save(tensors: dict[str, Tensor], metadata: dict[str, str], file: Path) -> None:
+    """Writes aside and renames, so that a file is whole or absent."""
+    aside = file.with_name(f".{file.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, {"format": "pt", **metadata})
+        aside.rename(file)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""A tuned model leaves the sweep as open_clip reads it, with equal outputs."""
+
+import json
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.nn.functional import normalize
+
+from saeft_ray import artifacts, encoder, export
+from saeft_ray.evaluate import interpolate
+from saeft_ray.methods.plain import WiseFT
+
+import sweeps
+
+DIGITS = sweeps.SMALL["model"]
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A sweep with the end point of one confirm trial of ft; its specs, and what it ended in."""
+    methods = {"zero_shot": {}, "ft": {}, "wise_ft": {"of": "ft", "alpha": 0.25}}
+    plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", methods=methods, confirm={"seeds": 1}))
+    specs = {spec.method: spec for spec in plan.confirm(plan.config.methods)}
+    for spec in specs.values():
+        ledger.deal(spec)
+    tuned = moved(encoder.load(plan.config.model).classifier(artifacts.head(plan, store)))
+
+    def write(folder):
+        save_file(tuned.state_dict(), folder / "model.safetensors")
+        (folder / "history.json").write_text("[]")
+
+    store.ensure("endpoint", plan.endpoint(specs["ft"]).key, write)
+    return ledger.url, specs, tuned, plan, store
+
+
+def moved(classifier):
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+    return classifier.eval()
+
+
+def outputs(file, head, arch, classifier, images):
+    """Features and logits of what open_clip loads, by open_clip's own functions."""
+    loaded = open_clip.create_model(arch, pretrained=str(file)).eval()
+    with torch.no_grad():
+        pixels = (images.float() - classifier.mean) * classifier.scale
+        features = loaded.encode_image(pixels)
+        tensors = load_file(head)
+        return features, normalize(features, dim=-1) @ tensors["weight"].T + tensors["bias"], loaded
+
+
+@pytest.mark.parametrize("method", ["ft", "wise_ft"])
+def test_open_clip_loads_an_end_point_with_equal_outputs(ended, tmp_path, capsys, method):
+    url, specs, tuned, plan, store = ended
+    file = tmp_path / "tuned.safetensors"
+    assert export.main([url, specs[method].id, str(file)]) == 0
+    assert f"open_clip.create_model('digit-clip', pretrained='{file}') loads it" in capsys.readouterr().out
+    if method == "wise_ft":
+        assert specs[method].settings == WiseFT(of="ft", alpha=0.25)
+        frozen = encoder.load(plan.config.model).classifier(artifacts.head(plan, store))
+        tuned = interpolate(frozen, tuned, 0.25).eval()
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 28, 28), np.uint8))
+    head = tmp_path / "tuned.head.safetensors"
+    features, logits, loaded = outputs(file, head, "digit-clip", tuned, images)
+    with torch.no_grad():
+        want = tuned(images)
+    assert torch.equal(features, want.features)
+    torch.testing.assert_close(logits, want.logits)
+    with safe_open(head, "pt") as opened:
+        assert json.loads(opened.metadata()["classes"]) == list(plan.config.data.class_names())
+    clip = encoder.load(plan.config.model)
+    words = clip.tokenize(["a seven"])
+    assert torch.equal(loaded.encode_text(words), clip.clip.encode_text(words))
+
+
+def test_nothing_is_overwritten_and_mistakes_are_told(ended, tmp_path, capsys):
+    url, specs, *_ = ended
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"mine")
+
+    def says(trial, file):
+        assert export.main([url, trial, str(file)]) == 2
+        return capsys.readouterr().err
+
+    assert "is there already" in says(specs["ft"].id, mine)
+    assert mine.read_bytes() == b"mine"
+    assert "must end in .safetensors" in says(specs["ft"].id, tmp_path / "a.pt")
+    assert "no such folder" in says(specs["ft"].id, tmp_path / "none" / "a.safetensors")
+    assert "no trial 'ft'" in says("ft", tmp_path / "a.safetensors")
+    assert "zero_shot trains no weights" in says(specs["zero_shot"].id, tmp_path / "a.safetensors")
+    assert export.main([str(tmp_path), "ft", str(tmp_path / "a.safetensors")]) == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.safetensors"}
+
+
+@pytest.mark.parametrize("kind", ["resnet", "custom text"])
+def test_other_towers_are_exported_too(kind, tmp_path):
+    name = f"tiny-{kind.split()[0]}"
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8}
+    if kind == "custom text":
+        vision = {"image_size": 32, "layers": 2, "width": 16, "patch_size": 8, "head_width": 8, "pool_type": "avg"}
+    text = {"context_length": 16, "vocab_size": 41, "width": 8, "heads": 2, "layers": 1}
+    config = {"embed_dim": 8, "vision_cfg": vision, "text_cfg": text, "custom_text": kind == "custom text"}
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    model = encoder.Model(arch=name, pretrained="random")
+    clip = encoder.load(model)
+    tuned = moved(clip.classifier(torch.randn(3, 8)))
+    head = export.write(tuned, clip, model, ["a", "b", "c"], tmp_path / "it.safetensors")
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (5, 3, 32, 32), np.uint8))
+    features, logits, _ = outputs(tmp_path / "it.safetensors", head, name, tuned, images)
+    with torch.no_grad():
+        want = tuned(images)
+    torch.testing.assert_close(features, want.features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(logits, want.logits, rtol=1e-4, atol=1e-5)
