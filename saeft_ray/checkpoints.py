@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from saeft_ray.finetune import Epoch, Place, State
-from saeft_ray.store import Damaged, Missing, Store
+from saeft_ray.sealed import Damaged
+from saeft_ray.store import Missing, Store
 
 _log = logging.getLogger(__name__)
 

@@ -92,20 +92,25 @@ def run(plan: Plan, local: bool, console: Console) -> int:
         os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
-    ledger = Ledger(store, config.name)
     lease = Lease(store, f"sweeps/{config.name}")
     try:
         with lease:
+            ledger = Ledger(store, config.name, lease.token)
             _conduct(plan, local, console, store, ledger)
     except KeyboardInterrupt:
         if lease.lost:
-            raise Unfinished(f"{ledger.url}: another driver took this sweep over, and goes on with it") from None
+            raise Unfinished(
+                f"{store.url}/sweeps/{config.name}: another driver took this sweep over, and goes on with it"
+            ) from None
         raise
     return _report(ledger.url, console)
 
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
-    ledger.register(plan, _commit())
+    commit = _commit()
+    for line in ledger.begin(commit):
+        console.print(line, highlight=False)
+    ledger.register(plan, commit)
     console.print(f"sweep [bold]{plan.config.name}[/] in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner

@@ -4,8 +4,10 @@
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +30,10 @@ from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
 from saeft_ray.sae import Dictionary
-from saeft_ray.store import Store
+from saeft_ray.sealed import Damaged
+from saeft_ray.store import Missing, Store
+
+_log = logging.getLogger(__name__)
 
 
 class Report(NamedTuple):
@@ -113,10 +118,16 @@ class _Bench:
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
         endpoint = self.plan.endpoint(spec)
-        if self.replay or not self.store.has("endpoint", endpoint.key):
+        folder = None
+        if not self.replay:
+            with suppress(Missing):
+                try:
+                    folder = self.store.get("endpoint", endpoint.key)
+                except Damaged as error:
+                    _log.warning("%s; it is trained again", error)
+        if folder is None:
             yield from self._train(model, spec, endpoint.key, history)
         else:
-            folder = self.store.get("endpoint", endpoint.key)
             model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.place.device)))
             history[:] = epochs(folder)
 
