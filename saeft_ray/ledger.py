@@ -46,7 +46,10 @@ class Ledger:
     def __init__(self, store: Files, name: str, lease: int = 0):
         """`lease` is the token of the driver that writes (lease.py); readers need none."""
         self._folder = SweepFolder(store, f"sweeps/{name}", lease)
-        self._name = name
+        self._store, self._name = store, name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Ledger, (self._store, self._name, self._folder.lease)
 
     @property
     def url(self) -> str:

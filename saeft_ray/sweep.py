@@ -13,12 +13,15 @@ from rich.table import Table
 
 from saeft_ray import sweep_file
 from saeft_ray.config import SweepConfig
+from saeft_ray.faults import redacted
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
+from saeft_ray.patience import Unavailable, is_full
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.sealed import Damaged
 from saeft_ray.store import Store
 
 
@@ -43,6 +46,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Unfinished as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not (isinstance(error, Unavailable | Damaged) or is_full(error)):
+            raise
+        print(f"{redacted(str(error))}\nThe same command goes on once that is mended", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
