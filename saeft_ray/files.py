@@ -7,6 +7,7 @@ import re
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,11 @@ from typing import Any
 
 import fsspec
 
+from saeft_ray.patience import CONFLICT, Patient, Unavailable, code_of
+
 _log = logging.getLogger(__name__)
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no leading dot: no "..", and temporary files have a space of their own
 _LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-# S3 asks a writer to try again when two conditional writes meet.
-_CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
 # fsspec's memory file system hands every reader the same file object, and looks before it creates.
 _MEMORY_LOCK = threading.RLock()
 
@@ -64,6 +65,25 @@ class Files:
         with self._guard:
             return bytes(self._fs.cat_file(self._place(path)))
 
+    def read_many(self, paths: Iterable[str]) -> dict[str, bytes]:
+        """The content of those plain files that exist; object stores are asked for many at a time."""
+        found: dict[str, bytes] = {}
+        wanted = {path: self._place(path) for path in paths}
+        if wanted and not self.local:
+            with self._guard:
+                at_once = self._fs.cat(list(wanted.values()), on_error="omit")
+            stripped = {self._fs._strip_protocol(place): path for path, place in wanted.items()}
+            found = {stripped[self._fs._strip_protocol(place)]: bytes(data) for place, data in at_once.items()}
+        for path in wanted.keys() - found.keys():  # absent, or unlucky among many
+            with suppress(FileNotFoundError, NotADirectoryError):
+                found[path] = self.read_bytes(path)
+        return {path: found[path] for path in wanted if path in found}
+
+    def delete(self, path: str) -> None:
+        """Removes a plain file, if it is there."""
+        with self._guard, suppress(FileNotFoundError):
+            self._fs.rm_file(self._place(path))
+
     def list(self, folder: str = "") -> tuple[str, ...]:
         """Paths of all files below `folder`, relative to the URL, sorted. Empty if there is no such folder."""
         place = self._place(folder) if folder else self.url
@@ -75,17 +95,21 @@ class Files:
         return tuple(sorted(path for path in found if path and "/." not in f"/{path}" and path[-1] != "/"))
 
     def write_once(self, path: str, data: bytes) -> None:
-        """Writes a plain file that must not exist yet, whole or not at all. Raises FileExistsError; over a network
-        that may also mean that an earlier try of this call succeeded and its answer was lost."""
+        """Writes a plain file that must not exist yet, whole or not at all. Raises FileExistsError, unless these very
+        bytes are there: over a network an earlier try may have succeeded and its answer been lost."""
         place = self._place(path)
         if self.local:
             _write_local(Path(place), data, replace=False)
             return
-        # Looked for first because some servers ignore the condition on the write itself.
         with self._guard:
-            if self.exists(path):
-                raise FileExistsError(f"{place}: exists already and is written only once")
-            _create_remote(self._fs, place, data)
+            try:
+                # Looked for first because some servers ignore the condition on the write itself.
+                if self.exists(path):
+                    raise FileExistsError(f"{place}: exists already and is written only once")
+                _create_remote(self._fs, place, data)
+            except FileExistsError:
+                if self.read_bytes(path) != data:
+                    raise
 
     def write(self, path: str, data: bytes) -> None:
         """Writes or replaces a plain file: readers see the old content or the new, never a part."""
@@ -106,20 +130,26 @@ class Files:
                 Path(place).unlink()
                 return
             fs = self._connect(hasty=True)
+            if self._scheme == "s3":
+                fs = Patient(fs, self.url, self._advice, passing=5.0, refused=2.0)
             with self._guard:
-                _create_remote(fs, place, b"check")
+                with suppress(FileExistsError):  # of a first try whose answer was lost
+                    _create_remote(fs, place, b"check")
                 with suppress(FileExistsError):
                     _create_remote(fs, place, b"again")
                     _log.warning("%s: the server ignores If-None-Match, so two writers at once may both win", self.url)
                 fs.cat_file(place)
                 fs.rm_file(place)
+        except Unavailable as error:
+            raise ValueError(f"{self.url}: cannot be used as a store{str(error).removeprefix(self.url)}") from error
         except Exception as error:
             said = str(error) or type(error).__name__
             raise ValueError(f"{self.url}: cannot be used as a store: {said}. {self._advice(error)}") from error
 
     @cached_property
     def _fs(self) -> Any:
-        return self._connect()
+        connected = self._connect()
+        return Patient(connected, self.url, self._advice) if self._scheme == "s3" else connected
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
@@ -152,7 +182,7 @@ class Files:
         return f"{self.url}/{path}"
 
     def _advice(self, error: Exception) -> str:
-        code, name = _code(error), type(error).__name__
+        code, name = code_of(error), type(error).__name__
         if self.local:
             return "Give a folder that this user may write to, on a disk with space left"
         server = self.endpoint or "AWS"
@@ -212,15 +242,9 @@ def _create_remote(fs: Any, place: str, data: bytes) -> None:
             fs.pipe_file(place, data, mode="create")
             return
         except OSError as error:
-            code = _code(error)
+            code = code_of(error)
             if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
                 raise FileExistsError(f"{place}: exists already and is written only once") from error
-            if code not in _CONFLICT or not wait:
+            if code not in CONFLICT or not wait:
                 raise
             time.sleep(wait)
-
-
-def _code(error: BaseException) -> str:
-    """The S3 error code behind an exception of s3fs, "" if there is none."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""

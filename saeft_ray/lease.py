@@ -2,6 +2,7 @@
 
     <sweep>/leases/000001.json   who: written once, by exclusive creation; the highest number is the fencing token
     <sweep>/leases/000001.beat   replaced every few seconds while that driver lives; "released" when it has left
+    <sweep>/leases/000001.found.json   what that driver found at its start (sweep_folder.py)
 
 Nobody compares clocks of two machines: a lease is stale if its beat does not change while the contender watches, or if
 its process is gone from the contender's own machine.
@@ -9,17 +10,20 @@ its process is gone from the contender's own machine.
 
 import json
 import os
+import re
 import signal
 import socket
 import threading
 import time
+import uuid
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from saeft_ray.files import Files
+from saeft_ray.sealed import Damaged, from_json, to_json
 
 BEAT = 5.0  # seconds between two beats
 PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
@@ -32,6 +36,7 @@ class Owner(BaseModel):
     host: str
     process: int
     since: str  # UTC, ISO 8601
+    mark: str = ""  # tells two of one process apart
 
 
 class Taken(ValueError):  # noqa: N818 - the user's command, not a fault
@@ -50,7 +55,10 @@ class Lease:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._me = Owner(
-            host=socket.gethostname(), process=os.getpid(), since=datetime.now(UTC).isoformat(timespec="seconds")
+            host=socket.gethostname(),
+            process=os.getpid(),
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            mark=uuid.uuid4().hex,
         )
         self.token = 0
         self.lost = False
@@ -61,7 +69,7 @@ class Lease:
             if self.token:
                 self._wait_or_refuse()
             try:
-                self._files.write_once(self._path(self.token + 1, "json"), self._me.model_dump_json().encode())
+                self._files.write_once(self._path(self.token + 1, "json"), to_json(self._me.model_dump()))
             except FileExistsError:  # somebody was faster
                 self.token = self._newest()
                 continue
@@ -83,7 +91,7 @@ class Lease:
 
     def _wait_or_refuse(self) -> None:
         """Returns once the holder of `token` has left or died; raises Taken if it lives."""
-        owner = Owner.model_validate_json(self._files.read_bytes(self._path(self.token, "json")))
+        owner = self._owner()
         first = self._read_beat(self.token)
         if first == _RELEASED:
             return
@@ -100,6 +108,14 @@ class Lease:
             f"{self._files.url}/{self._folder.rpartition('/')[0]}: process {owner.process} on {owner.host} runs this "
             f"sweep since {owner.since}; wait for it, end it, or give the sweep another name"
         )
+
+    def _owner(self) -> Owner:
+        """Who took `token`; somebody, somewhere, if that cannot be read any more."""
+        path = self._path(self.token, "json")
+        try:
+            return Owner.model_validate(from_json(self._files.read_bytes(path), path))
+        except (Damaged, ValidationError):
+            return Owner(host="an unknown machine", process=0, since="an unknown time")
 
     def _live(self) -> None:
         count = 0
@@ -127,7 +143,7 @@ class Lease:
 
     def _newest(self) -> int:
         names = [path.rpartition("/")[2] for path in self._files.list(self._folder)]
-        return max((int(name.removesuffix(".json")) for name in names if name.endswith(".json")), default=0)
+        return max((int(name[:6]) for name in names if re.fullmatch(r"\d{6}\.json", name)), default=0)
 
     def _path(self, token: int, suffix: str) -> str:
         return f"{self._folder}/{token:06d}.{suffix}"

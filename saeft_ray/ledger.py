@@ -6,11 +6,15 @@
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
+<storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; stands until it has rows
+
+`sweep_folder.py` says which of these count and how they are checked.
 """
 
 import io
 import json
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -20,25 +24,41 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from saeft_ray.config import SweepConfig
+from saeft_ray.files import Files
 from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.methods import Method
 from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
 from saeft_ray.registration import same_look
 from saeft_ray.rows import Phase, Row, table
+from saeft_ray.sealed import KEY, Damaged, from_json, mark, seal
 from saeft_ray.store import Store
+from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
+from saeft_ray.table import ERROR, ROWS
 
+_log = logging.getLogger(__name__)
+SPEC = "spec.json"
 PACKAGES = ("saeft_ray", "torch", "open_clip_torch", "ray", "optuna", "numpy", "scipy")
 
 
 class Ledger:
     """The folder of one sweep."""
 
-    def __init__(self, store: Store, name: str):
-        self._store, self._folder = store, f"sweeps/{name}"
+    def __init__(self, store: Files, name: str, lease: int = 0):
+        """`lease` is the token of the driver that writes (lease.py); readers need none."""
+        self._folder = SweepFolder(store, f"sweeps/{name}", lease)
+        self._store, self._name = store, name
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Ledger, (self._store, self._name, self._folder.lease)
 
     @property
     def url(self) -> str:
-        return f"{self._store.url}/{self._folder}"
+        return self._folder.url
+
+    def begin(self, commit: str | None) -> list[str]:
+        """The first thing that a driver does: sets aside what is damaged, notes what it found and with which code it
+        goes on. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
+        return self._folder.begin({"commit": commit, "versions": _versions()})
 
     def register(self, plan: Plan, commit: str | None) -> dict[str, Any]:
         """The sweep's record, written now if this is its first run.
@@ -46,11 +66,9 @@ class Ledger:
         Raises ValueError if the name is taken by a sweep with other settings, and says which.
         """
         record = _record(plan, commit)
-        try:
-            self._store.write_once(f"{self._folder}/sweep.json", json.dumps(record, indent=1).encode())
+        if self._folder.put_json(RECORD, record):
             return record
-        except FileExistsError:
-            known = self.record()
+        known = self.record()
         changes = list(_differences(known["config"], record["config"]))
         if known["data"]["fingerprint"] != record["data"]["fingerprint"]:
             changes.append("data: the files have changed since")
@@ -59,92 +77,112 @@ class Ledger:
         if changes:
             raise ValueError(
                 f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(changes) + "\n"
-                "To resume it, undo these changes; to run the changed sweep, give it another name"
+                f"To resume it, undo these changes; to run the changed sweep, give it another name, such as "
+                f"{self._name}-2"
             )
+        for what, old, new in _code(known, record):
+            _log.warning("%s: was %s when this sweep began and is %s now; both are recorded", what, old, new)
         return known
 
     def record(self) -> dict[str, Any]:
         """The registered record. Raises FileNotFoundError if there is no such sweep."""
-        return json.loads(self._store.read_bytes(f"{self._folder}/sweep.json"))  # type: ignore[no-any-return]
+        return self._folder.get_json(RECORD)
 
     def choose(self, chosen: Mapping[str, Method]) -> None:
         """Notes the configurations that go into the confirm phase, before its first trial."""
         choice = {label: method.model_dump(mode="json") for label, method in chosen.items()}
-        try:
-            self._store.write_once(f"{self._folder}/chosen.json", json.dumps(choice, indent=1).encode())
-        except FileExistsError:
-            known = json.loads(self._store.read_bytes(f"{self._folder}/chosen.json"))
-            if known != json.loads(json.dumps(choice)):
-                raise ValueError(
-                    f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
-                    "trials were removed or changed by hand. Run the sweep under another name"
-                ) from None
+        if self._folder.put_json("chosen.json", choice):
+            return
+        if self._folder.get_json("chosen.json") != json.loads(json.dumps(choice)):
+            raise ValueError(
+                f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
+                "trials were removed or changed by hand. Run the sweep under another name"
+            )
 
     def preregister(self, registered: Mapping[str, Any]) -> None:
         """Notes what the confirm phase will test and how, before its first trial; what was noted first stays. A report
         compares it with the sweep's own and calls itself exploratory where they differ."""
-        with suppress(FileExistsError):
-            text = json.dumps(registered, indent=1).encode()
-            self._store.write_once(f"{self._folder}/registration.json", text)
+        self._folder.put_json("registration.json", registered)
 
     def look(self, look: Mapping[str, Any]) -> None:
         """Notes a look once. Raises ValueError if it was taken before with another outcome."""
-        path = f"{self._folder}/looks/{look['family']}-{look['n']}.json"
-        try:
-            self._store.write_once(path, json.dumps(look, indent=1).encode())
-        except FileExistsError:
-            if not same_look(json.loads(self._store.read_bytes(path)), look):
-                raise ValueError(
-                    f"{self.url}: the look of {look['family']} at {look['n']} seeds comes out otherwise than when it "
-                    "was taken; rows were removed or changed by hand. Run the sweep under another name"
-                ) from None
+        path = f"looks/{look['family']}-{look['n']}.json"
+        if not self._folder.put_json(path, look) and not same_look(self._folder.get_json(path), look):
+            raise ValueError(
+                f"{self.url}: the look of {look['family']} at {look['n']} seeds comes out otherwise than when it "
+                "was taken; rows were removed or changed by hand. Run the sweep under another name"
+            )
 
     def asked(self, phase: Phase) -> list[TrialSpec]:
         """Every trial of `phase` that was ever dealt, by number."""
-        names = [name for name in self._trials("spec.json") if name.startswith(f"{phase}-")]
-        return sorted((self.spec(name) for name in names), key=lambda spec: (spec.number, spec.id))
+        paths = [path for path in self._folder.paths("trials") if path.startswith(f"trials/{phase}-")]
+        dealt = {path.split("/")[1]: path for path in paths if path.endswith(f"/{SPEC}")}
+        lost = [path for path in paths if path.endswith(f"/{ROWS}") and path.split("/")[1] not in dealt]
+        files = self._folder.get_many([*dealt.values(), *lost])
+        specs = [self._spec(path, data) for path, data in files.items()]
+        return sorted(specs, key=lambda spec: (spec.number, spec.id))
 
     def spec(self, trial: str) -> TrialSpec:
         """The spec of one trial. Raises FileNotFoundError."""
-        return TrialSpec.model_validate_json(self._store.read_bytes(f"{self._folder}/trials/{trial}/spec.json"))
+        for path in (f"trials/{trial}/{SPEC}", f"trials/{trial}/{ROWS}"):
+            with suppress(FileNotFoundError):
+                return self._spec(path, self._folder.get(path))
+        raise FileNotFoundError(f"{self.url}/trials/{trial}: no such trial")
 
     def deal(self, spec: TrialSpec) -> None:
-        """Notes that `spec` is about to run."""
-        with suppress(FileExistsError):  # dealt before a restart
-            self._store.write_once(f"{self._folder}/trials/{spec.id}/spec.json", spec.model_dump_json().encode())
+        """Notes that `spec` is about to run; what was dealt before a restart stays."""
+        self._folder.put_json(f"trials/{spec.id}/{SPEC}", spec.model_dump(mode="json"))
 
     def finish(self, spec: TrialSpec, rows: Iterable[Row]) -> None:
         """Writes the rows of a trial that has ended; the first result of a trial is kept."""
-        buffer = io.BytesIO()
-        pq.write_table(table(rows), buffer, compression="zstd")
-        with suppress(FileExistsError):
-            self._store.write_once(f"{self._folder}/trials/{spec.id}/rows.parquet", buffer.getvalue())
+        self._folder.put(f"trials/{spec.id}/{ROWS}", self._parquet(spec, rows))
 
     def stop(self, spec: TrialSpec, selection: float | None) -> None:
         """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
-        row = row_of(self._folder.rpartition("/")[2], spec, "selection", "selection", "accuracy", selection)
+        row = row_of(self._name, spec, "selection", "selection", "accuracy", selection)
         self.finish(spec, [replace(row, status="stopped")])
+
+    def give_up(self, spec: TrialSpec, error: str) -> None:
+        """Writes that a trial could not be run and why. It does not count as finished: the next start tries again."""
+        row = row_of(self._name, spec, "selection", "selection", "accuracy", None, status="error", error=error)
+        self._folder.replace(f"trials/{spec.id}/{ERROR}", self._parquet(spec, [row]))
 
     def finished(self) -> set[str]:
         """The trials that have rows."""
-        return set(self._trials("rows.parquet"))
+        return {path.split("/")[1] for path in self._folder.paths("trials") if path.endswith(f"/{ROWS}")}
 
     def rows(self, trial: str) -> list[Row]:
         """The rows of one finished trial. Raises FileNotFoundError."""
-        data = self._store.read_bytes(f"{self._folder}/trials/{trial}/rows.parquet")
-        return [Row(**row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+        path = f"trials/{trial}/{ROWS}"
+        return _rows(self._folder.get(path), f"{self.url}/{path}")
 
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed."""
+        paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
         found = {}
-        for trial in self.finished():
-            if trial.startswith(f"{phase}-"):
-                (found[trial],) = (row.value for row in self.rows(trial) if row.role == "selection")
+        for path, data in self._folder.get_many(paths).items():
+            (found[path.split("/")[1]],) = (row.value for row in _rows(data, path) if row.role == "selection")
         return found
 
-    def _trials(self, file: str) -> list[str]:
-        paths = self._store.list(f"{self._folder}/trials")
-        return [path.split("/")[-2] for path in paths if path.endswith(f"/{file}")]
+    def _parquet(self, spec: TrialSpec, rows: Iterable[Row]) -> bytes:
+        """Rows that carry the spec too, so that they alone can tell what was run."""
+        buffer = io.BytesIO()
+        about = {SPEC: spec.model_dump_json(), KEY: mark(self._folder.lease)}
+        pq.write_table(table(rows).replace_schema_metadata(about), buffer, compression="zstd")
+        return seal(buffer.getvalue())
+
+    def _spec(self, path: str, data: bytes) -> TrialSpec:
+        shown = f"{self.url}/{path}"
+        if path.endswith(SPEC):
+            return TrialSpec.model_validate_json(json.dumps(from_json(data, shown)))
+        text = (read_parquet(data, shown).schema.metadata or {}).get(SPEC.encode())
+        if text is None:
+            raise Damaged(f"{shown}: tells no {SPEC}, and there is none beside it")
+        return TrialSpec.model_validate_json(text)
+
+
+def _rows(data: bytes, shown: str) -> list[Row]:
+    return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
 
 
 def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
@@ -182,7 +220,7 @@ def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
         "identity": fingerprint(config.science()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
-        "versions": {name: metadata.version(name) for name in PACKAGES if _installed(name)},
+        "versions": _versions(),
         "config": json.loads(canonical(config.science())),
         "model": facts.model,
         "imported": facts.imported,
@@ -197,6 +235,20 @@ def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
         },
         "confirm_seeds": plan.seeds("confirm"),
     }
+
+
+def _versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+
+
+def _code(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, old and new version of the code that has changed."""
+    for name in PACKAGES:
+        old, new = known["versions"].get(name), now["versions"].get(name)
+        if old != new:
+            yield name, old or "absent", new or "absent"
+    if known["commit"] and now["commit"] and known["commit"] != now["commit"]:
+        yield "the commit of this package", known["commit"], now["commit"]
 
 
 def _installed(name: str) -> bool:

@@ -1,14 +1,19 @@
 """The serial runner: a whole sweep in this process, trial after trial; for debuggers, tests and small machines."""
 
+import logging
+import time
 from collections.abc import Sequence
 
 from saeft_ray import artifacts, trial
+from saeft_ray.faults import Attempts, cause_of, last_line, told
 from saeft_ray.finetune import Place
 from saeft_ray.ledger import Ledger
-from saeft_ray.plan import Artifact, Plan
+from saeft_ray.plan import Artifact, Plan, TrialSpec
 from saeft_ray.protocol import Watcher
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
+
+_log = logging.getLogger(__name__)
 
 
 class LocalRunner:
@@ -26,13 +31,29 @@ class LocalRunner:
             watcher.built(artifact)
 
     def run(self, deal: Deal, watcher: Watcher) -> None:
+        attempts = Attempts()
         while deal.left:
             spec = deal.ask()
             assert spec is not None, "a serial runner leaves no trial waiting for another"
             self._ledger.deal(spec)
             watcher.started(spec)
-            for item in trial.run(self._plan, spec, self._store, self._place):
-                if isinstance(item, trial.Outcome):
-                    self._ledger.finish(spec, item.rows)
-                    deal.tell(spec, item.selection)
-                    watcher.ended(spec, item.selection)
+            selection = self._attempt(spec, attempts)
+            deal.tell(spec, selection)
+            watcher.ended(spec, selection)
+        attempts.check(deal.phase)
+
+    def _attempt(self, spec: TrialSpec, attempts: Attempts) -> float | None:
+        """Runs `spec` until it has rows, or is given up; returns its selection accuracy."""
+        while True:
+            try:
+                for item in trial.run(self._plan, spec, self._store, self._place):
+                    if isinstance(item, trial.Outcome):
+                        self._ledger.finish(spec, item.rows)
+                        return item.selection
+            except Exception as error:
+                wait = attempts.wait(spec.id, cause_of(error), error)
+                if wait is None:
+                    self._ledger.give_up(spec, told(error))
+                    return None
+                _log.warning("%s: %s; tried again in %.0f s", spec.id, last_line(error), wait)
+                time.sleep(wait)

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 Phase = Literal["search", "rerank", "confirm"]
 PHASES: tuple[Phase, ...] = ("search", "rerank", "confirm")
-Status = Literal["ok", "failed", "stopped"]
+Status = Literal["ok", "failed", "stopped", "error"]
+"""`failed`: the method diverged, which is a result. `stopped`: by the search, early. `error`: it could not be run, for
+reasons that are not the method's; the next start tries it again."""
 
 SCHEMA = pa.schema(
     [

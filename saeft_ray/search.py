@@ -79,14 +79,18 @@ class SearchDeal:
         }
         self._seed = plan.seeds("search")[0]
         self.total = trials * len(self._studies)
+        self._again: list[TrialSpec] = []
         results = results or {}
         known = sorted(asked, key=lambda spec: spec.number)
         for spec in known:
-            self._studies[spec.method].recall(spec.number, spec.settings)
+            study = self._studies[spec.method]
+            while study.next < spec.number:  # a suggestion that never ended and whose file was lost
+                self._again.append(self._spec(spec.method, *study.suggest()))
+            study.recall(spec.number, spec.settings)
         for spec in known:
             if spec.id in results:
                 self.tell(spec, results[spec.id])
-        self._again = [spec for spec in known if spec.id not in results]
+        self._again += [spec for spec in known if spec.id not in results]
 
     @property
     def left(self) -> int:
@@ -96,7 +100,9 @@ class SearchDeal:
         if self._again:
             return self._again.pop(0)
         label, study = max(self._studies.items(), key=lambda item: item[1].left)
-        number, settings = study.suggest()
+        return self._spec(label, *study.suggest())
+
+    def _spec(self, label: str, number: int, settings: Method) -> TrialSpec:
         return TrialSpec(phase="search", method=label, settings=settings, seed=self._seed, number=number)
 
     def tell(self, spec: TrialSpec, selection: float | None) -> None:
@@ -115,10 +121,15 @@ class _Study:
 
     @property
     def left(self) -> int:
-        return self._trials - len(self._study.get_trials(deepcopy=False))
+        return self._trials - self.next
+
+    @property
+    def next(self) -> int:
+        """The number of the next suggestion."""
+        return len(self._study.get_trials(deepcopy=False))
 
     def suggest(self) -> tuple[int, Method]:
-        self._study.sampler = self._sampler(self._trials - self.left)
+        self._study.sampler = self._sampler(self.next)
         trial = self._study.ask(self._space)
         return trial.number, self._method.at(trial.params)
 
@@ -127,7 +138,7 @@ class _Study:
         values = {name: getattr(settings, name) for name in self._space}
         self._study.enqueue_trial(values)
         trial = self._study.ask(self._space)
-        assert trial.number == number, f"the ledger lacks suggestion {trial.number} of {self._label}"
+        assert trial.number == number, f"suggestion {number} of {self._label} came as number {trial.number}"
 
     def tell(self, number: int, selection: float | None) -> None:
         if number in self._told:

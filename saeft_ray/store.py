@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from saeft_ray.files import NAME, Files, named
 from saeft_ray.identity import canonical, fingerprint
+from saeft_ray.sealed import Damaged, from_json, to_json
 
 _log = logging.getLogger(__name__)
 _BUILDS = 3
@@ -32,14 +33,6 @@ class Missing(KeyError):  # noqa: N818
 
     def __str__(self) -> str:  # KeyError would show the message in quotes
         return str(self.args[0])
-
-
-class Damaged(OSError):  # noqa: N818
-    """Stored bytes differ from what the manifest says. `build` is the build id, "" if the manifest is unreadable."""
-
-    def __init__(self, message: str, build: str = "") -> None:
-        super().__init__(message)
-        self.build = build
 
 
 class Blob(BaseModel):
@@ -81,7 +74,7 @@ class Store(Files):
         """The artifact's manifest, None if absent. Raises Damaged if it cannot be understood."""
         path = f"{_folder(kind, key)}/manifest.json"
         try:
-            found = Manifest.model_validate_json(self.read_bytes(path))
+            found = Manifest.model_validate(from_json(self.read_bytes(path), f"{self.url}/{path}"))
         except FileNotFoundError:
             return None
         except ValidationError as error:
@@ -163,7 +156,7 @@ class Store(Files):
                         raise OSError(f"{self.url}/{place}/{file}: {blob.size} bytes sent, {stored} stored")
         path = f"{_folder(kind, key)}/manifest.json"
         try:
-            self.write_once(path, made.model_dump_json(indent=1).encode())
+            self.write_once(path, to_json(made.model_dump()))
         except FileExistsError:
             # Ours, if the answer to a first try was lost.
             if _build_of(self.read_bytes(path)) != name:
@@ -228,9 +221,10 @@ def _folder(kind: str, key: str) -> str:
 
 
 def _build_of(raw: bytes) -> str:
+    """The build that a manifest names, "" if it cannot be trusted."""
     try:
-        return Manifest.model_validate_json(raw).build
-    except ValidationError:
+        return Manifest.model_validate(from_json(raw, "manifest")).build
+    except (ValidationError, Damaged):
         return ""
 
 

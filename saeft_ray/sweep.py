@@ -14,12 +14,15 @@ from rich.table import Table
 from saeft_ray import sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import NotSeen
+from saeft_ray.faults import redacted
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
+from saeft_ray.patience import Unavailable, is_full
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.sealed import Damaged
 from saeft_ray.store import Store
 
 
@@ -44,6 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except Unfinished as error:
         print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        if not (isinstance(error, Unavailable | Damaged) or is_full(error)):
+            raise
+        print(f"{redacted(str(error))}\nThe same command goes on once that is mended", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
@@ -99,20 +107,25 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     config = plan.config
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
-    ledger = Ledger(store, config.name)
     lease = Lease(store, f"sweeps/{config.name}")
     try:
         with lease:
+            ledger = Ledger(store, config.name, lease.token)
             _conduct(plan, local, console, store, ledger)
     except KeyboardInterrupt:
         if lease.lost:
-            raise Unfinished(f"{ledger.url}: another driver took this sweep over, and goes on with it") from None
+            raise Unfinished(
+                f"{store.url}/sweeps/{config.name}: another driver took this sweep over, and goes on with it"
+            ) from None
         raise
     return _report(ledger.url, console)
 
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
-    ledger.register(plan, _commit())
+    commit = _commit()
+    for line in ledger.begin(commit):
+        console.print(line, highlight=False)
+    ledger.register(plan, commit)
     console.print(f"sweep [bold]{plan.config.name}[/] in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner

@@ -1,6 +1,7 @@
 """A sweep file, read: its config, or every mistake in it at once (DESIGN, contract 8)."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +38,9 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         raise ValueError(f"{source}: {error}; this is not valid YAML") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
-    config, mistakes = None, []
+    config, mistakes = None, [*_credentials(raw)]
+    if mistakes:
+        raise ValueError(f"{source}: " + "; ".join(f"{place}: {words}" for place, words in mistakes))
     try:
         config = SweepConfig.model_validate(raw)
         sections = {name: getattr(config, name) for name in SweepConfig.model_fields}
@@ -50,6 +53,18 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         lines = "".join(f"\n  {place}: {words}" if place else f"\n  {words}" for place, words in mistakes)
         raise ValueError(f"{source}: {count}{lines}")
     return config
+
+
+def _credentials(value: Any, place: str = "") -> Iterator[Mistake]:
+    """URLs with a user's name or password in them; told first, and without repeating them."""
+    if isinstance(value, str) and re.search(r"://[^/\s]*@|[?&](X-Amz-Signature|Signature|token)=", value):
+        yield (
+            place,
+            "a URL with credentials in it; they would stand in records and logs, so give them in the environment",
+        )
+    parts: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from _credentials(part, f"{place}.{key}" if place else str(key))
 
 
 def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:

@@ -1,67 +1,59 @@
 """A sweep's folder, read: the rows of all its trials and the record of what was run."""
 
-import contextlib
-import io
-import json
 import os
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
-import fsspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from saeft_ray.files import Files
 from saeft_ray.rows import SCHEMA
+from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
+
+ROWS = "rows.parquet"
+ERROR = "error.parquet"
+"""The rows of a trial that could not be run; they stand until it has rows of its own."""
 
 
 def read_rows(url: str) -> pa.Table:
-    """The rows of every `<url>/trials/*/rows.parquet`, in the order of the trials' names."""
-    fs, root = _open(url)
-    # The writer may be this very process, through another client: no listing from before may answer.
-    fs.invalidate_cache()
-    paths = sorted(fs.glob(f"{root}/trials/*/rows.parquet"))
-    # One call for all files: object stores answer many at a time.
-    files = fs.cat(paths) if paths else {}
-    tables = [pq.read_table(io.BytesIO(files[path])).select(SCHEMA.names).cast(SCHEMA) for path in paths]
+    """The rows of every trial below `<url>/trials`, in the order of their names. Raises Damaged, which names each file
+    whose bytes are not those that were written."""
+    folder = SweepFolder(_files(url, os.environ.get("AWS_ENDPOINT_URL")), "")
+    paths = folder.paths("trials")
+    ended = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{ROWS}")}
+    wanted = [f"{trial}/{ROWS}" for trial in ended]
+    wanted += [path for path in paths if path.endswith(f"/{ERROR}") and path.rpartition("/")[0] not in ended]
+    files = folder.get_many(sorted(wanted))
+    tables = [read_parquet(data, f"{url}/{path}").select(SCHEMA.names).cast(SCHEMA) for path, data in files.items()]
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
 def read_record(url: str) -> dict[str, Any]:
     """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are.
 
-    Raises ValueError if `url` is no sweep's folder.
+    Raises ValueError if `url` is no sweep's folder, Damaged as `read_rows`.
     """
-    fs, root = _open(url)
+    folder = SweepFolder(_files(url, os.environ.get("AWS_ENDPOINT_URL")), "")
     try:
-        text = fs.cat_file(f"{root}/sweep.json")
+        record = folder.get_json(RECORD)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(
             f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from None
-    record = json.loads(text)
-    if not isinstance(record, dict):
-        raise ValueError(f"{url}/sweep.json holds no object")
-    with contextlib.suppress(FileNotFoundError):
-        record["registration"] = json.loads(fs.cat_file(f"{root}/registration.json"))
-    fs.invalidate_cache()
-    paths = sorted(fs.glob(f"{root}/looks/*.json"))
-    files = fs.cat(paths) if paths else {}
-    looks = [json.loads(files[path]) for path in paths]
-    if "registration" in record:
+    with suppress(FileNotFoundError):
+        record["registration"] = folder.get_json("registration.json")
+        looks = [folder.get_json(path) for path in folder.paths("looks")]
         record["looks"] = sorted(looks, key=lambda look: (look["family"], look["n"]))
     return record
 
 
 def write_file(url: str, name: str, content: bytes) -> None:
     """Put `content` at `<url>/<name>`, over whatever was there."""
-    fs, root = _open(url)
-    path = f"{root}/{name}"
-    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-    fs.pipe_file(path, content)
+    _files(url, os.environ.get("AWS_ENDPOINT_URL")).write(name, content)
 
 
-def _open(url: str) -> tuple[Any, str]:
-    options: dict[str, Any] = {}
-    if url.startswith("s3://") and (endpoint := os.environ.get("AWS_ENDPOINT_URL")):
-        options["endpoint_url"] = endpoint
-    fs, root = fsspec.core.url_to_fs(url.rstrip("/") or url, **options)
-    return fs, root
+@lru_cache(maxsize=4)
+def _files(url: str, endpoint: str | None) -> Files:
+    """Connected once for all the files of a report; `endpoint` is what the environment says now."""
+    return Files(url)

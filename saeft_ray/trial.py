@@ -4,10 +4,10 @@
 """
 
 import argparse
-import json
+import logging
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,21 +15,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from saeft_ray import activations, artifacts, encoder, zeroshot
+from saeft_ray.checkpoints import Checkpoints, contiguous, epochs, write_epochs
 from saeft_ray.contrastive import Towers
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate, predicted
-from saeft_ray.finetune import Diverged, Epoch, Place, State, Task, finetune
+from saeft_ray.finetune import Diverged, Epoch, Place, Task, finetune
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
+from saeft_ray.sealed import Damaged
 from saeft_ray.store import Missing, Store
+
+_log = logging.getLogger(__name__)
 
 
 class Report(NamedTuple):
@@ -117,18 +120,24 @@ class _Bench:
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
         endpoint = self.plan.endpoint(spec)
-        if self.replay or not self.store.has("endpoint", endpoint.key):
+        folder = None
+        if not self.replay:
+            with suppress(Missing):
+                try:
+                    folder = self.store.get("endpoint", endpoint.key)
+                except Damaged as error:
+                    _log.warning("%s; it is trained again", error)
+        if folder is None:
             yield from self._train(model, spec, endpoint.key, history)
         else:
-            folder = self.store.get("endpoint", endpoint.key)
             model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.place.device)))
-            history[:] = _epochs(folder)
+            history[:] = epochs(folder)
 
     def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[Report]:
         plan, place, method = self.plan, self.place, spec.trained
         assert method is not None
         assert spec.seed is not None
-        checkpoints = _Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
+        checkpoints = Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
         needs = {artifact.kind: artifact for artifact in plan.needs(spec)}
         task = Task(
             split=self.split("train"),
@@ -158,8 +167,8 @@ class _Bench:
         if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
             def write(folder: Path) -> None:
-                save_file(_contiguous(model), folder / "model.safetensors")
-                (folder / "history.json").write_text(json.dumps([epoch._asdict() for epoch in history]))
+                save_file(contiguous(model), folder / "model.safetensors")
+                write_epochs(history, folder)
 
             self.store.ensure("endpoint", key, write, plan.endpoint(spec).identity)
             checkpoints.clear()
@@ -204,59 +213,6 @@ class _Bench:
 
 
 _SPLITS: dict[tuple[str, str, int], Split] = {}  # rendered once a process: a reused worker runs many trials
-
-
-class _Checkpoints:
-    """Checkpoints of one training, as artifacts: whole or absent, verified on reading, at most one every `seconds`."""
-
-    def __init__(self, store: Store, key: str, seconds: float, place: Place):
-        self._store, self._key, self._seconds, self._place = store, key, seconds, place
-        self._last = time.monotonic()
-
-    def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
-        """The newest sound checkpoint, loaded into `model`; None if there is none."""
-        for name in sorted(self._names(), reverse=True):
-            try:
-                folder = self._store.get("checkpoint", name)
-            except (OSError, Missing):  # damaged, or removed since it was listed
-                continue
-            tensors = load_file(folder / "state.safetensors", device=str(self._place.device))
-            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-            history[:] = _epochs(folder)
-            return State(history[-1].epoch, {k: v for k, v in tensors.items() if not k.startswith("model.")})
-        return None
-
-    def offer(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
-        if self._place.rank != 0 or time.monotonic() - self._last < self._seconds:
-            return
-
-        def write(folder: Path) -> None:
-            tensors = {f"model.{name}": tensor for name, tensor in _contiguous(model).items()}
-            save_file(
-                tensors | {name: t.contiguous() for name, t in state.tensors.items()}, folder / "state.safetensors"
-            )
-            (folder / "history.json").write_text(json.dumps([epoch._asdict() for epoch in history]))
-
-        older = self._names()
-        self._store.ensure("checkpoint", f"{self._key}-{state.epoch:05d}", write)
-        for name in older:
-            self._store.remove("checkpoint", name)
-        self._last = time.monotonic()
-
-    def clear(self) -> None:
-        for name in self._names():
-            self._store.remove("checkpoint", name)
-
-    def _names(self) -> list[str]:
-        return self._store.keys("checkpoint", f"{self._key}-")
-
-
-def _contiguous(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-
-
-def _epochs(folder: Path) -> list[Epoch]:
-    return [Epoch(**epoch) for epoch in json.loads((folder / "history.json").read_text())]
 
 
 def _evaluated(plan: Plan, spec: TrialSpec) -> dict[str, str]:

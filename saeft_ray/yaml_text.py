@@ -1,9 +1,12 @@
 """YAML as people write it: the loader of sweep files."""
 
+import math
 import re
 from typing import Any
 
 import yaml
+
+LARGEST = 100_000  # values in a file, its aliases written out
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -14,6 +17,17 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
         for _BOOL, _FLOAT in [("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def get_single_node(self) -> Any:
+        try:
+            node = super().get_single_node()
+        except RecursionError:
+            raise yaml.constructor.ConstructorError(None, None, "it is nested too deeply") from None
+        if node is not None and _size(node, {}) > LARGEST:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"with its aliases written out it has more than {LARGEST:,} values", node.start_mark
+            )
+        return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -27,6 +41,16 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
                 )
             seen.add(key if isinstance(key, str) else id(key_node))
         return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+
+
+def _size(node: Any, known: dict[int, float]) -> float:
+    """Values below `node`, each alias counted as what it stands for; infinite for one that stands within itself."""
+    if id(node) not in known:
+        known[id(node)] = math.inf
+        parts = node.value if isinstance(node.value, list) else []
+        flat = [part for item in parts for part in (item if isinstance(item, tuple) else (item,))]
+        known[id(node)] = 1 + sum(_size(part, known) for part in flat)
+    return known[id(node)]
 
 
 Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))

@@ -116,17 +116,29 @@ def test_early_stopping_leaves_rows_that_say_so(tmp_path):
     assert all(0 < row["value"] <= 1 for row in search)
 
 
-def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path, monkeypatch):
+def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 300}}, confirm={"seeds": 1})
     plan, store, ledger = sweeps.opened(config)
     (mse,) = [spec for spec in plan.confirm(plan.config.methods) if spec.method == "mse"]
-    store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}/manifest.json", b"{}")
+    store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}", b"a file where a folder should be")
     with (
-        pytest.raises(Unfinished, match=r"(?s)1 of 2 confirm trials could not be run.*confirm-mse-"),
+        pytest.raises(Unfinished, match=r"(?s)1 confirm trials could not be run.*confirm-mse-.*bug, 2 times"),
         RayRunner(plan, store, ledger) as runner,
     ):
         conduct(plan, ledger, runner, Quiet())
-    assert {row["method"] for row in read_rows(ledger.url).to_pylist()} == {"ft"}
+    rows = read_rows(ledger.url).to_pylist()
+    assert {row["method"] for row in rows if row["status"] == "ok"} == {"ft"}
+    (row,) = [row for row in rows if row["status"] == "error"]
+    assert row["trial"] == mse.id
+    assert "NotADirectoryError" in row["error"]
+    assert "store.py" in row["error"]
+    Path(store.url, "artifacts/endpoint", plan.endpoint(mse).key).unlink()
+    with RayRunner(plan, store, ledger) as runner:
+        conduct(plan, ledger, runner, Quiet())
+    assert {(row["method"], row["status"]) for row in read_rows(ledger.url).to_pylist()} == {
+        ("ft", "ok"),
+        ("mse", "ok"),
+    }
 
 
 def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path):

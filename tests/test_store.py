@@ -15,6 +15,7 @@ import pytest
 
 import saeft_ray.store
 from saeft_ray.files import Files
+from saeft_ray.sealed import from_json, to_json
 from saeft_ray.store import Damaged, Missing, Store
 
 from s3_server import S3Server, free_ports
@@ -180,7 +181,7 @@ def test_an_unreadable_manifest_is_set_aside(store: Store, content: bytes) -> No
     build = Builder()
     store.ensure("sae", "k1", build)
     store.write("artifacts/sae/k1/manifest.json", content)
-    with pytest.raises(Damaged, match="not a manifest"):
+    with pytest.raises(Damaged, match=r"manifest\.json: (is not|holds no) JSON"):
         store.get("sae", "k1")
     assert (store.ensure("sae", "k1", build) / "weights.bin").read_bytes() == BYTES
     assert build.runs == 2
@@ -195,7 +196,9 @@ def test_a_manifest_at_the_wrong_place_or_with_a_path_in_it_is_not_used(store: S
         store.get("sae", "k2")
     store.ensure("sae", "k2", build)
     assert build.runs == 2
-    store.write("artifacts/sae/k3/manifest.json", manifest.replace(b"weights.bin", b"../../x"))
+    hostile = from_json(manifest, "k1")
+    hostile |= {"key": "k3", "files": {"../../x": hostile["files"]["weights.bin"]}}
+    store.write("artifacts/sae/k3/manifest.json", to_json(hostile))
     with pytest.raises(Damaged, match="not a manifest"):
         store.get("sae", "k3")
 
@@ -397,8 +400,6 @@ class TestCheckWritable:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "nobody")
         with pytest.raises(ValueError, match=r"Wrong credentials.*AWS_ACCESS_KEY_ID"):
             Store(s3_url).check_writable()
-        with pytest.raises(PermissionError):
-            Store(s3_url).has("sae", "k1")
 
     def test_no_credentials(self, s3_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

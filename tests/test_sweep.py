@@ -18,6 +18,7 @@ from saeft_ray.plan import TrialSpec
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.rows import SCHEMA, unpack
+from saeft_ray.sealed import from_json
 from saeft_ray.store import Store
 from saeft_ray.table import read_record, read_rows
 
@@ -234,7 +235,8 @@ def test_the_door_runs_a_sweep_to_its_report(tmp_path, capsys):
     assert report.stat().st_size > 10_000
     for path in (tmp_path / "runs/sweeps/small/trials").glob("*/rows.parquet"):
         assert pq.read_table(io.BytesIO(path.read_bytes())).num_rows
-    assert json.loads((tmp_path / "runs/sweeps/small/chosen.json").read_text()).keys() == {"zero_shot", "ft"}
+    chosen = (tmp_path / "runs/sweeps/small/chosen.json").read_bytes()
+    assert from_json(chosen, "chosen").keys() == {"zero_shot", "ft"}
 
 
 @pytest.mark.parametrize(

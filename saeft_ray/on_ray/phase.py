@@ -3,40 +3,44 @@
 Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
 """
 
+import pickle
 import tempfile
+import time
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
+from ray.tune.stopper import NoopStopper
 
+from saeft_ray.faults import Attempts, told
 from saeft_ray.ledger import Ledger
+from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.protocol import Unfinished, Watcher
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
 
-RETRIES = 2  # of a trial whose process or node dies; divergence is a result and never retried
-
 
 def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher) -> None:
     """Runs all trials of `deal`. Raises Unfinished, after all others have ended, if trials could not be run."""
     compute = plan.config.compute
-    searcher = _Dealer(deal, ledger, watcher)
+    dealer = _Dealer(deal, ledger, watcher)
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
     early = deal.phase == "search" and plan.config.search.early_stopping == "asha"
     with tempfile.TemporaryDirectory(prefix="saeft_ray-tune-") as scratch:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store), need),
+            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger), need),
             tune_config=tune.TuneConfig(
                 metric="selection",
                 mode="max",
-                search_alg=searcher,
+                search_alg=dealer,
                 scheduler=_asha(plan) if early else None,
-                num_samples=deal.left,
+                num_samples=-1,  # the dealer knows when there are no more, and deals again what was lost
                 max_concurrent_trials=_concurrent(plan),
                 # A nested trainer blocks where Tune cannot take its process back (RAY.md, 0.3).
                 reuse_actors=alone,
@@ -47,51 +51,67 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 name=deal.phase,
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=RETRIES),
+                callbacks=[_Errors(dealer)],
+                stop=_Stop(dealer),
+                failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        grid = tuner.fit()
-    errors = [f"{_spec(result.config).id}: {result.error}" for result in grid if result.error]
-    if errors:
-        raise Unfinished(
-            f"{len(errors)} of {len(grid)} {deal.phase} trials could not be run; the others are safe, and the same "
-            "command tries these again:\n" + "\n".join(errors)
-        )
+        tuner.fit()
+    dealer.check()
     left = deal.left
     if left:
         raise Unfinished(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
 
 
 class _Dealer(Searcher):  # type: ignore[misc]
-    """Stands between Tune and a deal."""
+    """Stands between Tune and a deal. A trial that failed is a trial of Tune's that has ended; if it is to be tried
+    again, it is dealt again."""
 
     def __init__(self, deal: Deal, ledger: Ledger, watcher: Watcher):
         super().__init__(metric="selection", mode="max")
         self._deal, self._ledger, self._watcher = deal, ledger, watcher
         self._running: dict[str, TrialSpec] = {}
+        self._again: list[tuple[float, TrialSpec]] = []  # not before this time
+        self._attempts = Attempts()
+        self.halted: Unfinished | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if not self._deal.left:
-            return str(Searcher.FINISHED)
-        spec = self._deal.ask()
+        spec = self._next()
         if spec is None:
-            return None
-        self._ledger.deal(spec)
+            over = not (self._deal.left or self._running or self._again)
+            return str(Searcher.FINISHED) if over or self.halted else None
         self._running[trial_id] = spec
-        self._watcher.started(spec)
         return {"spec": spec.model_dump_json()}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        spec = self._running.pop(trial_id, None)
-        if spec is None:
+        if error or self.halted or trial_id not in self._running:  # `failed` hears of errors, with their cause
             return
-        result = result or {}
-        selection = None if error or result.get("status") == "failed" else result.get("selection")
-        if not error and "status" not in result:
+        spec, result = self._running.pop(trial_id), result or {}
+        selection = None if result.get("status") == "failed" else result.get("selection")
+        if "status" not in result:
             self._ledger.stop(spec, selection)
-        self._deal.tell(spec, selection)
-        self._watcher.ended(spec, selection)
+        self._end(spec, selection)
+
+    def failed(self, trial_id: str, error: BaseException) -> None:
+        """A trial of Tune's has ended with `error`."""
+        spec = self._running.pop(trial_id)
+        try:
+            wait = self._attempts.wait(spec.id, lost_by(error), error)
+        except Unfinished as reason:
+            self.halted = reason
+            return
+        if wait is None:
+            self._ledger.give_up(spec, told(error, getattr(error, "traceback_str", None)))
+            self._end(spec, None)
+        else:
+            self._again.append((time.monotonic() + wait, spec))
+
+    def check(self) -> None:
+        """Raises Unfinished if trials could not be run."""
+        if self.halted:
+            raise self.halted
+        self._attempts.check(self._deal.phase)
 
     def save(self, checkpoint_path: str) -> None:
         return None
@@ -99,12 +119,67 @@ class _Dealer(Searcher):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         return Searcher, ()  # Tune pickles its searcher for restores that we never make
 
+    def _next(self) -> TrialSpec | None:
+        if self.halted:
+            return None
+        for position, (due, lost) in enumerate(self._again):
+            if due <= time.monotonic():
+                del self._again[position]
+                return lost
+        spec = self._deal.ask() if self._deal.left else None
+        if spec is not None:
+            self._ledger.deal(spec)
+            self._watcher.started(spec)
+        return spec
 
-def _trial(config: dict[str, Any], plan: Plan, store: Store) -> None:
+    def _end(self, spec: TrialSpec, selection: float | None) -> None:
+        self._deal.tell(spec, selection)
+        self._watcher.ended(spec, selection)
+
+
+class _Errors(tune.Callback):  # type: ignore[misc]
+    """Tells the dealer why a trial failed: a searcher only hears that it did."""
+
+    def __init__(self, dealer: _Dealer):
+        self._dealer = dealer
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._dealer.failed(trial.trial_id, _error_of(trial))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tune.Callback, ()
+
+
+def _error_of(trial: Any) -> BaseException:
+    """The error that Tune, in this very process, has just left in its scratch folder; it tells it in no other way."""
+    try:
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301
+    except (OSError, TypeError, pickle.UnpicklingError):
+        error = None
+    return error if isinstance(error, BaseException) else RuntimeError("Tune tells no error")
+
+
+class _Stop(tune.Stopper):  # type: ignore[misc]
+    """Ends all trials once the dealer has halted."""
+
+    def __init__(self, dealer: _Dealer):
+        self._dealer = dealer
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._dealer.halted is not None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NoopStopper, ()
+
+
+def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> None:
     """The body of a Tune trial: runs it here, or on workers of its own, and reports how it ended."""
     spec = _spec(config)
     if plan.config.compute.workers > 1:
-        tune.report(train_on_workers(plan, spec, store))
+        tune.report(train_on_workers(plan, spec, store, ledger))
         return
     from saeft_ray import trial
     from saeft_ray.finetune import Place
@@ -112,7 +187,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store) -> None:
     place = Place.of(plan.config.compute)
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome):
-            Ledger(store, plan.config.name).finish(spec, item.rows)
+            ledger.finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
         elif item.selection is not None and item.epoch.epoch < plan.config.train.epochs:
             tune.report({"selection": item.selection, "epoch": item.epoch.epoch})

@@ -10,7 +10,7 @@ from saeft_ray.store import Store
 RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
 
 
-def train_on_workers(plan: Plan, spec: TrialSpec, store: Store) -> dict[str, Any]:
+def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
     """Runs `spec` on `compute.workers` workers; returns the trial's last report."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -20,7 +20,7 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="saeft_ray-train-") as scratch:
         result = TorchTrainer(
             _work,
-            train_loop_config={"plan": plan, "spec": spec, "store": store},
+            train_loop_config={"plan": plan, "spec": spec, "store": store, "ledger": ledger},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=compute.workers, use_gpu=compute.gpus > 0, resources_per_worker=resources
             ),
@@ -47,7 +47,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from saeft_ray.finetune import Place
     from saeft_ray.on_ray.phase import final
 
-    plan, spec, store = config["plan"], config["spec"], config["store"]
+    plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
     context = ray.train.get_context()
     size, device = context.get_world_size(), get_device()
 
@@ -65,7 +65,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     last = None
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome) and place.rank == 0:
-            Ledger(store, plan.config.name).finish(spec, item.rows)
+            ledger.finish(spec, item.rows)
             last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
     return last

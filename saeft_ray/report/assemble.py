@@ -114,6 +114,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         failures=disclosure.failures(scores),
         warnings=(
             *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
+            *disclosure.not_run(rows),
             *disclosure.warnings(
                 scores,
                 record,

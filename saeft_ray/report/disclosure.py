@@ -88,6 +88,17 @@ def failures(scores: Scores) -> tuple[Failures, ...]:
     return tuple(out)
 
 
+def not_run(rows: pa.Table) -> tuple[Warning, ...]:
+    """Trials that could not be run for reasons that are not their method's: no failures, and not passed over (5.6)."""
+    trials = sorted(set(rows.filter(pc.equal(rows["status"], "error"))["trial"].to_pylist()))
+    which = in_list(trials or ["none"])
+    text = (
+        f"{count(len(trials), 'trial')} could not be run, for reasons that are not the method's: {which}. No number "
+        "counts them, neither as failures nor as finished; the same command tries them again."
+    )
+    return (Warning(rule="not run", text=text),) if trials else ()
+
+
 def warnings(
     scores: Scores,
     record: Mapping[str, Any],

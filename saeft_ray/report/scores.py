@@ -77,7 +77,8 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     method, seed, dataset and metric. A value that is missing, not finite or outside [0, 1] is a failure, never a 0.
     """
     _check_seeds(rows)
-    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
+    # A trial that could not be run is still to come: it is no attempt, and no failure of its method.
+    confirm = rows.filter(pc.and_(pc.equal(rows["phase"], "confirm"), pc.not_equal(rows["status"], "error")))
     _check_duplicates(confirm)
     roles: dict[str, str] = {}
     found: dict[str, Trials] = {}

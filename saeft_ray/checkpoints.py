@@ -1,0 +1,87 @@
+"""Checkpoints of one training: artifacts of the store, so whole or absent, and verified on reading."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from saeft_ray.finetune import Epoch, Place, State
+from saeft_ray.sealed import Damaged
+from saeft_ray.store import Missing, Store
+
+_log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Of the training whose end point has `key`; at most one every `seconds`, and only the newest is kept."""
+
+    def __init__(self, store: Store, key: str, seconds: float, place: Place):
+        self._store, self._key, self._seconds, self._place = store, key, seconds, place
+        self._last = time.monotonic()
+
+    def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
+        """The newest sound checkpoint, loaded into `model`; None if there is none."""
+        for name in sorted(self._names(), reverse=True):
+            try:
+                folder = self._store.get("checkpoint", name)
+            except Damaged as error:
+                _log.warning("%s; training goes on from an older checkpoint", error)
+                continue
+            except Missing:  # removed since it was listed
+                continue
+            tensors = load_file(folder / "state.safetensors", device=str(self._place.device))
+            model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+            history[:] = epochs(folder)
+            return self._agreed(
+                State(history[-1].epoch, {k: v for k, v in tensors.items() if not k.startswith("model.")})
+            )
+        return self._agreed(None)
+
+    def _agreed(self, state: State | None) -> State | None:
+        """`state`, if all workers found the same. Raises RuntimeError if they did not."""
+        mine = state.epoch if state else 0
+        mean = float(self._place.mean(torch.tensor(float(mine), device=self._place.device)))
+        if mean != mine:
+            raise RuntimeError(f"worker {self._place.rank} found epoch {mine}, the workers' mean is {mean:g}")
+        return state
+
+    def offer(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
+        if self._place.rank != 0 or time.monotonic() - self._last < self._seconds:
+            return
+
+        def write(folder: Path) -> None:
+            tensors = {f"model.{name}": tensor for name, tensor in contiguous(model).items()}
+            save_file(
+                tensors | {name: t.contiguous() for name, t in state.tensors.items()}, folder / "state.safetensors"
+            )
+            write_epochs(history, folder)
+
+        older = self._names()
+        self._store.ensure("checkpoint", f"{self._key}-{state.epoch:05d}", write)
+        for name in older:
+            self._store.remove("checkpoint", name)
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        for name in self._names():
+            self._store.remove("checkpoint", name)
+
+    def _names(self) -> list[str]:
+        return self._store.keys("checkpoint", f"{self._key}-")
+
+
+def contiguous(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+
+
+def epochs(folder: Path) -> list[Epoch]:
+    return [Epoch(**epoch) for epoch in json.loads((folder / "history.json").read_text())]
+
+
+def write_epochs(history: Sequence[Epoch], folder: Path) -> None:
+    (folder / "history.json").write_text(json.dumps([epoch._asdict() for epoch in history]))

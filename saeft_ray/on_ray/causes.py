@@ -1,0 +1,33 @@
+"""What is behind the errors that Ray, Tune and Train hand on."""
+
+import re
+
+from ray import exceptions
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
+
+from saeft_ray.faults import Cause, cause_of
+
+_ORDER: tuple[Cause, ...] = ("storage", "lost", "memory", "crashed", "bug")  # of several, the first is the reason
+
+
+def lost_by(error: BaseException) -> Cause:
+    """The cause of a failed trial of Tune's. Of several workers that failed, one dragged the others along."""
+    if isinstance(error, exceptions.RayTaskError) and isinstance(error.cause, BaseException):
+        return lost_by(error.cause)
+    if isinstance(error, WorkerGroupError):
+        found = {lost_by(one) for one in error.worker_failures.values()}
+        return next((cause for cause in _ORDER if cause in found), "crashed")
+    if isinstance(error, ControllerError):
+        return lost_by(error.controller_failure)
+    if isinstance(error, exceptions.RayActorError):
+        gone = error.preempted or re.search("node (has died|was terminated|is dead)", str(error))
+        return "lost" if gone else "crashed"
+    if isinstance(error, PreemptionError | exceptions.NodeDiedError | exceptions.ObjectLostError):
+        return "lost"
+    if isinstance(error, exceptions.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, exceptions.OutOfDiskError):
+        return "storage"
+    if isinstance(error, exceptions.WorkerCrashedError | exceptions.RaySystemError | exceptions.LocalRayletDiedError):
+        return "crashed"
+    return cause_of(error)

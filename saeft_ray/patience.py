@@ -1,0 +1,94 @@
+"""What passes is waited for, what does not is told: every call to a remote file system goes through here.
+
+A store that answers 500 or 503, resets, is slow, or cuts its answer short is asked again for five minutes. What looks
+like a refusal (403, expired credentials, clocks apart, no such bucket) is asked again for twenty seconds, since
+credentials are renewed and clocks are set; then it is `Unavailable`, with the server's words and what to do.
+"""
+
+import errno
+import logging
+import random
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
+
+_log = logging.getLogger(__name__)
+PASSING = 300.0  # seconds
+REFUSED = 20.0
+LONGEST = 15.0  # between two tries
+
+# S3 asks a writer to try again when two conditional writes meet: whoever writes so knows what to do.
+CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
+_ANSWERS = {"PreconditionFailed", "412", "InvalidRange", "416", "NotImplemented", "501"}
+_REFUSALS = {
+    *("400", "401", "403", "AccessDenied", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId"),
+    *("InvalidToken", "NoSuchBucket", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired"),
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
+
+class Unavailable(OSError):  # noqa: N818
+    """The storage cannot be used now; says what it answered and what to do."""
+
+
+class Patient:
+    """A remote file system whose methods wait out what passes. `advice` gives words for an error."""
+
+    def __init__(
+        self,
+        fs: Any,
+        url: str,
+        advice: Callable[[Exception], str],
+        passing: float = PASSING,
+        refused: float = REFUSED,
+    ):
+        self._fs, self._url, self._advice = fs, url, advice
+        self._limits = {"passing": passing, "refused": refused}
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        return partial(self._call, found) if callable(found) and not name.startswith("_") else found
+
+    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        began, wait = time.monotonic(), 0.2
+        while True:
+            try:
+                return method(*arguments, **options)
+            except Exception as error:
+                kind = _kind(error)
+                if kind == "answer":
+                    raise
+                if time.monotonic() - began + wait > self._limits[kind]:
+                    said = str(error) or type(error).__name__
+                    raise Unavailable(f"{self._url}: {said}. {self._advice(error)}") from error
+                _log.info("%s: %s; asked again in %.1f s", self._url, error, wait)
+            time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - so that many workers do not ask at once
+            wait = min(2 * wait, LONGEST)
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk is full or may not be written."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def code_of(error: BaseException) -> str:
+    """The S3 error code behind an exception of s3fs, "" if there is none."""
+    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+
+
+def _kind(error: Exception) -> Literal["answer", "refused", "passing"]:
+    """Whether an error is the answer to a question, a refusal, or something that passes."""
+    code = code_of(error)
+    if code in _REFUSALS or "Credentials" in type(error).__name__:
+        return "refused"
+    if code in _ANSWERS or code in CONFLICT or isinstance(error, FileNotFoundError | FileExistsError):
+        return "answer"
+    if isinstance(error, OSError) and error.filename is not None:  # of this machine's disk
+        return "answer"
+    if isinstance(error, PermissionError):
+        return "refused"
+    if is_full(error) or isinstance(error, ValueError | TypeError | NotADirectoryError | IsADirectoryError):
+        return "answer"
+    return "passing"

@@ -1,0 +1,95 @@
+"""What a sweep does after its driver was stopped, succeeded by another, or started again with something changed."""
+
+import pytest
+
+from saeft_ray import ledger as ledgers
+from saeft_ray import sweep
+from saeft_ray.ledger import Ledger
+from saeft_ray.methods.distance import MSE
+from saeft_ray.plan import TrialSpec, row_of
+from saeft_ray.search import SearchDeal
+from saeft_ray.store import Store
+from saeft_ray.table import read_rows
+
+import sweeps
+
+
+def spec(number, lam=1.0, phase="search"):
+    return TrialSpec(phase=phase, method="mse", settings=MSE(lambda_mse=lam), seed=5, number=number)
+
+
+def row(spec, value):
+    return row_of("small", spec, "selection", "selection", "accuracy", value)
+
+
+def values(url):
+    return {r["trial"]: r["value"] for r in read_rows(url).to_pylist()}
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path):
+    return Store(str(tmp_path)) if request.param == "local" else Store(request.getfixturevalue("s3_url"))
+
+
+def test_what_a_zombie_writes_after_it_was_succeeded_does_not_count(store):
+    early, late, both, again = (spec(0, 1.0), spec(1, 2.0), spec(1, 3.0), spec(2, 4.0))
+    zombie = Ledger(store, "small", lease=1)
+    zombie.begin(None)
+    zombie.deal(early)
+    zombie.finish(early, [row(early, 0.1)])
+    driver = Ledger(store, "small", lease=2)
+    driver.begin(None)
+    assert driver.finished() == {early.id}
+    zombie.deal(late)  # a suggestion that knew less
+    zombie.finish(late, [row(late, 0.2)])
+    zombie.finish(again, [row(again, 0.3)])
+    driver.deal(both)
+    driver.finish(both, [row(both, 0.4)])
+    driver.finish(again, [row(again, 0.5)])
+    counted = {early.id: 0.1, both.id: 0.4, again.id: 0.5}
+    assert values(driver.url) == counted
+    assert driver.results("search") == counted
+    assert [s.id for s in driver.asked("search")] == [early.id, both.id, again.id]
+    third = Ledger(store, "small", lease=3)  # and so it stays
+    third.begin(None)
+    zombie.finish(spec(9), [row(spec(9), 0.9)])
+    assert values(third.url) == counted
+    assert third.results("search") == counted
+    zombie.finish(both, [row(both, 0.6)])  # the first result of a trial is kept
+    assert values(third.url) == counted
+
+
+def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
+    config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}})
+    plan, _, ledger = sweeps.opened(config)
+    first = SearchDeal(plan)
+    asked = [first.ask() for _ in range(3)]
+    for dealt in asked:
+        ledger.deal(dealt)
+    (tmp_path / f"sweeps/small/trials/{asked[1].id}/spec.json").unlink()
+    again = SearchDeal(plan, ledger.asked("search"), {})
+    assert again.left == 3
+    assert {again.ask().number for _ in range(3)} == {0, 1, 2}
+    assert again.left == 0
+
+
+def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):
+    methods = {"zero_shot": {}}
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, report={"baseline": "zero_shot"})
+    monkeypatch.setattr(sweep, "_commit", lambda: "1111111")
+    assert sweep.main([file, "--local", "--quiet"]) == 0
+    monkeypatch.setattr(sweep, "_commit", lambda: "2222222")
+    versions = ledgers._versions()
+    monkeypatch.setattr(ledgers, "_versions", lambda: {**versions, "torch": "9.9"})
+    assert sweep.main([file, "--local", "--quiet"]) == 0
+    assert f"torch: was {versions['torch']} when this sweep began and is 9.9 now" in caplog.text
+    assert "the commit of this package: was 1111111" in caplog.text
+    found = Store(str(tmp_path / "runs")).read_bytes("sweeps/small/leases/000002.found.json").decode()
+    assert '"commit": "2222222"' in found
+    assert '"torch": "9.9"' in found
+    sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, seed=3, report={"baseline": "zero_shot"})
+    capsys.readouterr()
+    assert sweep.main([file, "--local"]) == 2
+    said = capsys.readouterr().err
+    assert "seed: was 0, is now 3" in said
+    assert "another name, such as small-2" in said

@@ -1,0 +1,161 @@
+"""Sweep files, rows and weights come from shared places: none of them may run code, reach out or be believed."""
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import saeft_ray
+from saeft_ray import report, sweep, trial
+from saeft_ray.rows import table
+from saeft_ray.store import Store
+from saeft_ray.sweep_file import parse
+from saeft_ray.yaml_text import Loader
+
+import report_rows
+import sweeps
+
+PACKAGE = Path(saeft_ray.__file__).parent
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "aws-secret-nobody-may-see",
+    "AWS_SESSION_TOKEN": "session-nobody-may-see",
+    "HF_TOKEN": "hf-nobody-may-see",
+}
+
+
+def bomb():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
+    return "\n".join([*lines, "name: *a11"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (bomb(), "with its aliases written out it has more than 100,000 values"),
+        ("name: &a [*a]", "more than 100,000 values"),
+        ("name: " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
+        ("name: !!python/object/apply:os.system ['touch /tmp/owned']", "could not determine a constructor"),
+        ("name: !!python/name:os.system", "could not determine a constructor"),
+    ],
+)
+def test_hostile_yaml_is_refused(text, words):
+    with pytest.raises(ValueError, match=words):
+        parse(text)
+
+
+def test_aliases_of_a_usual_size_are_welcome():
+    text = "base: &b {lr: 1e-3, epochs: 2}\none: {<<: *b}\ntwo: *b"
+    assert yaml.load(text, Loader)["one"] == {"lr": 1e-3, "epochs": 2}
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "/etc/x", "..", "a\x00b", "a b"])
+def test_names_that_would_leave_the_sweep_are_refused(tmp_path, name, capsys):
+    with pytest.raises(ValueError, match="name: found"):
+        sweeps.config(tmp_path, name=name)
+    with pytest.raises(ValueError, match="methods"):
+        sweeps.config(tmp_path, methods={"ft": {}, name: {"type": "mse", "lambda_mse": 1}})
+    assert trial.main([str(tmp_path / "sweeps" / "small"), name]) == 2
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://key:word-nobody-may-see@bucket/x", "https://host/x.pt?X-Amz-Signature=word-nobody-may-see"]
+)
+def test_credentials_in_any_url_of_a_sweep_file_are_refused_and_not_repeated(url):
+    with pytest.raises(ValueError, match=r"model\.pretrained: a URL with credentials") as caught:
+        sweeps.config("runs", model={"arch": "digit-clip", "pretrained": url})
+    assert "nobody-may-see" not in str(caught.value)
+
+
+def test_a_report_escapes_whatever_rows_and_records_say(tmp_path):
+    hostile = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    rows = [
+        report_rows.Row(**{**vars(row), "dataset": hostile if row.dataset == "Sketch" else row.dataset})
+        for row in report_rows.rows(seeds=3)
+    ]
+    rows[-1] = report_rows.Row(**{**vars(rows[-1]), "status": "error", "value": None, "error": hostile})
+    failed = next(row for row in rows if row.phase == "confirm")
+    rows.append(
+        report_rows.Row(
+            **{**vars(failed), "dataset": "V3", "seed": 99, "trial": hostile, "status": "failed", "error": hostile}
+        )
+    )
+    record = json.loads(json.dumps(report_rows.record()).replace("Sketch", hostile))
+    record["name"] = hostile
+    report.write_report(table(rows), record, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)" in page, "the hostile name must have reached the page"
+    for raw in ("<script>alert(1)", "<img src=x onerror"):
+        assert raw not in page
+    for drawing in tmp_path.glob("*.svg"):
+        assert "<script>alert(1)" not in drawing.read_text()
+
+
+def test_no_secret_reaches_files_output_or_the_log(tmp_path, monkeypatch, capsys, caplog):
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    methods = {"methods": {"zero_shot": {}}, "report": {"baseline": "zero_shot"}}
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **methods)
+    with caplog.at_level("DEBUG"):
+        assert sweep.main([file, "--plan"]) == 0
+        assert sweep.main([file, "--local"]) == 0
+    said = "".join(capsys.readouterr()) + caplog.text
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for value in SECRETS.values():
+        assert value not in said
+        assert not [path for path in files if value.encode() in path.read_bytes()]
+
+
+# Where Ray itself pickles is told in docs/security.md; what this package unpickles is one file, by name.
+ALLOWED = {("on_ray/phase.py", "pickle.loads")}
+UNSAFE = {"pickle.loads", "pickle.load", "cloudpickle.loads", "cloudpickle.load", "dill.loads", "joblib.load", "marshal.loads",
+          "shelve.open", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec", "os.system"}  # fmt: skip
+
+
+def calls(source):
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}, node
+
+
+def faults(source):
+    """Calls in `source` that could run what a file says."""
+    for name, words, node in calls(source):
+        if (
+            name in UNSAFE
+            or (name in ("torch.load", "torch.hub.load") and words.get("weights_only") != "True")
+            or (name in ("np.load", "numpy.load") and words.get("allow_pickle", "False") != "False")
+            or (
+                name == "yaml.load"
+                and (len(node.args) < 2 or ast.unparse(node.args[1]) not in ("Loader", "yaml.SafeLoader"))
+            )
+            or (name.startswith("subprocess.") and words.get("shell", "False") != "False")
+        ):
+            yield name
+
+
+def test_nothing_in_the_package_unpickles_or_runs_what_it_reads():
+    found = {
+        (str(path.relative_to(PACKAGE)), name) for path in PACKAGE.rglob("*.py") for name in faults(path.read_text())
+    }
+    assert found == ALLOWED
+
+
+def test_the_scan_sees_what_it_looks_for():
+    for bad in ("torch.load(f)", "np.load(f, allow_pickle=True)", "yaml.load(t)", "pickle.load(f)",
+                "subprocess.run(c, shell=True)", "torch.load(f, weights_only=False)"):  # fmt: skip
+        assert list(faults(bad))
+    assert not list(faults("torch.load(f, weights_only=True); np.load(f, allow_pickle=False); yaml.load(t, Loader)"))
+
+
+def test_a_store_in_the_plan_holds_no_credentials(monkeypatch):
+    import pickle
+
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    pickled = pickle.dumps(Store("s3://bucket/x", endpoint="http://127.0.0.1:9"))
+    assert not [value for value in SECRETS.values() if value.encode() in pickled]
