@@ -5,9 +5,11 @@ import copy
 import json
 import os
 import re
+import subprocess
 import tomllib
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import botocore.session
@@ -21,6 +23,8 @@ from packaging.requirements import Requirement
 from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
+
+from saeft_ray.config import Compute
 
 import kuberay
 
@@ -46,6 +50,13 @@ def test_ray_accepts_the_file_and_not_a_misspelt_one(name):
     check(read(name))
     with pytest.raises((jsonschema.ValidationError, ValueError)):
         check({**read(name), "head_start_ray_command": []})
+
+
+@pytest.mark.parametrize("name", ["gpu.yaml", "onprem.yaml"])
+def test_the_commands_are_whole(name):
+    """YAML takes what follows a # for a comment, for one."""
+    for line in [line for key, lines in read(name).items() if key.endswith("commands") for line in lines]:
+        assert subprocess.run(["bash", "-n", "-c", line], capture_output=True, timeout=10).returncode == 0, line
 
 
 @pytest.mark.parametrize("name", ["gpu.yaml", "onprem.yaml"])
@@ -176,6 +187,23 @@ def test_the_autoscaler_prefers_spot_and_falls_back(unavailable, wanted):
     )
     launched = {launch.instance_type: launch.count for launch in reply.to_launch if launch.instance_type != "head"}
     assert launched == wanted
+
+
+def test_trials_on_several_workers_count_on_the_machines_that_the_cluster_may_start(monkeypatch):
+    """At the start of a sweep there is the head alone."""
+    from saeft_ray.on_ray import phase
+
+    compute = Compute(workers=2, cpus=8, gpus=1)
+    plan = SimpleNamespace(config=SimpleNamespace(compute=compute))
+    state = ray._private.state.state
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
+    with pytest.raises(
+        ValueError, match="2 workers a trial want 16 CPUs and 2 GPUs; the cluster has 8 CPUs and 0 GPUs"
+    ):
+        phase._concurrent(plan)
+    monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: {"CPU": 136, "GPU": 8})
+    assert phase._concurrent(plan) == 4
 
 
 # Rights --------------------------------------------------------------------------------------------------------
