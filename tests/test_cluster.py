@@ -262,7 +262,7 @@ def test_every_dependency_is_pinned_to_a_version_that_the_project_allows():
     for name, version in pins().items():
         assert version in wanted[name], name
     for file in ("gpu.yaml", "onprem.yaml"):
-        assert any("-c ~/saeft_ray/cluster/pins.txt" in line for line in read(file)["setup_commands"])
+        assert any("-c ~/checkout/cluster/pins.txt" in line for line in read(file)["setup_commands"])
 
 
 # KubeRay -------------------------------------------------------------------------------------------------------

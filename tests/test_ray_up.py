@@ -58,7 +58,7 @@ def test_ray_up_runs_a_sweep_across_two_hosts_and_ray_down_ends_it(tmp_path):
         told = partial(ray, network, checkout, "exec", CONFIG, tail, timeout=30)
         wait(lambda: network.processes("raylet") == 2, 240, told)
         submit = "ray job submit --address http://127.0.0.1:8265 --submission-id small"
-        sweep = "python -m saeft_ray.sweep saeft_ray/sweeps/small.yaml"
+        sweep = "python -m saeft_ray.sweep checkout/sweeps/small.yaml"
         said = ray(network, checkout, "exec", CONFIG, f"{submit} -- {sweep}", timeout=540)
         assert f"{storage}/sweeps/small" in said
 
@@ -136,7 +136,7 @@ def install():
     script = "#!$HOME/venv/bin/python\\nfrom ray.scripts.scripts import main\\nmain()\\n"
     return [
         f"{sys.executable} -m venv --without-pip {VENV}",
-        f'printf "$HOME/saeft_ray\\n{packages}\\n" > {VENV}/lib/{version}/site-packages/here.pth',
+        f'printf "$HOME/checkout\\n{packages}\\n" > {VENV}/lib/{version}/site-packages/here.pth',
         f'printf "{script}" > {VENV}/bin/ray; chmod +x {VENV}/bin/ray',
     ]
 
