@@ -90,8 +90,8 @@ class Hosts:
             "LANG": "C.UTF-8",
             **(environment or {}),
         }
-        clean = ["env", "-i", *(f"{name}={value}" for name, value in settings.items())]
-        enter = ["nsenter", "--target", str(self._first()), *NAMESPACES, "--wdns=/root"]
+        clean = ["env", "-i", "--chdir=/root", *(f"{name}={value}" for name, value in settings.items())]
+        enter = ["nsenter", "--target", str(self._first()), *NAMESPACES]
         return [*enter, "--", *clean, *words]
 
     def run(

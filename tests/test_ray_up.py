@@ -57,7 +57,7 @@ def test_ray_up_runs_a_sweep_across_two_hosts_and_ray_down_ends_it(tmp_path):
         tail = "tail -n 40 /tmp/ray/session_latest/logs/monitor.*"
         told = partial(ray, network, checkout, "exec", CONFIG, tail, timeout=30)
         wait(lambda: network.processes("raylet") == 2, 240, told)
-        submit = "ray job submit --address http://127.0.0.1:8265 --submission-id small"
+        submit = "ray job submit --submission-id small"
         sweep = "python -m saeft_ray.sweep checkout/sweeps/small.yaml"
         said = ray(network, checkout, "exec", CONFIG, f"{submit} -- {sweep}", timeout=540)
         assert f"{storage}/sweeps/small" in said
