@@ -56,19 +56,19 @@ def executable() -> str | None:
     return shutil.which("weed", path=str(Path(sys.executable).parent)) or shutil.which("weed")
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports on loopback that nothing listens on. Held all at once while choosing, so that they differ."""
+def free_ports(count: int, address: str = "127.0.0.1") -> list[int]:
+    """Ports of an address that nothing listens on. Held all at once while choosing, so that they differ."""
     held = [socket.socket() for _ in range(count)]
     try:
         for one in held:
-            one.bind(("127.0.0.1", 0))
+            one.bind((address, 0))
         return [one.getsockname()[1] for one in held]
     finally:
         for one in held:
             one.close()
 
 
-def start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
+def start(folder: Path, address: str = "127.0.0.1") -> tuple[S3Server, subprocess.Popen[bytes]]:
     """Starts a server that keeps its data in `folder` and waits until it answers. The caller ends the process."""
     weed = executable()
     if weed is None:
@@ -80,8 +80,8 @@ def start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
         "actions": ["Admin", "Read", "List", "Tagging", "Write"],
     }
     (folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
-    ports = free_ports(2 * len(_PORTS))
-    arguments = ["server", "-s3", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}"]
+    ports = free_ports(2 * len(_PORTS), address)
+    arguments = ["server", "-s3", f"-ip={address}", f"-ip.bind={address}", f"-dir={folder / 'data'}"]
     for name, port, grpc in zip(_PORTS, ports[::2], ports[1::2], strict=True):
         arguments += [f"-{name}={port}", f"-{name}.grpc={grpc}"]
     arguments += [
@@ -111,7 +111,7 @@ def start(folder: Path) -> tuple[S3Server, subprocess.Popen[bytes]]:
         )
     parts = [name.partition(".")[0] for name in _PORTS]
     sockets = [Path(f"/tmp/seaweedfs-{part}-grpc-{grpc}.sock") for part, grpc in zip(parts, ports[1::2], strict=True)]
-    server = S3Server(f"http://127.0.0.1:{ports[2 * _PORTS.index('s3.port')]}", sockets=tuple(sockets))
+    server = S3Server(f"http://{address}:{ports[2 * _PORTS.index('s3.port')]}", sockets=tuple(sockets))
     try:
         _wait(server, process)
     except BaseException as error:

@@ -1,5 +1,6 @@
 """Every file in sweeps/ is valid, says what it is for, and can be planned."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,13 +27,46 @@ def test_it_opens_with_its_question_its_command_and_its_cost(file):
     assert load(str(file)).name == file.stem
 
 
-DIGIT_WORLD = [file for file in FILES if "type: digit_world" in file.read_text()]  # others need their data
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A machine that has no credentials, and so none of the data at a bucket."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
 
 
-@pytest.mark.parametrize("file", DIGIT_WORLD, ids=lambda file: file.stem)
-def test_it_can_be_planned(file, capsys):
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.usefixtures("stranger")
+def test_it_can_be_planned_on_a_machine_without_its_data(file, capsys):
     assert sweep.main([str(file), "--plan"]) == 0
-    assert "Nothing was run" in capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
+    assert "Nothing was run" in said
+    assert ("could not see data" in said) == ("s3://" in file.read_text())
+
+
+COSTS = {  # trainings of search, rerank and, with the least and the most seeds, of confirm, as the headers say
+    "imagenet": (24, 14, 25, 100),
+    "imagenet_b32": (40, 20, 30, 120),
+    "iwildcam": (36, 18, 25, 100),
+    "siglip2": (24, 14, 20, 80),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+@pytest.mark.usefixtures("stranger")
+def test_the_header_counts_as_the_plan_does(name):
+    config = load(str(FOLDER / f"{name}.yaml"))
+    trainings = dict(Plan(config, find_facts(config, planning=True)).trainings())
+    until = config.confirm.until
+    search, rerank, least, most = COSTS[name]
+    assert trainings == {"search": search, "rerank": rerank, "confirm": most}
+    assert least == most * until.min // until.max
+    assert (
+        f"{search} + {rerank} + {least} to {most} trainings of {config.train.epochs} epochs"
+        in (FOLDER / f"{name}.yaml").read_text()
+    )
 
 
 def test_the_load_bearing_sweep_compares_like_with_like():

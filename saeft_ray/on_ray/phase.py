@@ -4,6 +4,7 @@ Tune's own state is thrown away afterwards. What must survive is in the ledger, 
 """
 
 import pickle
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -224,7 +225,7 @@ def _concurrent(plan: Plan) -> int | None:
     compute = plan.config.compute
     if compute.workers == 1:
         return compute.concurrent
-    total = ray.cluster_resources()
+    total = _resources()
     slots = int((total.get("GPU", 0) // compute.gpus) if compute.gpus else total.get("CPU", 1) // compute.cpus)
     fit = slots // compute.workers
     if fit < 1:
@@ -234,3 +235,13 @@ def _concurrent(plan: Plan) -> int | None:
             f"{total.get('GPU', 0):g} GPUs"
         )
     return min(fit, compute.concurrent or fit)
+
+
+def _resources() -> dict[str, float]:
+    """What the cluster has, or will have once it has grown as far as its file lets it."""
+    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    bounded = {name: amount for name, amount in most.items() if amount < sys.maxsize}
+    return {
+        name: max(amount, ray.cluster_resources().get(name, 0))
+        for name, amount in {"CPU": 0, "GPU": 0, **bounded}.items()
+    }

@@ -16,7 +16,6 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # drivers of trials must not see their workers' GPUs
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: rows are safe, and the same command goes on
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",  # a suggestion is made when it can run, not before
     "RAY_AUTH_MODE": "disabled",
     "RAY_DEDUP_LOGS": "0",
 }

@@ -1,0 +1,309 @@
+"""`python -m saeft_ray.preflight SWEEP`: tries all that a sweep needs once, and says what it will cost, before it does.
+
+Run it on a machine like those of the trials. It writes nothing but a small file that it removes from the store.
+"""
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from saeft_ray import encoder, sae, sweep_file
+from saeft_ray.config import SweepConfig
+from saeft_ray.datasets import Split
+from saeft_ray.draws import IntArray
+from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray.evaluate import correct
+from saeft_ray.finetune import Place, Task, batch_count, finetune
+from saeft_ray.methods import FeaturePenalty, Method, Regularized
+from saeft_ray.methods.captions import FLYP
+from saeft_ray.methods.weights import EWC
+from saeft_ray.plan import Plan
+from saeft_ray.rows import PHASES
+from saeft_ray.space import lowest
+from saeft_ray.store import Store
+from saeft_ray.sweep import find_facts
+
+SLOW = 2.0  # seconds for three requests to the store, beyond which it is too far away
+
+
+class Check(NamedTuple):
+    """`find` says what it found, or raises ValueError with what to do; `needs` are checks without which it is idle."""
+
+    name: str
+    find: Callable[["Rehearsal"], str]
+    needs: tuple[str, ...] = ()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: 0 all is well, 1 a check failed, 2 a mistake in the sweep file."""
+    parser = argparse.ArgumentParser(prog="python -m saeft_ray.preflight", description="Try what a sweep needs.")
+    parser.add_argument("file", help="the sweep file (YAML)")
+    parser.add_argument("--steps", type=int, default=20, help="training steps to time for each method (20)")
+    options = parser.parse_args(arguments)
+    if options.steps < 1:
+        parser.error(f"--steps {options.steps}: give at least 1")
+    try:
+        rehearsal = Rehearsal(sweep_file.load(options.file), options.steps)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    failed: set[str] = set()
+    for check in CHECKS:
+        if missing := [name for name in check.needs if name in failed]:
+            state, words = "skip", f"needs {' and '.join(missing)}"
+            failed.add(check.name)
+        else:
+            state, words = _tried(check, rehearsal)
+            failed |= {check.name} if state == "FAIL" else set()
+        print(f"{state:5}{check.name:12}" + words.replace("\n", "\n" + " " * 17), flush=True)
+    return 1 if failed else 0
+
+
+def _tried(check: Check, rehearsal: "Rehearsal") -> tuple[str, str]:
+    try:
+        return "ok", check.find(rehearsal)
+    except ValueError as error:
+        return "FAIL", str(error)
+    except Exception as error:  # a library's own; the line must still say which check met it
+        return "FAIL", f"{type(error).__name__}: {str(error)[:500]}"
+
+
+class Rehearsal:
+    """What the checks share: a sweep's trials, played on this machine with some of its images."""
+
+    def __init__(self, config: SweepConfig, steps: int):
+        self.config, self.steps = config, steps
+        self.peak = 0  # bytes, of the costliest step
+        self.seconds: dict[str, float] = {}  # of a step, by method
+        self.images_a_second = 0.0  # evaluated, decoding included
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan(self.config, find_facts(self.config))
+
+    @cached_property
+    def place(self) -> Place:
+        """One worker of a trial on this machine; without the others it trains on its share alone."""
+        compute = self.config.compute
+        if compute.gpus and not torch.cuda.is_available():
+            raise ValueError(
+                f"compute.gpus = {compute.gpus:g}, but torch sees no GPU here; run this where a trial would run: "
+                "ray job submit --entrypoint-num-gpus 1 -- python -m saeft_ray.preflight …"
+            )
+        device = torch.device("cuda" if compute.gpus else "cpu")
+        same = {field.name: getattr(compute, field.name) for field in fields(Place) if hasattr(compute, field.name)}
+        return Place(**{"device": device, "world_size": compute.workers, **same})
+
+    @cached_property
+    def model(self) -> ClipModel:
+        return encoder.load(self.config.model, self.config.storage.endpoint)
+
+    def classifier(self) -> Classifier:
+        """The model with an empty head: what a head holds changes neither time nor memory."""
+        head = torch.zeros(self.plan.facts.classes, self.plan.facts.width)
+        precision = getattr(self.config.train, "precision", None)
+        return self.model.classifier(head, *([precision] if precision else []))
+
+    def train(self, method: Method) -> float:
+        """Seconds of a step of the configured batch: the mean of `steps`, by the training loop itself, after as many
+        to warm up."""
+        train = self.config.train.model_copy(update={"epochs": 2})
+        split = _First(
+            self.config.data.split("train", self.plan.facts.image_size), self.steps * self.config.train.batch_size
+        )
+        frozen, dictionary, constants = self._compared(method, split)
+        seed = self.plan.seeds("search")[0]
+        task = Task(split, self.plan.view_seed, 1, train, method, seed, frozen, dictionary, constants)
+        *_, last = finetune(self.classifier(), task, self.place)
+        return last.seconds / batch_count(len(split.labels), train.batch_size)
+
+    def _compared(self, method: Method, split: Split) -> tuple[Any, Any, dict[str, torch.Tensor]]:
+        """What a penalty compares with: features of the first images, in the place of all."""
+        if not isinstance(method, Regularized):
+            return None, None, {}
+        model = self.classifier().to(self.place.device).eval().requires_grad_(False)
+        if isinstance(method, EWC):
+            return model, None, method.prepare(self.classifier().to(self.place.device), split, self.plan.view_seed)
+        if not isinstance(method, FeaturePenalty):
+            return model, None, {}
+        index = np.arange(min(len(split.labels), 256))
+        with torch.inference_mode():
+            x = model.features(split.views(index, np.zeros_like(index), 0).to(self.place.device)).float().cpu().numpy()
+        dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.reads else None
+        constants = method.prepare([torch.from_numpy(x).to(self.place.device)], dictionary)
+        stored = np.resize(x, (len(split.labels), 1, x.shape[1])) if self.plan.cached else model
+        return stored, dictionary, constants
+
+
+class _First:
+    """The first `n` images of a split."""
+
+    def __init__(self, split: Split, n: int):
+        self._split = split
+        self.labels: IntArray = split.labels[:n]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # a loader's process asks before there is a split
+            raise AttributeError(name)
+        return getattr(self._split, name)
+
+
+# Checks, in the order in which they are tried ----------------------------------------------------------------------
+
+
+def credentials(rehearsal: Rehearsal) -> str:
+    url = rehearsal.config.storage.url
+    if not url.startswith(("s3://", "s3a://")):
+        return f"none needed for {url}"
+    import botocore.session
+
+    found = botocore.session.get_session().get_credentials()
+    if found is None:
+        raise ValueError("none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role")
+    return f"from {found.method}"
+
+
+def bucket(rehearsal: Rehearsal) -> str:
+    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint)
+    store.check_writable()
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        store.check_writable()
+        took.append(time.perf_counter() - began)
+    if min(took) > SLOW:
+        raise ValueError(
+            f"{store.url}: a small file took {min(took):.1f} s to be written, read and removed; use a bucket in the "
+            "region of the machines"
+        )
+    return f"{store.url}: a small file is written, read and removed in {min(took) * 1000:.0f} ms"
+
+
+def data(rehearsal: Rehearsal) -> str:
+    plan = rehearsal.plan
+    sizes = ", ".join(f"{name} {count:,}" for name, count in plan.facts.sizes.items())
+    return f"{plan.facts.classes:,} classes; images: {sizes}; fingerprint {plan.facts.data[:12]}"
+
+
+def weights(rehearsal: Rehearsal) -> str:
+    model = rehearsal.config.model
+    try:
+        parameters = sum(parameter.numel() for parameter in rehearsal.model.clip.parameters())
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"model.pretrained: {model.pretrained} of {model.arch} could not be fetched ({str(error)[:200]}); let this "
+            "machine reach its source, or give a file or URL of the weights"
+        ) from error
+    return f"{model.arch}, {model.pretrained}: {parameters / 1e6:.1f} million parameters"
+
+
+def memory(rehearsal: Rehearsal) -> str:
+    """Trains a few steps of every method, and keeps their times for `throughput`."""
+    place, train = rehearsal.place, rehearsal.config.train
+    whole = torch.cuda.get_device_properties(place.device).total_memory if place.device.type == "cuda" else 0
+    measured = dict(_measurable(rehearsal.config))
+    for label, method in measured.items():
+        try:
+            rehearsal.seconds[label] = rehearsal.train(method)
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"{label}: a step of train.batch_size = {train.batch_size} wants "
+                f"more than the {whole / 1e9:.0f} GB of this GPU; raise compute.workers or compute.accumulate, "
+                "or set compute.checkpoint_activations: true"
+            ) from error
+        rehearsal.peak = (
+            torch.cuda.max_memory_allocated() if whole else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        )
+    left = [label for label, method in rehearsal.config.methods.items() if method.trains and label not in measured]
+    aside = f"; not tried: {', '.join(left)}" if left else ""
+    share = f" of {whole / 1e9:.0f} GB" if whole else ""
+    return f"a batch of {train.batch_size} takes {rehearsal.peak / 1e9:.1f} GB{share} at the peak{aside}"
+
+
+def throughput(rehearsal: Rehearsal) -> str:
+    batch = rehearsal.config.train.batch_size
+    split = _First(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
+    model = rehearsal.classifier()
+    correct(model, _First(split, 64), rehearsal.place.device)
+    began = time.perf_counter()
+    correct(model, split, rehearsal.place.device)
+    rehearsal.images_a_second = len(split.labels) / (time.perf_counter() - began)
+    lines = [f"{label} {batch / seconds:,.0f}" for label, seconds in rehearsal.seconds.items()]
+    return f"images a second: {', '.join(lines)}; evaluation {rehearsal.images_a_second:,.0f}"
+
+
+def cost(rehearsal: Rehearsal) -> str:
+    plan, compute = rehearsal.plan, rehearsal.config.compute
+    unit, devices = ("GPU", compute.gpus * compute.workers) if compute.gpus else ("CPU", compute.cpus * compute.workers)
+    at_once = compute.concurrent or 1
+    lines = []
+    for name, seconds, bytes_ in _phases(rehearsal):
+        hours = seconds / 3600
+        size = f", {bytes_ / 1e9:,.2f} GB kept" if bytes_ else ""
+        lines.append(f"{name}: {hours / at_once:,.2f} hours, {hours * devices:,.2f} {unit}-hours{size}")
+    one = "trial" if at_once == 1 else "trials"
+    lines.append(f"with {at_once} {one} at once and nothing lost; every trial counted, dictionaries and heads not")
+    return "\n".join([*lines, *_savings(plan)])
+
+
+CHECKS = (
+    Check("credentials", credentials),
+    Check("bucket", bucket, ("credentials",)),
+    Check("data", data),
+    Check("weights", weights),
+    Check("memory", memory, ("data", "weights")),
+    Check("throughput", throughput, ("memory",)),
+    Check("cost", cost, ("throughput",)),
+)
+
+
+# Details -------------------------------------------------------------------------------------------------------------
+
+
+def _measurable(config: SweepConfig) -> Iterator[tuple[str, Method]]:
+    """The methods that train, each with its open settings at the low end; FLYP's text side is not tried."""
+    for label, method in config.methods.items():
+        if method.trains and not isinstance(method, FLYP):
+            yield label, method.at({name: lowest(value) for name, value in method.open().items()})
+
+
+def _phases(rehearsal: Rehearsal) -> Iterator[tuple[str, float, int]]:
+    """(phase, seconds of one trial after the other, bytes that stay)."""
+    plan, rate = rehearsal.plan, rehearsal.images_a_second
+    sizes, artifacts = plan.facts.sizes, plan.artifacts()
+    views = any(artifact.kind == "activations" for artifact in artifacts) * sizes["train"] * plan.pool
+    yield "artifacts", views / rate, sum(artifact.bytes for artifact in artifacts)
+    step = sum(rehearsal.seconds.values()) / len(rehearsal.seconds) if rehearsal.seconds else 0.0
+    trainings, counts = dict(plan.trainings()), plan.counts()
+    model = sum(p.numel() * p.element_size() for p in rehearsal.classifier().parameters())
+    for phase in PHASES:
+        seen = sum(sizes.values()) - sizes["train"] if phase == "confirm" else sizes["selection"]
+        seconds = trainings[phase] * plan.steps * step + counts[phase] * seen / rate
+        yield phase, seconds, trainings[phase] * model if phase == "confirm" else 0
+
+
+def _savings(plan: Plan) -> Iterator[str]:
+    """What may not be run of what was counted."""
+    config = plan.config
+    if config.search.early_stopping == "asha":
+        epochs, kept, share, begun = config.train.epochs, 0.0, 1.0, 0
+        while begun < epochs:  # half of the trials end at epochs 1, 2, 4, …
+            end = min(max(2 * begun, 1), epochs)
+            kept, share, begun = kept + share * (end - begun), share / 2, end
+        yield f"early stopping may save up to {1 - kept / epochs:.0%} of search"
+    if until := config.confirm.until:
+        yield f"a method decided at the first look saves {1 - until.min / until.max:.0%} of its seeds in confirm"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
