@@ -26,7 +26,8 @@ def read_rows(url: str) -> pa.Table:
 
 
 def read_record(url: str) -> dict[str, Any]:
-    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are.
+    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
+    number of every suggestion of its search by trial (`suggestions`).
 
     Raises ValueError if `url` is no sweep's folder.
     """
@@ -43,9 +44,9 @@ def read_record(url: str) -> dict[str, Any]:
     with contextlib.suppress(FileNotFoundError):
         record["registration"] = json.loads(fs.cat_file(f"{root}/registration.json"))
     fs.invalidate_cache()
-    paths = sorted(fs.glob(f"{root}/looks/*.json"))
-    files = fs.cat(paths) if paths else {}
-    looks = [json.loads(files[path]) for path in paths]
+    looks = [look for _, look in _objects(fs, f"{root}/looks/*.json")]
+    specs = _objects(fs, f"{root}/trials/search-*/spec.json")
+    record["suggestions"] = {path.split("/")[-2]: spec["number"] for path, spec in specs}
     if "registration" in record:
         record["looks"] = sorted(looks, key=lambda look: (look["family"], look["n"]))
     return record
@@ -57,6 +58,13 @@ def write_file(url: str, name: str, content: bytes) -> None:
     path = f"{root}/{name}"
     fs.makedirs(path.rpartition("/")[0], exist_ok=True)
     fs.pipe_file(path, content)
+
+
+def _objects(fs: Any, pattern: str) -> list[tuple[str, Any]]:
+    """Path and content of every JSON file that matches, by path."""
+    paths = sorted(fs.glob(pattern))
+    files = fs.cat(paths) if paths else {}
+    return [(path, json.loads(files[path])) for path in paths]
 
 
 def _open(url: str) -> tuple[Any, str]:

@@ -85,6 +85,8 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     assert (c.verdict, c.course.ended) == ("undecided", False)
     assert "is open after the look at seed 6 of at most 12" in c.sentence
     assert all(cell.mean is None or cell.mean.lo is None for m in got.methods for cell in m.cells)
+    (question,) = got.load_bearing
+    assert question.answer.startswith("Open: whether the trained SAE (sae_ft) does more than a random dictionary")
     write_report(table(early), own, tmp_path)
     for name in ("report.html", "report.md"):
         assert "no verdict before the rule says so" in (tmp_path / name).read_text()
@@ -93,6 +95,7 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     assert "the first comes with 5 seeds" in next(c for c in none.primary if c.method == "mse").sentence
     closed = findings(table(given), own)
     assert not closed.open
+    assert not closed.load_bearing[0].answer.startswith("Open")
     assert next(c for c in closed.primary if c.method == "mse").verdict == "undecided"
     assert "not evidence of equality" in next(c for c in closed.primary if c.method == "mse").sentence
 

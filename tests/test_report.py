@@ -23,7 +23,7 @@ from saeft_ray.rows import Row, table
 from report_rows import TYPES, record, rows
 
 FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
-PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg"}
+PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg", "search.svg"}
 FORBIDDEN = ("trend", "marginally significant", "no difference", "comparable", "state of the art")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -118,7 +118,7 @@ def test_page_is_balanced_self_contained_and_has_alternatives(tmp_path: Path) ->
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
     assert page.count("<script") == 1
-    assert page.count("<svg ") == 4
+    assert page.count("<svg ") == 5
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "@import" not in page
@@ -228,7 +228,7 @@ def test_page_renders_in_a_browser(tmp_path: Path) -> None:
         )  # fmt: skip
         assert "CONSOLE" not in done.stderr
         shown[name] = done.stdout
-    assert shown["out/report.html"].count("<svg ") == 4
+    assert shown["out/report.html"].count("<svg ") == 5
     # The columns' titles sort: the results by the first shift, best first.
     table_ = shown["out/report.html#sort=0,3"].split("<table")[1].split("</table>")[0]
     assert 'aria-sort="descending"' in table_

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray import stats
-from saeft_ray.report import courses, disclosure, words
+from saeft_ray.report import courses, disclosure, verdicts, words
 from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
@@ -94,7 +94,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=tuple(faults),
-        headline=words.headline(primary, baseline, is_open, bool(faults)),
+        headline=verdicts.headline(primary, baseline, is_open, bool(faults)),
         methods=_methods(scores, types, alpha, other, is_open),
         primary=primary,
         id=still_open(decided(id_family)) if scores.ood_sets else (),
@@ -103,7 +103,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         load_bearing=tuple(
             Control(
                 question="Is the SAE load-bearing?",
-                answer=words.load_bearing(c, questions[c.method, c.against]),
+                answer=verdicts.load_bearing(c, questions[c.method, c.against], is_open),
                 comparison=c,
             )
             for c in controls
@@ -238,7 +238,7 @@ def _kept_back(c: Comparison) -> Comparison:
         c, paired=None, points=(), p_adjusted=None, p_equivalent=None, interval_90=None, new_images=None, item_se=None,
         detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
     )  # fmt: skip
-    return replace(c, sentence=words.sentence(c, 0.05, False, False))
+    return replace(c, sentence=verdicts.sentence(c, 0.05, False, False))
 
 
 def _waiting(c: Comparison) -> Comparison:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray import stats
-from saeft_ray.report import words
+from saeft_ray.report import verdicts
 from saeft_ray.report.findings import Comparison, NewImages, Point
 from saeft_ray.report.scores import Score, Seed, Trials, in_list
 
@@ -71,11 +71,11 @@ def item_mismatch(pair: Pair) -> str | None:
 
 def _decide(pair: Pair, c: Comparison, p: float | None, q: float | None, alpha: float) -> Comparison:
     decided = replace(
-        c, p_adjusted=p, p_equivalent=q, verdict=words.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
+        c, p_adjusted=p, p_equivalent=q, verdict=verdicts.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
     )
     failed = bool(pair.method.failed or pair.against.failed or c.dropped_seeds)
     constant = pair.method.deterministic or pair.against.deterministic
-    return replace(decided, sentence=words.sentence(decided, alpha, failed, constant))
+    return replace(decided, sentence=verdicts.sentence(decided, alpha, failed, constant))
 
 
 def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | None) -> Comparison:

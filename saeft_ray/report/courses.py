@@ -6,7 +6,7 @@ from typing import Any
 
 from saeft_ray import stats
 from saeft_ray.registration import FIXED, designs, name_of, registration, same_look
-from saeft_ray.report import words
+from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
 from saeft_ray.report.findings import Comparison, Course, LookTaken, Verdict
 from saeft_ray.report.scores import Scores, in_list
@@ -89,13 +89,13 @@ def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, fai
     if not course.looks or c.paired is None:
         text = f"no look has been taken yet; the first comes with {course.first} seeds"
         c = replace(c, paired=None, points=(), verdict="undecided", refused=c.refused or text)
-        return replace(c, sentence=words.sequential(c, alpha, failed))
+        return replace(c, sentence=verdicts.sequential(c, alpha, failed))
     last = course.looks[-1]
     within = set(seeds[: last.n])
     points = tuple(p for p in c.points if p.seed in within)
     if not points:
         c = replace(c, paired=None, points=(), verdict="undecided", refused="no seed was finished by both")
-        return replace(c, sentence=words.sequential(c, alpha, failed))
+        return replace(c, sentence=verdicts.sequential(c, alpha, failed))
     paired = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
     paired = replace(paired, t=last.t, sd=last.sd, p=last.p, lo=last.lo, hi=last.hi, sign_flip_p=None)
     verdict: Verdict = (
@@ -103,7 +103,7 @@ def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, fai
     )
     dropped = tuple(s for s in seeds[: last.n] if s not in {p.seed for p in points})
     c = replace(c, paired=paired, points=points, verdict=verdict, dropped_seeds=dropped)
-    return replace(c, sentence=words.sequential(c, alpha, failed or bool(dropped)))
+    return replace(c, sentence=verdicts.sequential(c, alpha, failed or bool(dropped)))
 
 
 def _name(pair: Pair) -> str:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.findings import Comparison, Fact, Failures, Phase, Search, Warning
+from saeft_ray.report.history import history
 from saeft_ray.report.scores import METRIC, Scores, config, in_list
 from saeft_ray.report.words import count, number
 
@@ -22,9 +23,12 @@ _READ = ("sae_ft", "random_dictionary")
 
 def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[Search, ...]:
     """How each method of `scores` was tuned; methods that were not searched have zero trials."""
-    columns = ["phase", "method", "configuration", "seed", "trial", "dataset", "role", "metric", "value", "status"]
+    columns = [
+        "phase", "method", "configuration", "settings", "seed", "trial", "dataset", "role", "metric", "value", "status"
+    ]  # fmt: skip
     found = [row for row in rows.select(columns).to_pylist() if row["phase"] != "confirm"]
     metric = (config(record).get("search") or {}).get("metric") or METRIC
+    declared = config(record).get("methods") or {}
     out = []
     for name, trials in scores.methods.items():
         mine = [row for row in found if row["method"] == name]
@@ -41,6 +45,12 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
                 metric=metric,
                 selected_on=tuple(sorted(dataset for dataset, _ in used)),
                 leaked=tuple(sorted(dataset for dataset, role in used if role in ("id", "ood"))),
+                history=history(
+                    [row for row in mine if row["phase"] == "search"],
+                    record.get("suggestions") or {},
+                    declared.get(name) or {},
+                    metric,
+                ),
             )
         )
     return tuple(out)

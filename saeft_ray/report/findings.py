@@ -155,6 +155,38 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """One trial of a search: its score on the selection metric (None if it failed) and the values it was given."""
+
+    number: int
+    score: float | None
+    status: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """The share of one open value in reaching the best quarter of a search's scores. `chance`: what one search in
+    twenty exceeds whose scores say nothing."""
+
+    name: str
+    share: float
+    chance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A method's search in order. `expected_best[b − 1]` is the expected best of b of its finished trials, drawn
+    without replacement: no forecast, for later suggestions learn from earlier ones. `importance` is empty below
+    `enough` finished trials, or where one value alone was open."""
+
+    suggestions: tuple[Suggestion, ...]
+    expected_best: tuple[float, ...]
+    importance: tuple[Importance, ...]
+    enough: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """How a method's configuration was chosen: on which data, by which metric, at which cost."""
 
@@ -164,6 +196,7 @@ class Search:
     selected_on: tuple[str, ...]
     metric: str
     leaked: tuple[str, ...]
+    history: History | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,6 +59,10 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     if report.searches:
         out += ["## Selection and budget", _searches(report)]
         out += ["Scores that chose a configuration are optimistic and are not evidence."]
+        if "search" in drawn:
+            out += ["![Scores of each search in order](search.svg)", words.HOW_TO_READ_SEARCH]
+        if mattered := [line for line in map(words.which_value_mattered, report.searches) if line]:
+            out += [words.HOW_TO_READ_IMPORTANCE, _bullets(map(_text, mattered))]
     if report.failures:
         out += ["## Failed runs", _failures(report)]
         out += ["A failed run is neither replaced by another seed nor counted as accuracy 0."]

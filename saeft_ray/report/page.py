@@ -37,5 +37,6 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         digits=tables.decimals(report),
         level=round(100 * (1 - report.alpha)),
         shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
+        mattered=[line for line in map(words.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},
     )

@@ -11,8 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.scores import in_list
@@ -43,7 +45,7 @@ def draw(report: Report) -> dict[str, str]:
     """Every plot that `report` has numbers for, as SVG text by name."""
     drawn = {
         "forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report),
-        "looks": looks(report),
+        "looks": looks(report), "search": search(report),
     }  # fmt: skip
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
@@ -185,6 +187,45 @@ def looks(report: Report) -> str | None:
         for panel in list(grid.flat)[len(shown) :]:
             panel.set_visible(False)
         return _svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
+
+
+def search(report: Report) -> str | None:
+    """For each searched method a panel with its scores in order, the best so far, and the expected best of a budget."""
+    shown = [(s.method, s.history) for s in report.searches if s.history is not None and s.history.expected_best]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with _style("search"):
+        figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.5))
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        spoken = []
+        for panel, (method, history) in zip(grid.flat, shown, strict=False):
+            done = [
+                (s.number + 1, 100 * s.score) for s in history.suggestions if s.status == "ok" and s.score is not None
+            ]
+            x, y = zip(*done, strict=True)
+            stopped = [(s.number + 1, 100 * s.score) for s in history.suggestions if s.status == "stopped" and s.score]
+            if stopped:
+                panel.scatter(*zip(*stopped, strict=True), s=12, facecolors="none", edgecolors=INK, linewidths=0.7)
+            panel.scatter(x, y, s=13, color=INK, alpha=0.5, linewidths=0, label="a finished trial")
+            best = np.maximum.accumulate(y)
+            panel.step(x, best, where="post", color=_COLOURS[1], linewidth=1.4, label="best so far")
+            budgets = range(1, len(done) + 1)
+            expected = [100 * v for v in history.expected_best]
+            panel.plot(budgets, expected, color=_COLOURS[4], linewidth=1.2, linestyle="--", label="expected best")
+            panel.set_title(_plain(method), fontsize=9)
+            panel.set_xlabel("trial", fontsize=9)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            _quiet(panel)
+            spoken.append(f"{method} best {number(float(best[-1]), 1)} after {len(done)} finished trials")
+        for panel in list(grid.flat)[len(shown) :]:
+            panel.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("selection, %")
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=3)
+        return _svg(figure, "search", "Scores of each search in order, in %: " + "; ".join(spoken))
 
 
 def _interval(axes: Axes, c: Comparison, y: float) -> None:
