@@ -39,6 +39,10 @@ def first_crossing(t: np.ndarray, critical: np.ndarray) -> np.ndarray:
 def test_check_01_golden_values() -> None:
     p = np.array(GOLDEN["per_dataset_p"])
     np.testing.assert_allclose(stats.benjamini_hochberg(p), GOLDEN["bh"], rtol=1e-9)
+    assert stats.iqm(A - B) == pytest.approx(GOLDEN["iqm_diff"], rel=1e-9)
+    up = stats.improvement((A - B).mean(axis=1))
+    assert up.share == GOLDEN["prob_improvement_paired_mean_ood"]
+    np.testing.assert_allclose([up.lo, up.hi], GOLDEN["clopper_pearson"], rtol=1e-9)
     assert stats.mcnemar(31, 17) == pytest.approx(GOLDEN["mcnemar_exact_p_b31_c17"], rel=1e-9)
     assert stats.e_value(3.0, 6) == pytest.approx(GOLDEN["e_t_t3_n6_g1"], rel=1e-9)
     crit = [stats.critical(n, g=10) for n in range(3, 21)]

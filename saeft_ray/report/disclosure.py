@@ -115,6 +115,7 @@ def warnings(
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
+        *_uneven(scores, primary),
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
@@ -203,6 +204,23 @@ def _spread(primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
             "low correlation",
             f"Sharing seeds bought nothing: the correlation over seeds is below break-even for {in_list(low)}. "
             "The paired test stays valid; it needs more seeds than hoped.",
+        )
+
+
+def _uneven(scores: Scores, primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
+    names = [primary[0].against, *(c.method for c in primary if c.paired)] if primary else []
+    means = {name: scores.methods[name].means(primary[0].datasets) for name in names if name in scores.methods}
+    means = {name: values for name, values in means.items() if values and None not in values}
+    seeds = set.intersection(*(set(values) for values in means.values())) if means else set()
+    if len(means) < 3 or len(seeds) < stats.MIN_PAIRS:
+        return
+    order = sorted(seeds, key=lambda s: s or 0)
+    ratio = stats.residual_ratio([[values[seed] for values in means.values()] for seed in order])
+    if ratio is not None and ratio > stats.LARGEST_RATIO:
+        yield (
+            "uneven spreads",
+            f"The methods vary unequally over seeds: the largest residual spread is {number(ratio, 1)} times the "
+            "smallest. Each comparison uses its own spread; one spread for all would mislead here.",
         )
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from saeft_ray.report import tables, words
+from saeft_ray.report.asides import asides, effective_note
 from saeft_ray.report.findings import Cell, Comparison, Report
 
 _CAPTIONS = {
@@ -37,10 +38,14 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     out += [f"![{caption}]({name}.svg)" for name, caption in _CAPTIONS.items() if name in drawn]
     if report.shifts:
         out += ["## Single OOD sets", *_shifts(report)]
+    if report.effective:
+        out += ["## Effective robustness", _text(effective_note(report))]
+        out += [_bullets(_text(c.sentence) for c in report.effective)]
     families = [
         (f"Primary: {report.endpoint}", report.primary),
         ("ID accuracy", report.id),
         ("Declared pairs and controls", report.controls),
+        ("Effective robustness", report.effective),
         ("Sensitivity: failed runs scored as a guess", report.sensitivity),
     ]
     if any(comparisons for _, comparisons in families):
@@ -48,6 +53,8 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         for title, comparisons in families:
             if comparisons:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
+    for aside in asides(report):
+        out += [f"### {_text(aside.title)}", _text(aside.text), _table(aside.head, aside.lines)]
     coursed = [c for c in report.primary if c.course is not None]
     if coursed:
         lines = [

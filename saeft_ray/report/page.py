@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from saeft_ray.report import tables, words
+from saeft_ray.report.asides import asides, effective_note
 from saeft_ray.report.findings import Report
 
 
@@ -37,6 +38,8 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         digits=tables.decimals(report),
         level=round(100 * (1 - report.alpha)),
         shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
+        asides=asides(report),
+        effective_note=effective_note(report),
         mattered=[line for line in map(words.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},
     )

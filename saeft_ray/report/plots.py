@@ -135,26 +135,45 @@ def plane(report: Report) -> str | None:
         axes = figure.subplots()
         spoken = []
         looks = _looks(report)
+        mean_of = {}
         for method in shown:
             if method.id is None or method.ood is None:
                 continue
             x, y = (dict(zip(cell.seeds, cell.values, strict=True)) for cell in (method.id, method.ood))
             both = [seed for seed in x if seed in y]
             xs, ys = [100 * x[seed] for seed in both], [100 * y[seed] for seed in both]
+            mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+            mean_of[method.name] = mean_x, mean_y
             colour, marker = looks[method.name]
             axes.scatter(xs, ys, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
-            mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
             axes.scatter(
                 [mean_x], [mean_y], s=95, color=colour, marker=marker, edgecolors=INK, linewidths=0.9, zorder=3,
                 label=_plain(method.name),
             )  # fmt: skip
             spoken.append(f"{method.name} ID {number(mean_x, 1)}, OOD {number(mean_y, 1)}")
+        for curve in report.curves:
+            at = [mean_of[name] for name in curve.methods if name in mean_of]
+            axes.plot([x for x, _ in at], [y for _, y in at], color=INK, alpha=0.55, linewidth=1, zorder=1)
+            spoken.append(f"a line joins {in_list(curve.methods)}")
+        _standard(axes, report)
         axes.set_xlabel(f"accuracy on {_plain(in_list(report.id_sets))}, %")
         axes.set_ylabel("mean OOD accuracy, %")
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         _legend(axes)
         _quiet(axes)
         return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
+
+
+def _standard(axes: Axes, report: Report) -> None:
+    """The mean of the declared lines of standard models, where every OOD set has one."""
+    if not report.lines or set(report.lines) != set(report.ood_sets):
+        return
+    (left, right), ends = axes.get_xlim(), axes.get_ylim()
+    x = np.linspace(max(left, 0.1), min(right, 99.9), 60)
+    y = np.mean([line.at(x / 100) for line in report.lines.values()], axis=0)
+    axes.plot(x, 100 * y, color=INK, alpha=0.5, linewidth=1, linestyle=":", label="standard models", zorder=1)
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(ends[0], 100 * float(y.min())), max(ends[1], 100 * float(y.max())))
 
 
 def looks(report: Report) -> str | None:

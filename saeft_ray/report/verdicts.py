@@ -50,7 +50,7 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
     level = round(100 * c.paired.confidence)
     seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
     tested = f"{_CORRECTED[c.correction]} {p_value(c.p_adjusted)}{_over(c)}"
-    ci = f"{level} % {'repeated ' if c.correction == 'looks' else ''}CI"
+    ci = f"{level} % {'repeated ' if c.correction == 'looks' else ''}CI{', spread pooled' if c.pooled else ''}"
     if c.verdict in ("better", "worse"):
         text = (
             f"On {place}, {c.method} is {c.verdict} than {c.against} by {pp(abs(c.paired.mean))} pp "
