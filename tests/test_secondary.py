@@ -169,7 +169,9 @@ def test_discoveries_are_below_holm_and_called_exploratory() -> None:
         assert c.p_adjusted is not None
         assert c.discovery_p <= c.p_adjusted + 1e-12
     aside = next(a for a in asides(got) if "false discovery rate" in a.title)
-    assert "They are no verdicts" in aside.text
+    assert aside.text.startswith("No verdicts, but places to look at next")
+    undecided = {(c.method, c.datasets[0]) for c in got.shifts if c.verdict == "undecided"}
+    assert {line[:2] for line in aside.lines} <= undecided
 
 
 def test_every_aside_is_on_the_page_in_markdown_and_its_numbers_in_json(tmp_path: Path) -> None:
@@ -178,7 +180,7 @@ def test_every_aside_is_on_the_page_in_markdown_and_its_numbers_in_json(tmp_path
     write_report(table(given), own, tmp_path)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
     titles = [a.title for a in asides(findings(table(given), own))]
-    assert len(titles) == 5
+    assert len(titles) >= 4
     for title in titles:
         assert f"<details><summary>{title}" in page
         assert f"### {title}" in text

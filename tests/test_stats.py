@@ -250,8 +250,6 @@ def test_tost_equals_interval_inclusion() -> None:
         got = stats.paired(rng.normal(0.2, 1, 6), np.zeros(6))
         low, high = got.interval(0.90)
         assert (stats.tost(got, 1.0) < 0.05) == (low > -1 and high < 1)
-    at_margin = rng.normal(1.0, 1, (4_000, 5))
-    assert np.mean([stats.tost(stats.paired(x, [0.0]), 1.0) < 0.05 for x in at_margin[:1500]]) <= 0.067
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.randoms())

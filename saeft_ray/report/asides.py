@@ -84,7 +84,7 @@ def _front(report: Report) -> Aside:
     text = (
         "On the front: no other method is as good in both and better in one, by their means over "
         f"{count(report.front.seeds, 'seed')} that all have. Together these dominate an area of "
-        f"{number(10_000 * report.front.area, 0)} %² above ({percent(x)} % ID, {percent(y)} % OOD); it rewards "
+        f"{number(10_000 * report.front.area, 0)} %² above ({percent(x)} % ID, {percent(y)} % OOD); areas reward "
         "the luckiest of equal methods. How often: when whole seeds are drawn anew, from ten seeds on."
     )
     order = sorted(report.front.methods, key=lambda m: (not m.on_front, -m.id))
@@ -108,15 +108,17 @@ def _front(report: Report) -> Aside:
 def _discoveries(report: Report) -> Aside:
     level = f"{100 * report.alpha:g} %"
     lines = tuple(
-        (c.method, c.datasets[0], pp(c.paired.mean, signed=True), _p(c.paired.p), _p(c.discovery_p), c.verdict)
+        (c.method, c.datasets[0], pp(c.paired.mean, signed=True), _p(c.paired.p), _p(c.discovery_p))
         for c in report.shifts
         if c.paired is not None and c.discovery_p is not None and c.discovery_p < report.alpha
+        if c.verdict == "undecided"
     )
+    decided = sum(c.verdict in ("better", "worse") for c in report.shifts)
     return Aside(
-        title=f"For exploration only: cells at a false discovery rate of {level}",
-        text=f"Of the cells below, {level} may be false on average (Benjamini and Hochberg). They are no verdicts: "
-        "those are in the last column, and hold with one error level for all cells together.",
-        head=("method", "test set", "difference, pp", "p", "adjusted", "verdict"),
+        title=f"For exploration only: further cells at a false discovery rate of {level}",
+        text="No verdicts, but places to look at next: single test sets on which nothing is decided, yet which join the "
+        f"{count(decided, 'decided cell')} if {level} of all of these may be false on average (Benjamini and Hochberg).",
+        head=("method", "test set", "difference, pp", "p", "adjusted"),
         lines=lines,
     )
 

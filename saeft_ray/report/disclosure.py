@@ -13,6 +13,7 @@ from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.findings import Comparison, Fact, Failures, Phase, Search, Warning
 from saeft_ray.report.history import history
 from saeft_ray.report.scores import METRIC, Scores, config, in_list
+from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.words import count, number
 
 _SKEWED = 1.0
@@ -285,6 +286,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
+        "data": data.get("fingerprint"),
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
@@ -297,12 +299,18 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
 def _draws(rows: pa.Table, record: Mapping[str, Any]) -> str:
     registered = record.get("registration") or {}
     engine = registered.get("engine")
+    seeds = len(set(rows.filter(pc.equal(rows["phase"], "confirm"))["seed"].to_pylist()) - {None})
+    fixed = engine not in ("t", "exact", "anytime")
+    drawn = []
     if engine == "exact":
-        return f"1,999 sign paths of seed {registered['seeds'][0]} for the looks"
-    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
-    if len(set(confirm["seed"].to_pylist())) > _LISTED and engine not in ("t", "anytime"):
-        return "9,999 sign patterns of seed 0 where max-T has too many seeds to list all"
-    return "none: every number is exact or in closed form"
+        drawn.append(f"1,999 sign paths of seed {registered['seeds'][0]} for the looks")
+    if fixed and seeds > _LISTED:
+        drawn.append("9,999 sign patterns of seed 0 where max-T has too many seeds to list all")
+    if fixed and seeds >= RESAMPLE_FROM:
+        drawn.append(f"{RESAMPLES:,} resamples of seed 0 for how often a method is on the front")
+    if record.get("suggestions"):
+        drawn.append("39 shuffles of seed 0 for what importance reaches by chance")
+    return "; ".join(drawn) or "none: every number is exact or in closed form"
 
 
 def _plain(mapping: object) -> str:

@@ -14,7 +14,8 @@ from saeft_ray.report.scores import Score, Scores, Seed, Trials, in_list
 
 EFFECTIVE = "effective robustness"
 RESAMPLES = 2_000
-_RESAMPLE_FROM = 10  # seeds; with fewer a bootstrap is too narrow (STATISTICS 3.1)
+RESAMPLE_FROM = 10
+"""Seeds; with fewer a bootstrap is too narrow (STATISTICS 3.1)."""
 
 
 def described(primary: Iterable[Comparison], scores: Scores) -> tuple[Description, ...]:
@@ -168,7 +169,7 @@ def front(scores: Scores, record: Mapping[str, Any], descriptive: bool) -> Front
     classes = (record.get("data") or {}).get("classes")
     reference = (1 / classes, 1 / classes) if classes else (0.0, 0.0)
     shares: list[float | None] = [None] * len(found)
-    if len(seeds) >= _RESAMPLE_FROM and not descriptive:
+    if len(seeds) >= RESAMPLE_FROM and not descriptive:
         drawn = np.random.default_rng(0).integers(0, len(seeds), size=(RESAMPLES, len(seeds)))
         counts = np.stack([(drawn == k).sum(axis=1) for k in range(len(seeds))], axis=1) / len(seeds)
         resampled = np.einsum("rs,smc->rmc", counts, all_points)
