@@ -116,8 +116,9 @@ def _discoveries(report: Report) -> Aside:
     decided = sum(c.verdict in ("better", "worse") for c in report.shifts)
     return Aside(
         title=f"For exploration only: further cells at a false discovery rate of {level}",
-        text="No verdicts, but places to look at next: single test sets on which nothing is decided, yet which join the "
-        f"{count(decided, 'decided cell')} if {level} of all of these may be false on average (Benjamini and Hochberg).",
+        text="No verdicts, but places to look at next: single test sets on which nothing is decided, yet which join "
+        f"the {count(decided, 'decided cell')} if {level} of all of these may be false on average (Benjamini and "
+        "Hochberg).",
         head=("method", "test set", "difference, pp", "p", "adjusted"),
         lines=lines,
     )
