@@ -3,9 +3,10 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from saeft_ray.report import tables, words
@@ -16,15 +17,7 @@ from saeft_ray.report.findings import Report
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The page, with the SVG plots of `drawn` inside. Every text from the sweep is escaped."""
     script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html").render(
+    return _template().render(
         report=report,
         words=words,
         marks=words.MARKS,
@@ -43,3 +36,16 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         mattered=[line for line in map(words.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html")
