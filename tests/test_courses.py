@@ -13,6 +13,7 @@ from test_report import edge_cases
 from saeft_ray.registration import registration
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
+from saeft_ray.report.markdown import render as markdown
 from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, record, rows
@@ -107,6 +108,27 @@ def test_a_changed_registration_makes_everything_exploratory() -> None:
     assert got.exploratory == ("the sweep differs from its registration in alpha",)
     assert "Exploratory, not as registered." in got.headline
     assert "exploratory" in {w.rule for w in got.warnings}
+
+
+def test_more_seeds_than_registered_are_exploratory_from_there_on() -> None:
+    own = registered(last=8)
+    own["config"]["confirm"]["seeds"] = {"min": 5, "max": 12}
+    own["confirm_seeds"] = SEEDS
+    got = findings(table(until({})), own)
+    (fault,) = got.exploratory
+    assert fault.endswith("; exploratory from seed 9 on")
+    # The registered analysis stays what it was: no look beyond its last seed.
+    assert all(c.course.looks[-1].n <= 8 for c in got.primary if c.course)
+
+
+def test_what_was_registered_stands_in_the_provenance() -> None:
+    facts = {f.name: f.value for f in findings(table(until({})), registered(margin=0.01)).provenance}
+    assert facts["registered"].startswith("before the first confirm trial: mean of V2, R, Sketch, ON, C, UCI and A;")
+    assert facts["registered"].endswith(
+        "hypotheses: primary 4; error 0.05 a family; margin ±1 pp; engine t, looks at 5 to 12 seeds, overrun 0"
+    )
+    plain = {f.name: f.value for f in findings(table(rows()), record()).provenance}
+    assert plain["registered"].startswith("nothing: ")
 
 
 def test_looks_that_differ_from_the_log_are_told() -> None:
@@ -225,4 +247,7 @@ def test_declared_pairs_have_looks_of_their_own() -> None:
     assert (pair.method, pair.against) == ("sae_ft", "mse")
     assert pair.course is not None
     assert question.course is None
+    text = markdown(got, {})
+    assert text.count("| sae\\_ft against mse |") == len(pair.course.looks)
+    assert "| mse |" in text
     assert question.correction == "looks"

@@ -115,7 +115,8 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
 
 def at_any_look(paired: stats.Paired, design: stats.Design) -> stats.Paired:
     """`paired` with the repeated interval and a p that hold whenever one looks, and without what does not."""
-    if paired.se is None or paired.t is None or paired.n < design.first:
+    beyond = paired.n > design.last and design.engine != "anytime"
+    if paired.se is None or paired.t is None or paired.n < design.first or beyond:
         return replace(paired, p=None, lo=None, hi=None, sign_flip_p=None)
     half = design.critical(paired.n, design.alpha) * paired.se
     ends = (paired.mean - half, paired.mean + half) if math.isfinite(half) else (None, None)

@@ -25,7 +25,13 @@ def deviations(record: Mapping[str, Any]) -> list[str]:
     implied = registration(record)
     keys = sorted(registered.keys() | implied.keys())
     changed = [key for key in keys if registered.get(key) != implied.get(key)]
-    return [f"the sweep differs from its registration in {in_list(changed)}"] if changed else []
+    if not changed:
+        return []
+    text = f"the sweep differs from its registration in {in_list(changed)}"
+    if "looks" in changed and implied["looks"][-1] > registered["looks"][-1]:
+        # More seeds than registered are another experiment: the error that could be spent has been (5.11).
+        text += f"; exploratory from seed {registered['looks'][-1] + 1} on"
+    return [text]
 
 
 def unfinished(record: Mapping[str, Any], scores: Scores) -> bool:

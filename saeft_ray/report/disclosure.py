@@ -131,6 +131,12 @@ def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             "These numbers were not made here: whether settings were chosen on these seeds or test sets, or seeds left "
             "out, is not known. If so, they are optimistic.",
         )
+        if (config(record).get("report") or {}).get("margin") is not None:
+            yield (
+                "unknown margin",
+                "The margin was given with these numbers: whether it was fixed before the runs is not known. A margin "
+                "chosen afterwards proves nothing.",
+            )
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
@@ -289,11 +295,27 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "data": data.get("fingerprint"),
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),
+        "registered": _registered(record),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
         "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
     }
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
+
+
+def _registered(record: Mapping[str, Any]) -> str:
+    """What was fixed before the first confirm trial, in one line."""
+    known = record.get("registration")
+    if known is None:
+        return "nothing: what is tested was not fixed in a record before these runs"
+    families = [f"{name} {len(pairs)}" for name, pairs in known["families"].items()]
+    looks, margin = known["looks"], known["margin"]
+    seeds = f"{looks[-1]} seeds" if len(looks) == 1 else f"looks at {looks[0]} to {looks[-1]} seeds"
+    return (
+        f"before the first confirm trial: mean of {in_list(known['datasets'])}; hypotheses: {in_list(families)}; error "
+        f"{known['alpha']:g} a family; margin {'none' if margin is None else f'±{100 * margin:g} pp'}; engine "
+        f"{known['engine']}, {seeds}, overrun {known['overrun']}"
+    )
 
 
 def _draws(rows: pa.Table, record: Mapping[str, Any]) -> str:

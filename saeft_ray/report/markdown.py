@@ -33,6 +33,9 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         out += ["## Before you conclude anything", _bullets(_text(w.text) for w in report.warnings)]
     if report.load_bearing:
         out += ["## Is the SAE load-bearing?", *(_text(control.answer) for control in report.load_bearing)]
+    if pairs := words.declared(report):
+        told = [f"**{_text(c.method)} against {_text(c.against)}: {c.verdict}.** {_text(c.sentence)}" for c in pairs]
+        out += ["## Declared pairs", _bullets(told)]
     if report.methods:
         out += ["## Results", _results(report), _text(_note(report, level))]
     out += [f"![{caption}]({name}.svg)" for name, caption in _CAPTIONS.items() if name in drawn]
@@ -55,10 +58,13 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
     for aside in asides(report):
         out += [f"### {_text(aside.title)}", _text(aside.text), _table(aside.head, aside.lines)]
-    coursed = [c for c in report.primary if c.course is not None]
+    coursed = words.coursed(report)
     if coursed:
         lines = [
-            [c.method, *words.look_cells(look), look.verdict] for c in coursed if c.course for look in c.course.looks
+            [words.named(c, report.baseline), *words.look_cells(look), look.verdict]
+            for c in coursed
+            if c.course
+            for look in c.course.looks
         ]
         head = ["method", "seeds", "pairs", "difference, pp (interval for all looks)", "t", "boundary", "sequential p"]
         out += ["## Looks", _text(words.how_to_read_looks(coursed[0], report.alpha))]

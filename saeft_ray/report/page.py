@@ -32,6 +32,8 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         level=round(100 * (1 - report.alpha)),
         shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
         asides=asides(report),
+        declared=words.declared(report),
+        coursed=words.coursed(report),
         effective_note=effective_note(report),
         mattered=[line for line in map(words.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},

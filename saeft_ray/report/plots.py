@@ -18,7 +18,7 @@ from matplotlib.ticker import MaxNLocator
 
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.scores import in_list
-from saeft_ray.report.words import number
+from saeft_ray.report.words import coursed, named, number
 
 INK = "#010203"
 # No green and no red: those are verdicts.
@@ -178,7 +178,7 @@ def _standard(axes: Axes, report: Report) -> None:
 
 def looks(report: Report) -> str | None:
     """For each method that ran until decided a panel with |t| at its looks and the boundary it had to reach."""
-    shown = [c for c in report.primary if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
+    shown = [c for c in coursed(report) if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
     if not shown:
         return None
     columns = min(3, len(shown))
@@ -199,10 +199,11 @@ def looks(report: Report) -> str | None:
             )
             panel.set_xlim(c.course.first - 0.7, c.course.last + 0.7)
             panel.set_ylim(0, 1.05 * top)
-            panel.set_title(_plain(c.method), fontsize=9)
+            panel.set_title(_plain(named(c, report.baseline).replace(" against ", "\nagainst ")), fontsize=9)
             panel.set_xlabel("seeds", fontsize=9)
             _quiet(panel)
-            spoken.append(f"{c.method} {number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}, {c.verdict}")
+            reached = f"{number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}"
+            spoken.append(f"{named(c, report.baseline)} {reached}, {c.verdict}")
         for panel in list(grid.flat)[len(shown) :]:
             panel.set_visible(False)
         return _svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))

@@ -63,8 +63,8 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
         low, high = c.interval_90
         return (
             f"On {place}, {c.method} is equivalent to {c.against} within ±{pp(c.margin)} pp (90 % CI {pp(low)} to "
-            f"{pp(high)} pp, {seeds}, Holm-adjusted equivalence p {p_value(c.p_equivalent)}{_over(c)}; the sweep file "
-            f"declares the margin){runs}."
+            f"{pp(high)} pp, {seeds}, Holm-adjusted equivalence p {p_value(c.p_equivalent)}{_over(c)}; the margin "
+            f"as declared){runs}."
         )
     return _undecided(c, c.paired, place, ci, tested, alpha, runs)
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from saeft_ray.report.findings import Comparison, LookTaken, Phase, Search, Verdict
+from saeft_ray.report.findings import Comparison, LookTaken, Phase, Report, Search, Verdict
 from saeft_ray.report.scores import in_list
 
 MINUS = "−"
@@ -124,8 +124,19 @@ def difference(c: Comparison) -> str:
     return text
 
 
+def interval_name(c: Comparison) -> str:
+    """What the interval of `c` is: `95 % CI`, or one that holds at every look."""
+    level = 95 if c.paired is None else round(100 * c.paired.confidence)
+    if c.correction != "looks":
+        return f"{level} % CI{', spread pooled' if c.pooled else ''}"
+    engine = c.course.engine if c.course is not None else None
+    return f"{level} % {'confidence sequence' if engine == 'anytime' else 'repeated CI'}"
+
+
 def corrected(comparisons: tuple[Comparison, ...]) -> str:
     """How the p-values of one family were corrected, for a note."""
+    if any(c.correction == "looks" for c in comparisons):
+        return "Holm over all of them, at p-values that hold for any look"
     if any(c.correction == "max-T" for c in comparisons):
         return "step-down max-T over all of them, by flipping whole seeds"
     return "Holm over all of them"
@@ -142,6 +153,22 @@ def how_to_read_looks(c: Comparison, alpha: float) -> str:
         f"{count(c.family_size, 'method')} the error is {level}. "
         "Intervals and p-values are made for looking often: they hold at every look, and are wider than those for one."
     )
+
+
+def coursed(report: Report) -> list[Comparison]:
+    """The comparisons that ran until decided: those with the baseline, then the declared pairs."""
+    return [c for c in (*report.primary, *report.controls) if c.course is not None]
+
+
+def declared(report: Report) -> list[Comparison]:
+    """The declared pairs whose sentence no other section tells."""
+    told = {(control.comparison.method, control.comparison.against) for control in report.load_bearing}
+    return [c for c in report.controls if (c.method, c.against) not in told]
+
+
+def named(c: Comparison, baseline: str | None) -> str:
+    """The method, and what it is compared with unless that is the baseline."""
+    return c.method if c.against == baseline else f"{c.method} against {c.against}"
 
 
 def look_cells(look: LookTaken) -> list[str]:
