@@ -197,6 +197,10 @@ class Report(Section):
     """Accuracy difference (a fraction) within which methods count as equivalent; declared before the runs."""
     compare: Annotated[tuple[Annotated[tuple[str, str], Field(strict=False)], ...], Field(strict=False)] = ()
     """Further pairs [method, against] to test, as a family of their own."""
+    variance: Literal["own", "pooled"] = "own"
+    """`pooled`: the comparisons with the baseline share one spread, where no method's is over twice another's."""
+    lines: dict[str, Annotated[tuple[float, float], Field(strict=False)]] = {}
+    """For effective robustness: the line of standard models of an OOD set, [slope, intercept] in logits."""
 
 
 class Compute(Section):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,7 @@ from saeft_ray.encoder import Classifier, ClipModel
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Task, batch_count, finetune
 from saeft_ray.methods import FeaturePenalty, Method, Regularized
-from saeft_ray.methods.captions import FLYP
-from saeft_ray.methods.weights import EWC
+from saeft_ray.methods.captions import Captioned
 from saeft_ray.plan import Plan
 from saeft_ray.rows import PHASES
 from saeft_ray.space import lowest
@@ -130,15 +130,21 @@ class Rehearsal:
         if not isinstance(method, Regularized):
             return None, None, {}
         model = self.classifier().to(self.place.device).eval().requires_grad_(False)
-        if isinstance(method, EWC):
-            return model, None, method.prepare(self.classifier().to(self.place.device), split, self.plan.view_seed)
-        if not isinstance(method, FeaturePenalty):
-            return model, None, {}
         index = np.arange(min(len(split.labels), 256))
         with torch.inference_mode():
             x = model.features(split.views(index, np.zeros_like(index), 0).to(self.place.device)).float().cpu().numpy()
         dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.reads else None
-        constants = method.prepare([torch.from_numpy(x).to(self.place.device)], dictionary)
+        sample: Any = SimpleNamespace(
+            seed=self.plan.view_seed,
+            dictionary=dictionary.to(self.place.device) if dictionary else None,
+            activations=lambda: [torch.from_numpy(x).to(self.place.device)],
+            model=lambda: self.classifier().to(self.place.device),
+            images=lambda: split,
+            contexts=lambda: torch.zeros(self.plan.facts.templates, x.shape[1], device=self.place.device),
+        )
+        constants = method.prepare(sample) if method.prepares else {}
+        if not isinstance(method, FeaturePenalty):
+            return model, None, constants
         stored = np.resize(x, (len(split.labels), 1, x.shape[1])) if self.plan.cached else model
         return stored, dictionary, constants
 
@@ -271,9 +277,9 @@ CHECKS = (
 
 
 def _measurable(config: SweepConfig) -> Iterator[tuple[str, Method]]:
-    """The methods that train, each with its open settings at the low end; FLYP's text side is not tried."""
+    """The methods that train, each with its open settings at the low end; what trains a text tower too is not tried."""
     for label, method in config.methods.items():
-        if method.trains and not isinstance(method, FLYP):
+        if method.trains and not isinstance(method, Captioned):
             yield label, method.at({name: lowest(value) for name, value in method.open().items()})
 
 
@@ -282,7 +288,7 @@ def _phases(rehearsal: Rehearsal) -> Iterator[tuple[str, float, int]]:
     plan, rate = rehearsal.plan, rehearsal.images_a_second
     sizes, artifacts = plan.facts.sizes, plan.artifacts()
     views = any(artifact.kind == "activations" for artifact in artifacts) * sizes["train"] * plan.pool
-    yield "artifacts", views / rate, sum(artifact.bytes for artifact in artifacts)
+    yield "artifacts", views / rate, sum(artifact.bytes or 0 for artifact in artifacts)
     step = sum(rehearsal.seconds.values()) / len(rehearsal.seconds) if rehearsal.seconds else 0.0
     trainings, counts = dict(plan.trainings()), plan.counts()
     model = sum(p.numel() * p.element_size() for p in rehearsal.classifier().parameters())

@@ -24,7 +24,9 @@ def registration(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if rules.get("compare"):
         families["controls"] = [list(pair) for pair in rules["compare"]]
+    opted = {"variance": rules["variance"]} if rules.get("variance", "own") != "own" else {}
     return {
+        **opted,
         "endpoint": "OOD" if ood else "ID",
         "datasets": ood or [name for name, role in roles.items() if role == "id"],
         "weights": "equal",

@@ -88,6 +88,9 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
     if methods and report:
         if report.baseline not in methods:
             yield "report.baseline", _unknown("method", report.baseline, methods)
+        confirm = sections.get("confirm")
+        if report.variance == "pooled" and confirm and confirm.until is not None:
+            yield "report.variance", "pooled with confirm.seeds: {min, max}; looks know each method's own spread alone"
         for index, pair in enumerate(report.compare):
             for label in pair:
                 if label not in methods:

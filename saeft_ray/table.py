@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from saeft_ray.files import Files
 from saeft_ray.rows import SCHEMA
+from saeft_ray.sealed import from_json
 from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
 
 ROWS = "rows.parquet"
@@ -30,7 +31,8 @@ def read_rows(url: str) -> pa.Table:
 
 
 def read_record(url: str) -> dict[str, Any]:
-    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are.
+    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
+    number of every suggestion of its search by trial (`suggestions`).
 
     Raises ValueError if `url` is no sweep's folder, Damaged as `read_rows`.
     """
@@ -41,6 +43,12 @@ def read_record(url: str) -> dict[str, Any]:
         raise ValueError(
             f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from None
+    trials = [
+        path for path in folder.paths("trials") if path.startswith("trials/search-") and path.endswith("/spec.json")
+    ]
+    record["suggestions"] = {
+        path.split("/")[1]: from_json(data, f"{url}/{path}")["number"] for path, data in folder.get_many(trials).items()
+    }
     with suppress(FileNotFoundError):
         record["registration"] = folder.get_json("registration.json")
         looks = [folder.get_json(path) for path in folder.paths("looks")]

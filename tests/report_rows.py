@@ -23,6 +23,7 @@ LEVELS = {
     "random_dictionary": (93.3, 85.7, 82.7, 54.5, 45.2, 83.3, 64.1, 72.4),
 }
 TUNED = {"wise_ft": "alpha", "mse": "lambda", "sae_ft": "lambda_add", "random_dictionary": "lambda_add"}
+OPEN = {"low": 1.0, "high": 10_000.0, "log": True}
 
 
 def record(**report: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def record(**report: Any) -> dict[str, Any]:
     return {
         "name": "quickstart",
         "config": {
-            "methods": {name: {"type": name} for name in TYPES},
+            "methods": {name: {"type": name, **({TUNED[name]: OPEN} if name in TUNED else {})} for name in TYPES},
             "report": rules,
             "confirm": {"seeds": 5},
             "search": {"trials": 8},
@@ -42,6 +43,11 @@ def record(**report: Any) -> dict[str, Any]:
         "created": "2026-01-02T03:04:05+00:00",
         "data": {"classes": 10, "sizes": {"train": 1500, "selection": 300, **SETS}, "roles": ROLES},
         "model": {"name": "tiny-clip", "weights": "sha256:6ac0"},
+        "suggestions": {
+            row.trial: number
+            for name in TUNED
+            for number, row in enumerate(row for row in _tuning(name) if row.phase == "search")
+        },
     }
 
 

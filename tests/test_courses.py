@@ -13,6 +13,7 @@ from test_report import edge_cases
 from saeft_ray.registration import registration
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
+from saeft_ray.report.markdown import render as markdown
 from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, record, rows
@@ -85,6 +86,8 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     assert (c.verdict, c.course.ended) == ("undecided", False)
     assert "is open after the look at seed 6 of at most 12" in c.sentence
     assert all(cell.mean is None or cell.mean.lo is None for m in got.methods for cell in m.cells)
+    (question,) = got.load_bearing
+    assert question.answer.startswith("Open: whether the trained SAE (sae_ft) does more than a random dictionary")
     write_report(table(early), own, tmp_path)
     for name in ("report.html", "report.md"):
         assert "no verdict before the rule says so" in (tmp_path / name).read_text()
@@ -93,6 +96,7 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     assert "the first comes with 5 seeds" in next(c for c in none.primary if c.method == "mse").sentence
     closed = findings(table(given), own)
     assert not closed.open
+    assert not closed.load_bearing[0].answer.startswith("Open")
     assert next(c for c in closed.primary if c.method == "mse").verdict == "undecided"
     assert "not evidence of equality" in next(c for c in closed.primary if c.method == "mse").sentence
 
@@ -104,6 +108,27 @@ def test_a_changed_registration_makes_everything_exploratory() -> None:
     assert got.exploratory == ("the sweep differs from its registration in alpha",)
     assert "Exploratory, not as registered." in got.headline
     assert "exploratory" in {w.rule for w in got.warnings}
+
+
+def test_more_seeds_than_registered_are_exploratory_from_there_on() -> None:
+    own = registered(last=8)
+    own["config"]["confirm"]["seeds"] = {"min": 5, "max": 12}
+    own["confirm_seeds"] = SEEDS
+    got = findings(table(until({})), own)
+    (fault,) = got.exploratory
+    assert fault.endswith("; exploratory from seed 9 on")
+    # The registered analysis stays what it was: no look beyond its last seed.
+    assert all(c.course.looks[-1].n <= 8 for c in got.primary if c.course)
+
+
+def test_what_was_registered_stands_in_the_provenance() -> None:
+    facts = {f.name: f.value for f in findings(table(until({})), registered(margin=0.01)).provenance}
+    assert facts["registered"].startswith("before the first confirm trial: mean of V2, R, Sketch, ON, C, UCI and A;")
+    assert facts["registered"].endswith(
+        "hypotheses: primary 4; error 0.05 a family; margin ±1 pp; engine t, looks at 5 to 12 seeds, overrun 0"
+    )
+    plain = {f.name: f.value for f in findings(table(rows()), record()).provenance}
+    assert plain["registered"].startswith("nothing: ")
 
 
 def test_looks_that_differ_from_the_log_are_told() -> None:
@@ -222,4 +247,7 @@ def test_declared_pairs_have_looks_of_their_own() -> None:
     assert (pair.method, pair.against) == ("sae_ft", "mse")
     assert pair.course is not None
     assert question.course is None
+    text = markdown(got, {})
+    assert text.count("| sae\\_ft against mse |") == len(pair.course.looks)
+    assert "| mse |" in text
     assert question.correction == "looks"

@@ -60,6 +60,40 @@ def test_a_role_column_and_a_method_without_seed_and_a_failed_run(tmp_path: Path
     assert next(m for m in got.methods if m.name == "frozen").deterministic
 
 
+def test_a_margin_pairs_and_lines_come_from_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = [line.replace("m1,", "twin,") for line in lines()]
+    known = [line.split(",") for line in body if line.startswith("m0")]
+    body += [f"same,{seed},{name},{float(value) + 0.001 * (-1) ** int(seed):.4f}" for _, seed, name, value in known]
+    path = str(written(tmp_path, body))
+    given = ["--table", path, "--baseline", "m0", "--id", "val"]
+    assert main([*given, "--margin", "0.02", "--alpha", "0.1", "--compare", "m2,twin", "--line", "R=0.9,-0.5"]) == 0
+    out = capsys.readouterr().out
+    assert "equivalent to m0 within the margin: same" in out
+    assert "whether it was fixed before the runs is not known" in out
+    text = (tmp_path / "runs-report" / "report.md").read_text()
+    assert "m2 is better than twin" in text
+    assert "90 % CI" in text
+    assert "## Effective robustness" in text
+    for wrong, words in (
+        (["--margin", "2"], "--margin is a fraction between 0 and 1: 0.003 is 0.3 percentage points"),
+        (["--alpha", "5"], "--alpha lies between 0 and 0.5"),
+    ):
+        with pytest.raises(SystemExit):
+            main([*given, *wrong])
+        assert words in capsys.readouterr().err
+    for wrong, words in (
+        (["--compare", "m2"], "--compare m2: give two methods as one,other"),
+        (["--compare", "m2,m7"], "compare names the method 'm7'"),
+        (["--line", "R"], "--line R: give DATASET=SLOPE,INTERCEPT"),
+        (["--line", "val=1,0"], "lines names 'val', which is no OOD set"),
+    ):
+        assert main([*given, *wrong]) == 2
+        assert words in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["somewhere", "--margin", "0.01"])
+    assert "--margin: only with --table" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [

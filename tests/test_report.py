@@ -20,10 +20,10 @@ from saeft_ray.report import write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.rows import Row, table
 
-from report_rows import TYPES, record, rows
+from report_rows import ROLES, TYPES, record, rows
 
 FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
-PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg"}
+PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg", "search.svg"}
 FORBIDDEN = ("trend", "marginally significant", "no difference", "comparable", "state of the art")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -58,7 +58,7 @@ class Balance(HTMLParser):
 
 
 def test_check_25_same_rows_same_bytes_in_any_order(tmp_path: Path) -> None:
-    given_rows = rows()
+    given_rows = rows(methods=["zero_shot", "ft", "sae_ft"])
     first = made(tmp_path, given_rows, "first")
     assert set(first) == FILES | PLOTS
     assert made(tmp_path, given_rows, "second") == first
@@ -70,30 +70,43 @@ def test_check_25_same_rows_same_bytes_in_any_order(tmp_path: Path) -> None:
 
 @cache
 def edge_cases() -> dict[str, list[Row]]:
-    equal = rows(constant=True, bits=False)
+    def few(**given: Any) -> list[Row]:
+        # Panels cost time, and the search is the same in every case.
+        return rows(methods=["zero_shot", "ft", "mse", "sae_ft", "random_dictionary"], search=False, **given)
+
+    equal = few(constant=True, bits=False)
     return {
-        "one seed": rows(seeds=1),
-        "one failed seed": rows(failed=[("sae_ft", 1001)]),
-        "all failed": rows(failed=[("sae_ft", s) for s in range(1000, 1005)]),
+        "one seed": few(seeds=1),
+        "two seeds": few(seeds=2),
+        "one failed seed": few(failed=[("sae_ft", 1001)]),
+        "all failed": few(failed=[("sae_ft", s) for s in range(1000, 1005)]),
         "all equal": equal,
         "all equal, sizes unknown": [dataclasses.replace(row, n=None) for row in equal],
         "zero-shot only": rows(methods=["zero_shot"]),
         "baseline only": rows(methods=["ft"]),
-        "baseline failed": rows(failed=[("ft", s) for s in range(1000, 1005)]),
+        "baseline failed": few(failed=[("ft", s) for s in range(1000, 1005)]),
+        "unequal seeds": [row for row in few() if row.method != "mse" or row.seed in (1000, 1001, 1002)],
+        "another example order": [
+            dataclasses.replace(row, examples="other") if row.method == "mse" else row for row in few()
+        ],
+        "accuracies of 0 and 1": [
+            dataclasses.replace(row, value=float(row.method == "mse"), correct=None) for row in few()
+        ],
         "search only": [row for row in rows() if row.phase != "confirm"],
         "nothing": [],
-        "one shift": [row for row in rows() if row.role != "ood" or row.dataset == "A"],
-        "id only": [row for row in rows() if row.role != "ood"],
+        "one shift": [row for row in few() if row.role != "ood" or row.dataset == "A"],
+        "id only": [row for row in few() if row.role != "ood"],
         "not numbers": [
             dataclasses.replace(row, value=float("nan")) if row.dataset == "C" and row.seed in (1000, 1003) else row
-            for row in rows()
+            for row in few()
         ],
     }
 
 
 @pytest.mark.parametrize("case", edge_cases())
 def test_check_23_edge_cases_render_without_a_number_that_is_none(tmp_path: Path, case: str) -> None:
-    for name, text in made(tmp_path, edge_cases()[case], margin=0.01).items():
+    lines = {name: (0.9, -0.5) for name, role in ROLES.items() if role == "ood"}
+    for name, text in made(tmp_path, edge_cases()[case], margin=0.01, lines=lines).items():
         # What a trial said of its own failure is quoted, and may contain the word.
         shown = text.replace("loss is nan at step 12", "").replace("accuracy on C is nan", "")
         if name == "report.html":
@@ -118,7 +131,7 @@ def test_page_is_balanced_self_contained_and_has_alternatives(tmp_path: Path) ->
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
     assert page.count("<script") == 1
-    assert page.count("<svg ") == 4
+    assert page.count("<svg ") == 5
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert "@import" not in page
@@ -228,7 +241,7 @@ def test_page_renders_in_a_browser(tmp_path: Path) -> None:
         )  # fmt: skip
         assert "CONSOLE" not in done.stderr
         shown[name] = done.stdout
-    assert shown["out/report.html"].count("<svg ") == 4
+    assert shown["out/report.html"].count("<svg ") == 5
     # The columns' titles sort: the results by the first shift, best first.
     table_ = shown["out/report.html#sort=0,3"].split("<table")[1].split("</table>")[0]
     assert 'aria-sort="descending"' in table_

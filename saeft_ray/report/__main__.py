@@ -8,7 +8,10 @@ from pathlib import Path
 
 from saeft_ray.report import Report, write_report
 from saeft_ray.report.from_table import read_table
+from saeft_ray.report.scores import in_list
 from saeft_ray.table import read_record, read_rows, write_file
+
+_TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +29,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--id", metavar="DATASET", action="append", default=[], help="with --table: an ID set; the others are OOD sets"
     )
-    parser.add_argument("--alpha", type=float, default=0.05, help="with --table: the error level of a family")
+    parser.add_argument("--alpha", type=float, metavar="LEVEL", help="with --table: the error level of a family (0.05)")
+    parser.add_argument(
+        "--margin", type=float, metavar="FRACTION", help="with --table: a difference that counts as none, such as "
+        "0.003; it must have been fixed before the runs",
+    )  # fmt: skip
+    parser.add_argument(
+        "--compare", metavar="METHOD,METHOD", action="append", default=[], help="with --table: a further pair to test"
+    )
+    parser.add_argument(
+        "--pool", action="store_true", help="with --table: one spread for all methods, where theirs are alike"
+    )
+    parser.add_argument(
+        "--line", metavar="DATASET=SLOPE,INTERCEPT", action="append", default=[], help="with --table: the line of "
+        "standard models in logits, for effective robustness",
+    )  # fmt: skip
     parser.add_argument("--out", metavar="DIR", type=Path, help="a local folder (default: report/ inside STORAGE)")
     parser.add_argument(
         "--watch", metavar="SECONDS", type=float, nargs="?", const=30.0,
@@ -36,10 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.table is not None and options.watch is not None:
         parser.error("--watch follows a sweep; a table does not grow")
-    if options.table is None and (options.baseline or options.id):
-        parser.error("--baseline and --id belong to --table; a sweep's file names its own")
-    if not 0 < options.alpha < 0.5 or (options.watch is not None and options.watch <= 0):
-        parser.error("--alpha lies between 0 and 0.5, and --watch above 0")
+    given = [f"--{name}" for name in _TABLE_ONLY if getattr(options, name)]
+    if options.table is None and given:
+        parser.error(f"{in_list(given)}: only with --table; a sweep's file declares its own, before its runs")
+    if options.alpha is not None and not 0 < options.alpha < 0.5:
+        parser.error("--alpha lies between 0 and 0.5")
+    if options.margin is not None and not 0 < options.margin < 1:
+        parser.error("--margin is a fraction between 0 and 1: 0.003 is 0.3 percentage points")
+    if options.watch is not None and options.watch <= 0:
+        parser.error("--watch lies above 0")
     try:
         while True:
             report, place, complete = _write(options)
@@ -64,7 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
     """Writes the report once: what it says, where it is, and whether nothing is left to come."""
     if options.table is not None:
-        rows, record = read_table(options.table, options.baseline, options.id, options.alpha)
+        rows, record = read_table(
+            options.table, options.baseline, options.id, options.alpha or 0.05, margin=options.margin,
+            variance="pooled" if options.pool else "own", compare=[_pair(text) for text in options.compare],
+            lines=dict(map(_line, options.line)),
+        )  # fmt: skip
         out = options.out or options.table.with_name(f"{options.table.stem}-report")
         return write_report(rows, record, out), str(out), True
     storage: str = options.storage.rstrip("/")
@@ -78,6 +104,22 @@ def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
         for path in sorted(Path(folder).iterdir()):
             write_file(place, path.name, path.read_bytes())
     return report, place, _complete(report, record)
+
+
+def _pair(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != 2 or not all(names) or names[0] == names[1]:
+        raise ValueError(f"--compare {text}: give two methods as one,other")
+    return names
+
+
+def _line(text: str) -> tuple[str, tuple[float, float]]:
+    name, _, numbers = text.rpartition("=")
+    try:
+        slope, intercept = map(float, numbers.split(","))
+    except ValueError:
+        raise ValueError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5") from None
+    return name, (slope, intercept)
 
 
 def _complete(report: Report, record: dict[str, object]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray import stats
-from saeft_ray.report import courses, disclosure, words
+from saeft_ray.report import courses, disclosure, secondary, verdicts, words
 from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
@@ -65,6 +65,10 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
     control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
     primary = decided(primary_family)
+    unpooled = None
+    if rules.get("variance") == "pooled" and primary and not unfinished and other is None:
+        borrowed = secondary.pool(primary, primary_family.pairs, alpha)
+        primary, unpooled = (primary, borrowed) if isinstance(borrowed, str) else (borrowed, None)
     declared_pairs = {pair for pair in wanted if pair[0] and pair[1]}
     with_rule = [p for p in control_pairs if (p.method.method, p.against.method) in declared_pairs]
     if "controls" in rule:
@@ -81,6 +85,12 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
 
     controls += still_open(questioned)
     tuned = disclosure.searches(rows, scores, record)
+    roles = (record.get("data") or {}).get("roles") or {}
+    lines = secondary.lines(rules, {*scores.ood_sets, *(d for d, role in roles.items() if role == "ood")})
+    beyond = Family(name="effective", pairs=())
+    if lines and scores.id_sets:
+        beyond = secondary.effective(primary_family.pairs, lines, scores.id_sets, size)
+    methods = _methods(scores, types, alpha, other, is_open)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -94,27 +104,34 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=tuple(faults),
-        headline=words.headline(primary, baseline, is_open, bool(faults)),
-        methods=_methods(scores, types, alpha, other, is_open),
+        headline=verdicts.headline(primary, baseline, is_open, bool(faults)),
+        methods=methods,
         primary=primary,
         id=still_open(decided(id_family)) if scores.ood_sets else (),
-        shifts=still_open(decided(shift_family)),
+        shifts=still_open(decided(shift_family)) if is_open else secondary.discoveries(decided(shift_family)),
         controls=controls,
         load_bearing=tuple(
             Control(
                 question="Is the SAE load-bearing?",
-                answer=words.load_bearing(c, questions[c.method, c.against]),
+                answer=verdicts.load_bearing(c, questions[c.method, c.against], is_open),
                 comparison=c,
             )
             for c in controls
             if (c.method, c.against) in questions
         ),
         sensitivity=() if is_open else _sensitivity(replace(primary_family, design=other), record, alpha, margin),
+        effective=still_open(decided(beyond)),
+        lines=lines,
+        described=() if is_open else secondary.described(primary, scores),
+        checkpoints=() if is_open else secondary.checkpoints(primary_family.pairs, scores.datasets),
+        front=None if is_open else secondary.front(scores, record, other is not None),
+        curves=secondary.curves(methods),
         searches=() if record.get("source") else tuned,
         failures=disclosure.failures(scores),
         warnings=(
             *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
             *disclosure.not_run(rows),
+            *([Warning(rule="not pooled", text=f"The spread was not pooled: {unpooled}.")] if unpooled else ()),
             *disclosure.warnings(
                 scores,
                 record,
@@ -239,7 +256,7 @@ def _kept_back(c: Comparison) -> Comparison:
         c, paired=None, points=(), p_adjusted=None, p_equivalent=None, interval_90=None, new_images=None, item_se=None,
         detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
     )  # fmt: skip
-    return replace(c, sentence=words.sentence(c, 0.05, False, False))
+    return replace(c, sentence=verdicts.sentence(c, 0.05, False, False))
 
 
 def _waiting(c: Comparison) -> Comparison:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray import stats
-from saeft_ray.report import words
+from saeft_ray.report import verdicts
 from saeft_ray.report.findings import Comparison, NewImages, Point
 from saeft_ray.report.scores import Score, Seed, Trials, in_list
 
@@ -43,16 +43,24 @@ def compare(family: Family, alpha: float, margin: float | None) -> tuple[Compari
     """Every pair of `family` with its Holm-adjusted p and its verdict."""
     size = max(family.size, len(family.pairs))
     drafts = [_draft(pair, family, size, alpha, margin) for pair in family.pairs]
-    adjusted = _holm([_claimable(c, c.paired.p if c.paired else None) for c in drafts], size)
     joint = _max_t(drafts) if family.name == "shifts" and family.design is None and size == len(drafts) else None
     if joint is not None:
-        drafts, adjusted = [replace(c, correction="max-T") for c in drafts], joint
-    within = [stats.tost(c.paired, margin) if margin is not None and c.paired else None for c in drafts]
-    if family.design is not None:
-        within = [None] * len(drafts)
+        drafts = [replace(c, correction="max-T") for c in drafts]
+    return adjusted(drafts, family.pairs, size, alpha, joint, looked=family.design is not None)
+
+
+def adjusted(
+    drafts: Sequence[Comparison], pairs: Sequence[Pair], size: int, alpha: float,
+    joint: Sequence[float | None] | None = None, looked: bool = False,
+) -> tuple[Comparison, ...]:  # fmt: skip
+    """`drafts` with their corrected p (Holm over `size` unless `joint` gives them) and what follows from it."""
+    p_values = joint or _holm([_claimable(c, c.paired.p if c.paired else None) for c in drafts], size)
+    within = [
+        None if looked or c.margin is None or c.paired is None else stats.tost(c.paired, c.margin) for c in drafts
+    ]
     equivalent = _holm([_claimable(c, p) for c, p in zip(drafts, within, strict=True)], size)
     return tuple(
-        _decide(pair, c, p, q, alpha) for pair, c, p, q in zip(family.pairs, drafts, adjusted, equivalent, strict=True)
+        _decide(pair, c, p, q, alpha) for pair, c, p, q in zip(pairs, drafts, p_values, equivalent, strict=True)
     )
 
 
@@ -71,11 +79,11 @@ def item_mismatch(pair: Pair) -> str | None:
 
 def _decide(pair: Pair, c: Comparison, p: float | None, q: float | None, alpha: float) -> Comparison:
     decided = replace(
-        c, p_adjusted=p, p_equivalent=q, verdict=words.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
+        c, p_adjusted=p, p_equivalent=q, verdict=verdicts.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
     )
     failed = bool(pair.method.failed or pair.against.failed or c.dropped_seeds)
     constant = pair.method.deterministic or pair.against.deterministic
-    return replace(decided, sentence=words.sentence(decided, alpha, failed, constant))
+    return replace(decided, sentence=verdicts.sentence(decided, alpha, failed, constant))
 
 
 def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | None) -> Comparison:
@@ -107,7 +115,8 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
 
 def at_any_look(paired: stats.Paired, design: stats.Design) -> stats.Paired:
     """`paired` with the repeated interval and a p that hold whenever one looks, and without what does not."""
-    if paired.se is None or paired.t is None or paired.n < design.first:
+    beyond = paired.n > design.last and design.engine != "anytime"
+    if paired.se is None or paired.t is None or paired.n < design.first or beyond:
         return replace(paired, p=None, lo=None, hi=None, sign_flip_p=None)
     half = design.critical(paired.n, design.alpha) * paired.se
     ends = (paired.mean - half, paired.mean + half) if math.isfinite(half) else (None, None)
@@ -178,7 +187,7 @@ def _items(
         return None, None
     differences = []
     for dataset in pair.datasets:
-        matrix = _bits(pair, seeds, dataset)
+        matrix = differences_by_example(pair, seeds, dataset)
         if matrix is None or matrix.shape[1] < 2:
             return None, None
         differences.append(matrix)
@@ -192,11 +201,12 @@ def _items(
     found = NewImages(
         lo=min(analysis.lo, fixed[0]), hi=max(analysis.hi, fixed[1]), confidence=analysis.confidence,
         df=analysis.df, seed_share=share, enough_seeds=stats.seeds_until_items_dominate(analysis),
+        se_seeds=math.sqrt(analysis.seed_variance), se_images=math.sqrt(analysis.item_variance),
     )  # fmt: skip
     return found, None
 
 
-def _bits(pair: Pair, seeds: Sequence[Seed], dataset: str) -> NDArray[np.int8] | None:
+def differences_by_example(pair: Pair, seeds: Sequence[Seed], dataset: str) -> NDArray[np.int8] | None:
     """Differences of correctness (seeds, items) in {−1, 0, 1}."""
     rows = []
     for seed in seeds:

@@ -6,7 +6,7 @@ from typing import Any
 
 from saeft_ray import stats
 from saeft_ray.registration import FIXED, designs, name_of, registration, same_look
-from saeft_ray.report import words
+from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
 from saeft_ray.report.findings import Comparison, Course, LookTaken, Verdict
 from saeft_ray.report.scores import Scores, in_list
@@ -25,7 +25,13 @@ def deviations(record: Mapping[str, Any]) -> list[str]:
     implied = registration(record)
     keys = sorted(registered.keys() | implied.keys())
     changed = [key for key in keys if registered.get(key) != implied.get(key)]
-    return [f"the sweep differs from its registration in {in_list(changed)}"] if changed else []
+    if not changed:
+        return []
+    text = f"the sweep differs from its registration in {in_list(changed)}"
+    if "looks" in changed and implied["looks"][-1] > registered["looks"][-1]:
+        # More seeds than registered are another experiment: the error that could be spent has been (5.11).
+        text += f"; exploratory from seed {registered['looks'][-1] + 1} on"
+    return [text]
 
 
 def unfinished(record: Mapping[str, Any], scores: Scores) -> bool:
@@ -89,13 +95,13 @@ def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, fai
     if not course.looks or c.paired is None:
         text = f"no look has been taken yet; the first comes with {course.first} seeds"
         c = replace(c, paired=None, points=(), verdict="undecided", refused=c.refused or text)
-        return replace(c, sentence=words.sequential(c, alpha, failed))
+        return replace(c, sentence=verdicts.sequential(c, alpha, failed))
     last = course.looks[-1]
     within = set(seeds[: last.n])
     points = tuple(p for p in c.points if p.seed in within)
     if not points:
         c = replace(c, paired=None, points=(), verdict="undecided", refused="no seed was finished by both")
-        return replace(c, sentence=words.sequential(c, alpha, failed))
+        return replace(c, sentence=verdicts.sequential(c, alpha, failed))
     paired = stats.paired([p.method for p in points], [p.against for p in points], confidence=1 - alpha)
     paired = replace(paired, t=last.t, sd=last.sd, p=last.p, lo=last.lo, hi=last.hi, sign_flip_p=None)
     verdict: Verdict = (
@@ -103,7 +109,7 @@ def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, fai
     )
     dropped = tuple(s for s in seeds[: last.n] if s not in {p.seed for p in points})
     c = replace(c, paired=paired, points=points, verdict=verdict, dropped_seeds=dropped)
-    return replace(c, sentence=words.sequential(c, alpha, failed or bool(dropped)))
+    return replace(c, sentence=verdicts.sequential(c, alpha, failed or bool(dropped)))
 
 
 def _name(pair: Pair) -> str:

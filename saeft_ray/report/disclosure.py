@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.findings import Comparison, Fact, Failures, Phase, Search, Warning
+from saeft_ray.report.history import history
 from saeft_ray.report.scores import METRIC, Scores, config, in_list
+from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.words import count, number
 
 _SKEWED = 1.0
@@ -22,9 +24,12 @@ _READ = ("sae_ft", "random_dictionary")
 
 def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[Search, ...]:
     """How each method of `scores` was tuned; methods that were not searched have zero trials."""
-    columns = ["phase", "method", "configuration", "seed", "trial", "dataset", "role", "metric", "value", "status"]
+    columns = [
+        "phase", "method", "configuration", "settings", "seed", "trial", "dataset", "role", "metric", "value", "status"
+    ]  # fmt: skip
     found = [row for row in rows.select(columns).to_pylist() if row["phase"] != "confirm"]
     metric = (config(record).get("search") or {}).get("metric") or METRIC
+    declared = config(record).get("methods") or {}
     out = []
     for name, trials in scores.methods.items():
         mine = [row for row in found if row["method"] == name]
@@ -41,6 +46,12 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
                 metric=metric,
                 selected_on=tuple(sorted(dataset for dataset, _ in used)),
                 leaked=tuple(sorted(dataset for dataset, role in used if role in ("id", "ood"))),
+                history=history(
+                    [row for row in mine if row["phase"] == "search"],
+                    record.get("suggestions") or {},
+                    declared.get(name) or {},
+                    metric,
+                ),
             )
         )
     return tuple(out)
@@ -116,6 +127,7 @@ def warnings(
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
+        *_uneven(scores, primary),
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
@@ -130,6 +142,12 @@ def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             "These numbers were not made here: whether settings were chosen on these seeds or test sets, or seeds left "
             "out, is not known. If so, they are optimistic.",
         )
+        if (config(record).get("report") or {}).get("margin") is not None:
+            yield (
+                "unknown margin",
+                "The margin was given with these numbers: whether it was fixed before the runs is not known. A margin "
+                "chosen afterwards proves nothing.",
+            )
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
@@ -207,6 +225,23 @@ def _spread(primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
         )
 
 
+def _uneven(scores: Scores, primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
+    names = [primary[0].against, *(c.method for c in primary if c.paired)] if primary else []
+    means = {name: scores.methods[name].means(primary[0].datasets) for name in names if name in scores.methods}
+    means = {name: values for name, values in means.items() if values and None not in values}
+    seeds = set.intersection(*(set(values) for values in means.values())) if means else set()
+    if len(means) < 3 or len(seeds) < stats.MIN_PAIRS:
+        return
+    order = sorted(seeds, key=lambda s: s or 0)
+    ratio = stats.residual_ratio([[values[seed] for values in means.values()] for seed in order])
+    if ratio is not None and ratio > stats.LARGEST_RATIO:
+        yield (
+            "uneven spreads",
+            f"The methods vary unequally over seeds: the largest residual spread is {number(ratio, 1)} times the "
+            "smallest. Each comparison uses its own spread; one spread for all would mislead here.",
+        )
+
+
 def _pairs(claims: Sequence[Comparison], scores: Scores) -> Iterable[tuple[str, str]]:
     missing = [
         f"{_pair(c)} (seed {in_list(c.dropped_seeds)})" for c in claims if c.dropped_seeds and c.paired is not None
@@ -268,8 +303,10 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
+        "data": data.get("fingerprint"),
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),
+        "registered": _registered(record),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
         "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
@@ -277,15 +314,36 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
 
 
+def _registered(record: Mapping[str, Any]) -> str:
+    """What was fixed before the first confirm trial, in one line."""
+    known = record.get("registration")
+    if known is None:
+        return "nothing: what is tested was not fixed in a record before these runs"
+    families = [f"{name} {len(pairs)}" for name, pairs in known["families"].items()]
+    looks, margin = known["looks"], known["margin"]
+    seeds = f"{looks[-1]} seeds" if len(looks) == 1 else f"looks at {looks[0]} to {looks[-1]} seeds"
+    return (
+        f"before the first confirm trial: mean of {in_list(known['datasets'])}; hypotheses: {in_list(families)}; error "
+        f"{known['alpha']:g} a family; margin {'none' if margin is None else f'±{100 * margin:g} pp'}; engine "
+        f"{known['engine']}, {seeds}, overrun {known['overrun']}"
+    )
+
+
 def _draws(rows: pa.Table, record: Mapping[str, Any]) -> str:
     registered = record.get("registration") or {}
     engine = registered.get("engine")
+    seeds = len(set(rows.filter(pc.equal(rows["phase"], "confirm"))["seed"].to_pylist()) - {None})
+    fixed = engine not in ("t", "exact", "anytime")
+    drawn = []
     if engine == "exact":
-        return f"1,999 sign paths of seed {registered['seeds'][0]} for the looks"
-    confirm = rows.filter(pc.equal(rows["phase"], "confirm"))
-    if len(set(confirm["seed"].to_pylist())) > _LISTED and engine not in ("t", "anytime"):
-        return "9,999 sign patterns of seed 0 where max-T has too many seeds to list all"
-    return "none: every number is exact or in closed form"
+        drawn.append(f"1,999 sign paths of seed {registered['seeds'][0]} for the looks")
+    if fixed and seeds > _LISTED:
+        drawn.append("9,999 sign patterns of seed 0 where max-T has too many seeds to list all")
+    if fixed and seeds >= RESAMPLE_FROM:
+        drawn.append(f"{RESAMPLES:,} resamples of seed 0 for how often a method is on the front")
+    if record.get("suggestions"):
+        drawn.append("39 shuffles of seed 0 for what importance reaches by chance")
+    return "; ".join(drawn) or "none: every number is exact or in closed form"
 
 
 def _plain(mapping: object) -> str:

@@ -6,7 +6,7 @@ Accuracies, differences and margins are fractions here; the renderings turn them
 from dataclasses import dataclass
 from typing import Literal
 
-from saeft_ray.stats import Mean, Paired
+from saeft_ray.stats import Line, Mean, Paired
 
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
 
@@ -24,8 +24,8 @@ class Point:
 class NewImages:
     """The interval of a difference for new seeds and new images of the same kind.
 
-    `seed_share` is the share of the variance that seeds make, `enough_seeds` the number of seeds beyond which more of
-    them hardly narrow it.
+    `seed_share` is the share of the variance that seeds make, `se_seeds` and `se_images` the two parts of the standard
+    error, `enough_seeds` the number of seeds beyond which more of them hardly narrow it.
     """
 
     lo: float
@@ -34,6 +34,8 @@ class NewImages:
     df: float
     seed_share: float
     enough_seeds: int | None
+    se_seeds: float
+    se_images: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,8 @@ class Comparison:
     `paired` is None where nothing can be compared; `refused` says why. `p_adjusted` and `p_equivalent` (two one-sided
     tests, adjusted) are None where no test was possible. `detectable` is the difference that this many pairs of this
     spread find with 80 % power; `seeds_needed` the range of seeds to find the margin, from the uncertainty of the
-    spread. `item_se` is the standard error from the finite test sets where there is only one seed.
+    spread. `item_se` is the standard error from the finite test sets where there is only one seed. `pooled`: t, p, sd
+    and intervals borrow the spread of all methods. `discovery_p`: adjusted by Benjamini and Hochberg, for exploration.
     """
 
     method: str
@@ -99,6 +102,8 @@ class Comparison:
     sentence: str
     correction: Literal["Holm", "max-T", "looks"] = "Holm"
     course: Course | None = None
+    pooled: bool = False
+    discovery_p: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +160,38 @@ class Phase:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Suggestion:
+    """One trial of a search: its score on the selection metric (None if it failed) and the values it was given."""
+
+    number: int
+    score: float | None
+    status: str
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """The share of one open value in reaching the best quarter of a search's scores. `chance`: what one search in
+    twenty exceeds whose scores say nothing."""
+
+    name: str
+    share: float
+    chance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """A method's search in order. `expected_best[b − 1]` is the expected best of b of its finished trials, drawn
+    without replacement: no forecast, for later suggestions learn from earlier ones. `importance` is empty below
+    `enough` finished trials, or where one value alone was open."""
+
+    suggestions: tuple[Suggestion, ...]
+    expected_best: tuple[float, ...]
+    importance: tuple[Importance, ...]
+    enough: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Search:
     """How a method's configuration was chosen: on which data, by which metric, at which cost."""
 
@@ -164,6 +201,67 @@ class Search:
     selected_on: tuple[str, ...]
     metric: str
     leaked: tuple[str, ...]
+    history: History | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """Paired differences of `method` from the baseline beside their mean: interquartile mean over seeds × OOD sets,
+    share of seeds that rise with its 95 % interval (None where seeds came until something was decided), and the 95 %
+    interval of the correlation over seeds."""
+
+    method: str
+    n: int
+    iqm: float
+    improvement: float
+    lo: float | None
+    hi: float | None
+    rho: float | None
+    rho_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoints:
+    """Two single checkpoints on one test set: examples that one alone has right, and the exact p of McNemar's test that
+    they differ. It says nothing of the methods that made them."""
+
+    method: str
+    against: str
+    seed: int | None
+    dataset: str
+    only_method: int
+    only_against: int
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnFront:
+    """A method's mean ID and OOD accuracy, whether no other method is as good in both and better in one, and how often
+    that holds when whole seeds are drawn anew (None below ten seeds)."""
+
+    method: str
+    id: float
+    ood: float
+    on_front: bool
+    share: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Front:
+    """The best trade-offs of ID and OOD accuracy, and the area that they dominate above `reference` (ID, OOD)."""
+
+    reference: tuple[float, float]
+    area: float
+    seeds: int
+    methods: tuple[OnFront, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """Methods interpolated between the same two end points, by their share of the second: `alphas` from 0 to 1."""
+
+    alphas: tuple[float, ...]
+    methods: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +313,12 @@ class Report:
     controls: tuple[Comparison, ...]
     load_bearing: tuple[Control, ...]
     sensitivity: tuple[Comparison, ...]
+    effective: tuple[Comparison, ...]
+    lines: dict[str, Line]
+    described: tuple[Description, ...]
+    checkpoints: tuple[Checkpoints, ...]
+    front: Front | None
+    curves: tuple[Curve, ...]
     searches: tuple[Search, ...]
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]

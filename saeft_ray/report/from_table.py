@@ -16,13 +16,13 @@ _NEEDED = ("method", "seed", "dataset", "accuracy")
 
 
 def read_table(
-    path: Path, baseline: str | None, identity: Iterable[str], alpha: float
+    path: Path, baseline: str | None, identity: Iterable[str], alpha: float, **rules: Any
 ) -> tuple[pa.Table, dict[str, Any]]:
     """The rows and the record of a CSV file with the columns method, seed, dataset, accuracy and maybe role.
 
     `identity` names the ID sets where no `role` column does (`id` or `ood`); all others are OOD sets. An empty seed is
-    a method without training, an empty accuracy a run that failed. Raises ValueError, with the line, for what it
-    cannot read.
+    a method without training, an empty accuracy a run that failed. `rules` are further entries of a sweep file's
+    section `report`: margin, variance, compare, lines. Raises ValueError, with the line, for what it cannot read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -58,7 +58,7 @@ def read_table(
         "source": f"{path.name}, SHA-256 {sha256(path.read_bytes()).hexdigest()[:16]}",
         "config": {
             "methods": {name: {"type": "table"} for name in methods},
-            "report": {"baseline": baseline, "alpha": alpha, "margin": None},
+            "report": {"baseline": baseline, "alpha": alpha, **rules},
         },
         "data": {"roles": roles},
     }

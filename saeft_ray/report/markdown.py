@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from saeft_ray.report import tables, words
+from saeft_ray.report.asides import asides, effective_note
 from saeft_ray.report.findings import Cell, Comparison, Report
 
 _CAPTIONS = {
@@ -32,15 +33,22 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         out += ["## Before you conclude anything", _bullets(_text(w.text) for w in report.warnings)]
     if report.load_bearing:
         out += ["## Is the SAE load-bearing?", *(_text(control.answer) for control in report.load_bearing)]
+    if pairs := words.declared(report):
+        told = [f"**{_text(c.method)} against {_text(c.against)}: {c.verdict}.** {_text(c.sentence)}" for c in pairs]
+        out += ["## Declared pairs", _bullets(told)]
     if report.methods:
         out += ["## Results", _results(report), _text(_note(report, level))]
     out += [f"![{caption}]({name}.svg)" for name, caption in _CAPTIONS.items() if name in drawn]
     if report.shifts:
         out += ["## Single OOD sets", *_shifts(report)]
+    if report.effective:
+        out += ["## Effective robustness", _text(effective_note(report))]
+        out += [_bullets(_text(c.sentence) for c in report.effective)]
     families = [
         (f"Primary: {report.endpoint}", report.primary),
         ("ID accuracy", report.id),
         ("Declared pairs and controls", report.controls),
+        ("Effective robustness", report.effective),
         ("Sensitivity: failed runs scored as a guess", report.sensitivity),
     ]
     if any(comparisons for _, comparisons in families):
@@ -48,10 +56,15 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         for title, comparisons in families:
             if comparisons:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
-    coursed = [c for c in report.primary if c.course is not None]
+    for aside in asides(report):
+        out += [f"### {_text(aside.title)}", _text(aside.text), _table(aside.head, aside.lines)]
+    coursed = words.coursed(report)
     if coursed:
         lines = [
-            [c.method, *words.look_cells(look), look.verdict] for c in coursed if c.course for look in c.course.looks
+            [words.named(c, report.baseline), *words.look_cells(look), look.verdict]
+            for c in coursed
+            if c.course
+            for look in c.course.looks
         ]
         head = ["method", "seeds", "pairs", "difference, pp (interval for all looks)", "t", "boundary", "sequential p"]
         out += ["## Looks", _text(words.how_to_read_looks(coursed[0], report.alpha))]
@@ -59,6 +72,10 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     if report.searches:
         out += ["## Selection and budget", _searches(report)]
         out += ["Scores that chose a configuration are optimistic and are not evidence."]
+        if "search" in drawn:
+            out += ["![Scores of each search in order](search.svg)", words.HOW_TO_READ_SEARCH]
+        if mattered := [line for line in map(words.which_value_mattered, report.searches) if line]:
+            out += [words.HOW_TO_READ_IMPORTANCE, _bullets(map(_text, mattered))]
     if report.failures:
         out += ["## Failed runs", _failures(report)]
         out += ["A failed run is neither replaced by another seed nor counted as accuracy 0."]

@@ -3,27 +3,21 @@
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from saeft_ray.report import tables, words
+from saeft_ray.report.asides import asides, effective_note
 from saeft_ray.report.findings import Report
 
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The page, with the SVG plots of `drawn` inside. Every text from the sweep is escaped."""
     script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("page.html").render(
+    return _template().render(
         report=report,
         words=words,
         marks=words.MARKS,
@@ -37,5 +31,23 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         digits=tables.decimals(report),
         level=round(100 * (1 - report.alpha)),
         shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
+        asides=asides(report),
+        declared=words.declared(report),
+        coursed=words.coursed(report),
+        effective_note=effective_note(report),
+        mattered=[line for line in map(words.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},
     )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("page.html")

@@ -11,12 +11,14 @@ from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.scores import in_list
-from saeft_ray.report.words import number
+from saeft_ray.report.words import coursed, named, number
 
 INK = "#010203"
 # No green and no red: those are verdicts.
@@ -43,7 +45,7 @@ def draw(report: Report) -> dict[str, str]:
     """Every plot that `report` has numbers for, as SVG text by name."""
     drawn = {
         "forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report),
-        "looks": looks(report),
+        "looks": looks(report), "search": search(report),
     }  # fmt: skip
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
@@ -133,20 +135,27 @@ def plane(report: Report) -> str | None:
         axes = figure.subplots()
         spoken = []
         looks = _looks(report)
+        mean_of = {}
         for method in shown:
             if method.id is None or method.ood is None:
                 continue
             x, y = (dict(zip(cell.seeds, cell.values, strict=True)) for cell in (method.id, method.ood))
             both = [seed for seed in x if seed in y]
             xs, ys = [100 * x[seed] for seed in both], [100 * y[seed] for seed in both]
+            mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
+            mean_of[method.name] = mean_x, mean_y
             colour, marker = looks[method.name]
             axes.scatter(xs, ys, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
-            mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
             axes.scatter(
                 [mean_x], [mean_y], s=95, color=colour, marker=marker, edgecolors=INK, linewidths=0.9, zorder=3,
                 label=_plain(method.name),
             )  # fmt: skip
             spoken.append(f"{method.name} ID {number(mean_x, 1)}, OOD {number(mean_y, 1)}")
+        for curve in report.curves:
+            at = [mean_of[name] for name in curve.methods if name in mean_of]
+            axes.plot([x for x, _ in at], [y for _, y in at], color=INK, alpha=0.55, linewidth=1, zorder=1)
+            spoken.append(f"a line joins {in_list(curve.methods)}")
+        _standard(axes, report)
         axes.set_xlabel(f"accuracy on {_plain(in_list(report.id_sets))}, %")
         axes.set_ylabel("mean OOD accuracy, %")
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
@@ -155,9 +164,21 @@ def plane(report: Report) -> str | None:
         return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
 
 
+def _standard(axes: Axes, report: Report) -> None:
+    """The mean of the declared lines of standard models, where every OOD set has one."""
+    if not report.lines or set(report.lines) != set(report.ood_sets):
+        return
+    (left, right), ends = axes.get_xlim(), axes.get_ylim()
+    x = np.linspace(max(left, 0.1), min(right, 99.9), 60)
+    y = np.mean([line.at(x / 100) for line in report.lines.values()], axis=0)
+    axes.plot(x, 100 * y, color=INK, alpha=0.5, linewidth=1, linestyle=":", label="standard models", zorder=1)
+    axes.set_xlim(left, right)
+    axes.set_ylim(min(ends[0], 100 * float(y.min())), max(ends[1], 100 * float(y.max())))
+
+
 def looks(report: Report) -> str | None:
     """For each method that ran until decided a panel with |t| at its looks and the boundary it had to reach."""
-    shown = [c for c in report.primary if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
+    shown = [c for c in coursed(report) if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
     if not shown:
         return None
     columns = min(3, len(shown))
@@ -178,13 +199,53 @@ def looks(report: Report) -> str | None:
             )
             panel.set_xlim(c.course.first - 0.7, c.course.last + 0.7)
             panel.set_ylim(0, 1.05 * top)
-            panel.set_title(_plain(c.method), fontsize=9)
+            panel.set_title(_plain(named(c, report.baseline).replace(" against ", "\nagainst ")), fontsize=9)
             panel.set_xlabel("seeds", fontsize=9)
             _quiet(panel)
-            spoken.append(f"{c.method} {number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}, {c.verdict}")
+            reached = f"{number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}"
+            spoken.append(f"{named(c, report.baseline)} {reached}, {c.verdict}")
         for panel in list(grid.flat)[len(shown) :]:
             panel.set_visible(False)
         return _svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
+
+
+def search(report: Report) -> str | None:
+    """For each searched method a panel with its scores in order, the best so far, and the expected best of a budget."""
+    shown = [(s.method, s.history) for s in report.searches if s.history is not None and s.history.expected_best]
+    if not shown:
+        return None
+    columns = min(3, len(shown))
+    lines = -(-len(shown) // columns)
+    with _style("search"):
+        figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.5))
+        grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
+        spoken = []
+        for panel, (method, history) in zip(grid.flat, shown, strict=False):
+            done = [
+                (s.number + 1, 100 * s.score) for s in history.suggestions if s.status == "ok" and s.score is not None
+            ]
+            x, y = zip(*done, strict=True)
+            stopped = [(s.number + 1, 100 * s.score) for s in history.suggestions if s.status == "stopped" and s.score]
+            if stopped:
+                panel.scatter(*zip(*stopped, strict=True), s=12, facecolors="none", edgecolors=INK, linewidths=0.7)
+            panel.scatter(x, y, s=13, color=INK, alpha=0.5, linewidths=0, label="a finished trial")
+            best = np.maximum.accumulate(y)
+            panel.step(x, best, where="post", color=_COLOURS[1], linewidth=1.4, label="best so far")
+            budgets = range(1, len(done) + 1)
+            expected = [100 * v for v in history.expected_best]
+            panel.plot(budgets, expected, color=_COLOURS[4], linewidth=1.2, linestyle="--", label="expected best")
+            panel.set_title(_plain(method), fontsize=9)
+            panel.set_xlabel("trial", fontsize=9)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            _quiet(panel)
+            spoken.append(f"{method} best {number(float(best[-1]), 1)} after {len(done)} finished trials")
+        for panel in list(grid.flat)[len(shown) :]:
+            panel.set_visible(False)
+        for row in grid:
+            row[0].set_ylabel("selection, %")
+        handles, labels = grid.flat[0].get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=3)
+        return _svg(figure, "search", "Scores of each search in order, in %: " + "; ".join(spoken))
 
 
 def _interval(axes: Axes, c: Comparison, y: float) -> None:

@@ -25,3 +25,5 @@ for (const table of tables)
   })
 const wanted = /^#sort=(\d+),(\d+)$/.exec(location.hash)
 if (wanted && tables[wanted[1]]) sort(tables[wanted[1]], Number(wanted[2]))
+// What is folded on the screen is printed.
+addEventListener("beforeprint", () => { for (const folded of document.querySelectorAll("details")) folded.open = true })

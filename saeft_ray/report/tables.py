@@ -32,7 +32,7 @@ def as_csv(report: Report) -> str:
     for method in report.methods:
         for cell in (*method.cells, *([method.ood] if method.ood else [])):
             writer.writerow(_filled({"kind": "mean", "method": method.name, "endpoint": cell.dataset, **_mean(cell)}))
-    for c in (*report.primary, *report.id, *report.shifts, *report.controls, *report.sensitivity):
+    for c in (*report.primary, *report.id, *report.shifts, *report.controls, *report.effective, *report.sensitivity):
         writer.writerow(_filled(_comparison(c)))
     return out.getvalue()
 

@@ -6,6 +6,7 @@ unit. Where a number cannot be had (one value, no spread) the result says None, 
 
 from saeft_ray.stats.anytime import critical, e_value
 from saeft_ray.stats.crossed import Crossed, crossed, crossed_mean, seeds_until_items_dominate
+from saeft_ray.stats.descriptive import Improvement, improvement, iqm, rho_interval
 from saeft_ray.stats.multiplicity import benjamini_hochberg, holm, max_t
 from saeft_ray.stats.paired import (
     MIN_PAIRS,
@@ -17,7 +18,7 @@ from saeft_ray.stats.paired import (
     sign_flip,
     tost,
 )
-from saeft_ray.stats.pooled import Pooled, pooled
+from saeft_ray.stats.pooled import LARGEST_RATIO, Pooled, pooled, residual_ratio
 from saeft_ray.stats.power import break_even_rho, detectable, power, sd_range, smallest_n
 from saeft_ray.stats.proportions import clopper_pearson, mcnemar
 from saeft_ray.stats.robustness import Line, effective_robustness, fit_line, front, hypervolume, inside
@@ -26,9 +27,11 @@ from saeft_ray.stats.sequential import Design, Look, Step, flip_looks, p_at, rep
 from saeft_ray.stats.tuning import expected_best, largest_of, optimism
 
 __all__ = [
+    "LARGEST_RATIO",
     "MIN_PAIRS",
     "Crossed",
     "Design",
+    "Improvement",
     "Line",
     "Look",
     "Mean",
@@ -52,7 +55,9 @@ __all__ = [
     "front",
     "holm",
     "hypervolume",
+    "improvement",
     "inside",
+    "iqm",
     "largest_of",
     "max_t",
     "mcnemar",
@@ -63,6 +68,8 @@ __all__ = [
     "pooled",
     "power",
     "replay",
+    "residual_ratio",
+    "rho_interval",
     "running_p",
     "sd_range",
     "seeds_until_items_dominate",

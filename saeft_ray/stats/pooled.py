@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LARGEST_RATIO = 2.0
@@ -30,18 +30,11 @@ def pooled(scores: ArrayLike, baseline: int = 0) -> Pooled | None:
     what seed and method means leave. `ratio` is the largest residual spread over the smallest. None where it exceeds 2
     or nothing varies: then spreads must not be borrowed.
     """
-    a = np.asarray(scores, dtype=np.float64)
-    if a.ndim != 2 or min(a.shape) < 2 or not np.isfinite(a).all():
-        raise ValueError("needs finite scores of shape (seeds ≥ 2, methods ≥ 2)")
+    a, squares = _residuals(scores)
     s, m = a.shape
-    residuals = a - a.mean(axis=1, keepdims=True) - a.mean(axis=0) + a.mean()
-    squares = (residuals**2).sum(axis=0)
     df = (s - 1) * (m - 1)
-    scale = float(np.abs(a).max())
-    if squares.min() <= (1e-12 * scale) ** 2:
-        return None
-    ratio = math.sqrt(squares.max() / squares.min())
-    if ratio > LARGEST_RATIO:
+    ratio = _ratio(a, squares)
+    if ratio is None or ratio > LARGEST_RATIO:
         return None
     se = math.sqrt(2 * float(squares.sum()) / df / s)
     d = np.delete(a.mean(axis=0) - a[:, baseline].mean(), baseline)
@@ -50,3 +43,24 @@ def pooled(scores: ArrayLike, baseline: int = 0) -> Pooled | None:
         differences=tuple(d.tolist()), t=tuple(t.tolist()), p=tuple((2 * stats.t.sf(np.abs(t), df)).tolist()),
         df=df, se=se, ratio=ratio,
     )  # fmt: skip
+
+
+def residual_ratio(scores: ArrayLike) -> float | None:
+    """The largest over the smallest residual spread of the methods in `scores` (S ≥ 2, M ≥ 2); None where one method
+    has none."""
+    return _ratio(*_residuals(scores))
+
+
+def _residuals(scores: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The scores, and by method the sum of squares of what seed and method means leave."""
+    a = np.asarray(scores, dtype=np.float64)
+    if a.ndim != 2 or min(a.shape) < 2 or not np.isfinite(a).all():
+        raise ValueError("needs finite scores of shape (seeds ≥ 2, methods ≥ 2)")
+    left = a - a.mean(axis=1, keepdims=True) - a.mean(axis=0) + a.mean()
+    return a, (left**2).sum(axis=0)
+
+
+def _ratio(a: NDArray[np.float64], squares: NDArray[np.float64]) -> float | None:
+    if squares.min() <= (1e-12 * float(np.abs(a).max())) ** 2:
+        return None
+    return math.sqrt(squares.max() / squares.min())

@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.integrate import cumulative_simpson
+from scipy.interpolate import PchipInterpolator
+from scipy.special import expit, logit
 
 _GRID = 801
 _NODES = 24
-_LEVELS = np.geomspace(1e-5, 0.9, 41)
+# Few, for each costs an integration over all looks; 0.05 among them, so that p ≤ .05 is what crosses its boundary.
+_LEVELS = np.sort(np.append(expit(np.linspace(logit(1e-5), logit(0.9), 11)), 0.05))
 
 
 def spending(n: int, n_max: int, alpha: float) -> float:
@@ -94,24 +97,32 @@ def _wallis(power: int) -> float:
 
 
 @lru_cache(maxsize=64)
-def _levels(looks: tuple[int, ...]) -> NDArray[np.float64]:
-    """Boundaries (levels, looks) over a range of error levels."""
-    return np.array([boundaries(looks, float(alpha)) for alpha in _LEVELS])
+def _levels(looks: tuple[int, ...]) -> tuple[PchipInterpolator, ...]:
+    """For each of `looks` the error level whose boundary is c there, as a function of c's own p at that one look.
+
+    Both in logits, where they are almost a line.
+    """
+    table = np.array([boundaries(looks, float(alpha)) for alpha in _LEVELS])
+    nominal = [_nominal(table[:, k], n) for k, n in enumerate(looks)]
+    return tuple(PchipInterpolator(x, logit(_LEVELS), extrapolate=False) for x in nominal)
+
+
+def _nominal(t: ArrayLike, n: int) -> NDArray[np.float64]:
+    return np.asarray(logit(np.maximum(2 * stats.t.sf(np.asarray(t), n - 1), 1e-300)))
 
 
 def sequential_p(t: ArrayLike, looks: Sequence[int], schedule: tuple[int, ...]) -> list[float]:
     """The sequential p after each of `looks`, at which the statistics were `t`: the smallest level at which the
     boundary of `schedule` was reached at that look or an earlier one (STATISTICS 4.10). It can only fall.
 
-    Interpolated on a logarithmic grid of levels between 1e-5 and 0.9; beyond them it is 1e-5 or 1.
+    Interpolated between levels from 1e-5 to 0.9, to 1 % of itself; beyond them it is 1e-5 or 1.
     """
-    table = _levels(schedule)
-    place = {n: k for k, n in enumerate(schedule)}
+    place = dict(zip(schedule, _levels(schedule), strict=True))
     out, least = [], 1.0
     for value, n in zip(np.abs(np.asarray(t, dtype=np.float64)), looks, strict=True):
-        column = np.minimum.accumulate(table[:, place[n]])
-        if value >= column[-1]:
-            level = math.exp(float(np.interp(-value, -column, np.log(_LEVELS))))
-            least = min(least, level)
+        # No t is infinite: replay and report put a floor under the spread, or show none.
+        nominal = float(_nominal(value, n))
+        if nominal <= place[n].x[-1]:
+            least = min(least, float(expit(place[n](max(nominal, place[n].x[0])))))
         out.append(least)
     return out

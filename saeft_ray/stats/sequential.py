@@ -42,11 +42,13 @@ class Design:
 
     def critical(self, n: int, alpha: float) -> float:
         """The |t| that decides at `n` complete pairs and error `alpha`; for the engine `exact` that of `t`, which then
-        serves the interval alone."""
+        serves the interval alone. Infinite before the first look, and beyond the last, where all error is spent."""
         if n < max(self.first, MIN_PAIRS):
             return math.inf
         if self.engine == "anytime":
             return critical(n, alpha)
+        if n > self.last:
+            return math.inf
         return boundaries(self.looks, alpha)[n - self.first]
 
 
