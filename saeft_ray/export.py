@@ -19,7 +19,7 @@ from saeft_ray import artifacts, encoder
 from saeft_ray.config import Model
 from saeft_ray.encoder import Classifier, ClipModel
 from saeft_ray.evaluate import interpolate
-from saeft_ray.methods.captions import FLYP
+from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.store import Store
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.file}: open_clip.create_model({model.arch!r}, pretrained={str(options.file)!r}) loads it")
     print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
     print(f"{head}: the head, {len(tuned.head.weight)} classes")
-    if isinstance(spec.trained, FLYP):
+    if isinstance(spec.trained, Captioned):
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
     return 0
 
