@@ -74,6 +74,8 @@ def test_settings_as_yaml_gives_them(data: Folder) -> None:
     assert got.class_names() == ["x", "x", "x"]
     with pytest.raises(ValueError, match=r"tests\.photos\.role"):
         changed(data, tests={"photos": {"path": "x", "role": "test"}})
+    with pytest.raises(ValueError, match="credentials in the URL; give them as AWS_ACCESS_KEY_ID"):
+        changed(data, train="s3://key:secret@bucket/train")
     with pytest.raises(ValueError, match="flipp"):
         changed(data, flipp=True)
 

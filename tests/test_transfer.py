@@ -294,7 +294,13 @@ def test_iwildcam_from_files_and_from_shards(tmp_path: Path) -> None:
     broken.write_bytes(whole)
     (folder / "train" / "01.jpg").unlink()
     assert "the metadata names 'train/01.jpg', which is missing" in "\n".join(one.problems())
-    (words,) = Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).problems()
+    nowhere = Wilds(name="iwildcam", root=str(tmp_path / "nowhere"))
+    (words,) = nowhere.problems()
+    assert (nowhere.fingerprint(), nowhere.train_fingerprint(), len(nowhere.class_names())) == (
+        "not seen",
+        "not seen",
+        182,
+    )
     assert isinstance(words, NotSeen)
     assert Wilds(name="iwildcam", root=str(tmp_path / "nowhere")).sizes()["ood_test"] == 42_791
 

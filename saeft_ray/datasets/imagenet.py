@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -110,6 +112,9 @@ class ImageNet(Dataset):
         self._chosen.clear()
         self.__dict__.pop("_objects", None)
         settings = list(self._settings_problems())
+        if not settings:
+            with ThreadPoolExecutor(8) as pool:  # seven places that do not answer would take seven times as long
+                list(pool.map(self._look, ("train", *self._tests)))
         return settings or [words for name in ("train", *self._tests) for words in self._place_problems(name)]
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -153,6 +158,10 @@ class ImageNet(Dataset):
         if isinstance(found, Unseen):
             raise found
         return found
+
+    def _look(self, name: str) -> None:
+        with suppress(OSError, ValueError):  # told where the place is gone through
+            self._samples(name)
 
     def _is_seen(self, name: str) -> bool:
         try:
@@ -280,12 +289,11 @@ class ImageNet(Dataset):
         """What the set should have, as published, and has not."""
         published = "train" if name == "train" else self._tests[name].published or name
         if name == "ObjectNet":
-            held = sorted(self._objects)
-            absent = [folder for folder in held if folder not in set(samples.folders)]
+            absent = sorted(self._objects.keys() - set(samples.folders))
         else:
             subset = f"imagenet_{name.lower()}_synsets" if name in ("R", "A") else "imagenet_synsets"
-            there = {wnid_of(folder) for folder in samples.folders}
-            absent = [wnid for wnid in imagenet_classes.synsets(subset) if wnid in self.wnids and wnid not in there]
+            there = {wnid_of(folder) for folder in set(samples.folders)}
+            absent = sorted(set(imagenet_classes.synsets(subset)) & set(self.wnids) - there)
         advice = "; complete it, or say `expect: none` if you know that it is another set"
         if absent:
             yield f"{samples.place} has no image of {some(absent)}{advice}"

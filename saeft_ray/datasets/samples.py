@@ -27,7 +27,10 @@ _NAMED = 5  # how many of many are named in one problem
 
 
 def _absolute(path: str) -> str:
-    """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is."""
+    """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
+    ValueError for a URL with credentials, which would be written into the sweep's record."""
+    if "@" in path.partition("://")[2].partition("/")[0]:
+        raise ValueError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 

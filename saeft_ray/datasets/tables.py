@@ -93,7 +93,7 @@ class Tabled(Dataset):
         return identity.fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
     def problems(self) -> list[str]:
-        self.__dict__.pop("_parts", None)  # it may have been mended since
+        self.__dict__.pop("_found", None)  # it may have been mended since
         return list(self._problems())
 
     def _problems(self) -> Iterator[str]:
@@ -125,14 +125,21 @@ class Tabled(Dataset):
 
     @property
     def _is_seen(self) -> bool:
-        try:
-            return bool(self._parts)
-        except Unseen:
-            return False
+        return not isinstance(self._found, Unseen)
+
+    @property
+    def _parts(self) -> tuple[Sequence[str], dict[str, Part]]:
+        if isinstance(self._found, Unseen):
+            raise self._found
+        return self._found
 
     @cached_property
-    def _parts(self) -> tuple[Sequence[str], dict[str, Part]]:
-        return self._read()
+    def _found(self) -> tuple[Sequence[str], dict[str, Part]] | Unseen:
+        """Looked for once: what does not answer takes its time."""
+        try:
+            return self._read()
+        except Unseen as error:
+            return error
 
 
 def miss(what: str, found: int, published: int) -> str:

@@ -129,11 +129,11 @@ class Torchvision(Tabled):
 
     def _problems(self) -> Iterator[str]:
         yield from super()._problems()
-        counts, parts = _PUBLISHED[self.name], self.__dict__.get("_parts")
-        if parts is None or self.expect == "none" or len(counts) == 3:
+        counts, found = _PUBLISHED[self.name], self.__dict__.get("_found")
+        if not isinstance(found, tuple) or self.expect == "none" or len(counts) == 3:
             return
         pool = ("train", "selection") if len(counts) == 2 else ("train", "selection", "test")
-        total = sum(len(parts[1][name].members) for name in pool)
+        total = sum(len(found[1][name].members) for name in pool)
         if total != counts[0]:
             yield miss(f"{' + '.join(pool)} have", total, counts[0])
 
