@@ -3,7 +3,6 @@
 Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
 """
 
-import sys
 import tempfile
 from typing import Any
 
@@ -169,5 +168,5 @@ def _resources() -> dict[str, float]:
     """What the cluster has, or will have once it has grown as far as its file lets it."""
     now = ray.cluster_resources()
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    bounded = {name: amount for name, amount in most.items() if amount < sys.maxsize}
+    bounded = {name: amount for name, amount in most.items() if amount < 1 << 62}  # sys.maxsize is Ray's "no bound"
     return {name: max(now.get(name, 0), bounded.get(name, 0)) for name in ("CPU", "GPU")}
