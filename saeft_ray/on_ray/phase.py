@@ -4,7 +4,6 @@ Tune's own state is thrown away afterwards. What must survive is in the ledger, 
 """
 
 import pickle
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -239,9 +238,7 @@ def _concurrent(plan: Plan) -> int | None:
 
 def _resources() -> dict[str, float]:
     """What the cluster has, or will have once it has grown as far as its file lets it."""
+    now = ray.cluster_resources()
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    bounded = {name: amount for name, amount in most.items() if amount < sys.maxsize}
-    return {
-        name: max(amount, ray.cluster_resources().get(name, 0))
-        for name, amount in {"CPU": 0, "GPU": 0, **bounded}.items()
-    }
+    bounded = {name: amount for name, amount in most.items() if amount < 1 << 62}  # sys.maxsize is Ray's "no bound"
+    return {name: max(now.get(name, 0), bounded.get(name, 0)) for name in ("CPU", "GPU")}
