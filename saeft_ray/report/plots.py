@@ -13,6 +13,7 @@ from typing import Any, cast
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -109,11 +110,11 @@ def slopes(report: Report) -> str | None:
         figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.1))
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for panel, c in zip(grid.flat, shown, strict=False):
-            for point in c.points:
-                panel.plot(
-                    [0, 1], [100 * point.against, 100 * point.method], color=VERDICT_COLOURS[c.verdict], linewidth=1.2,
-                    marker="o", markersize=4, alpha=0.85,
-                )  # fmt: skip
+            ends = np.array([[100 * p.against, 100 * p.method] for p in c.points])
+            segments = [[(0, before), (1, after)] for before, after in ends]
+            colour = VERDICT_COLOURS[c.verdict]
+            panel.add_collection(LineCollection(segments, colors=colour, linewidths=1.2, alpha=0.85))
+            panel.scatter([0, 1] * len(ends), ends.ravel(), s=16, color=colour, alpha=0.85, linewidths=0)
             panel.set_xticks([0, 1], [_plain(_short(c.against)), _plain(_short(c.method))])
             panel.set_xlim(-0.3, 1.3)
             _quiet(panel)
@@ -191,7 +192,9 @@ def looks(report: Report) -> str | None:
             assert c.course is not None
             known = [(k.n, abs(k.t), k.boundary) for k in c.course.looks if k.t is not None and k.boundary]
             n, t, boundary = zip(*known, strict=True)
-            panel.step(n, boundary, where="mid", color=INK, linewidth=1, alpha=0.6)
+            # The marks show a boundary of which only one step was reached.
+            panel.step(n, boundary, where="mid", color=INK, linewidth=1, alpha=0.6, marker="_", markersize=9)
+            panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             # An endless t would flatten the rest.
             top = 1.6 * max(boundary)
             panel.plot(
