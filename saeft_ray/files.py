@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from saeft_ray.patience import CONFLICT, Patient, Unavailable, code_of
 
@@ -120,6 +122,31 @@ class Files:
         with self._guard:
             self._fs.pipe_file(place, data)
 
+    def put_file(self, local: Path, path: str) -> None:
+        """Copies a local file to `path`, several parts of a large one at a time."""
+        place = self._place(path)
+        if self._scheme == "s3":
+            bucket, _, key = place.removeprefix("s3://").partition("/")
+            self._transfers.upload_file(str(local), bucket, key, Config=_parts())
+            return
+        with self._guard:
+            self._fs.put_file(str(local), place)
+
+    def get_file(self, path: str, local: Path) -> None:
+        """Copies `path` to a local file. Raises FileNotFoundError."""
+        place = self._place(path)
+        if self._scheme != "s3":
+            with self._guard:
+                self._fs.get_file(place, str(local))
+            return
+        bucket, _, key = place.removeprefix("s3://").partition("/")
+        try:
+            self._transfers.download_file(bucket, key, str(local), Config=_parts())
+        except ClientError as error:
+            if code_of(error) in {"404", "NoSuchKey"}:
+                raise FileNotFoundError(f"{place}: no such file") from error
+            raise
+
     def check_writable(self) -> None:
         """Writes, reads and removes a small file. Raises ValueError with what the server said and what to do, within
         seconds."""
@@ -150,6 +177,14 @@ class Files:
     def _fs(self) -> Any:
         connected = self._connect()
         return Patient(connected, self.url, self._advice) if self._scheme == "s3" else connected
+
+    @cached_property
+    def _transfers(self) -> Any:
+        """For whole files: s3fs reads one part after the other."""
+        import boto3
+
+        config = Config(connect_timeout=15, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
+        return Patient(boto3.client("s3", endpoint_url=self.endpoint, config=config), self.url, self._advice)
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
@@ -202,6 +237,13 @@ class Files:
 
 def _files(kind: type[Files], url: str, endpoint: str | None) -> Files:
     return kind(url, endpoint=endpoint)
+
+
+def _parts() -> Any:
+    """Parts of 16 MB, eight at a time: 128 MB of memory."""
+    from boto3.s3.transfer import TransferConfig
+
+    return TransferConfig(multipart_threshold=32 << 20, multipart_chunksize=16 << 20, max_concurrency=8)
 
 
 def named(name: str, what: str) -> str:

@@ -20,7 +20,7 @@ LONGEST = 15.0  # between two tries
 
 # S3 asks a writer to try again when two conditional writes meet: whoever writes so knows what to do.
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
-_ANSWERS = {"PreconditionFailed", "412", "InvalidRange", "416", "NotImplemented", "501"}
+_ANSWERS = {"404", "NoSuchKey", "PreconditionFailed", "412", "InvalidRange", "416", "NotImplemented", "501"}
 _REFUSALS = {
     *("400", "401", "403", "AccessDenied", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId"),
     *("InvalidToken", "NoSuchBucket", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired"),
@@ -73,9 +73,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def code_of(error: BaseException) -> str:
-    """The S3 error code behind an exception of s3fs, "" if there is none."""
-    response = getattr(error.__cause__, "response", None) or getattr(error, "response", None)
-    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
+    """The S3 error code behind an exception of s3fs or boto3, "" if there is none."""
+    for one in (error.__cause__, error, error.__context__):
+        response = getattr(one, "response", None)
+        if isinstance(response, dict):
+            return str(response.get("Error", {}).get("Code", ""))
+    return ""
 
 
 def _kind(error: Exception) -> Literal["answer", "refused", "passing"]:

@@ -150,7 +150,7 @@ class Store(Files):
         if not self.local:
             with _removed_on_error(folder), self._guard:
                 for file, blob in files.items():
-                    self._fs.put_file(str(folder / file), self._place(f"{place}/{file}"))
+                    self.put_file(folder / file, f"{place}/{file}")
                     stored = self._fs.info(self._place(f"{place}/{file}"))["size"]
                     if stored != blob.size:
                         raise OSError(f"{self.url}/{place}/{file}: {blob.size} bytes sent, {stored} stored")
@@ -191,8 +191,8 @@ class Store(Files):
         temporary.mkdir(parents=True)
         with _removed_on_error(temporary):
             for file in manifest.files:
-                with self._guard, suppress(FileNotFoundError):
-                    self._fs.get_file(self._place(f"{place}/{file}"), str(temporary / file))
+                with suppress(FileNotFoundError):
+                    self.get_file(f"{place}/{file}", temporary / file)
             _verify(temporary, manifest, f"{self.url}/{place}")
         _into_cache(temporary, target, manifest)
         return target

@@ -112,8 +112,11 @@ def test_no_secret_reaches_files_output_or_the_log(tmp_path, monkeypatch, capsys
 
 # Where Ray itself pickles is told in docs/security.md; what this package unpickles is one file, by name.
 ALLOWED = {("on_ray/phase.py", "pickle.loads")}
-UNSAFE = {"pickle.loads", "pickle.load", "cloudpickle.loads", "cloudpickle.load", "dill.loads", "joblib.load", "marshal.loads",
-          "shelve.open", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all", "eval", "exec", "os.system"}  # fmt: skip
+UNSAFE = {
+    *("pickle.loads", "pickle.load", "cloudpickle.loads", "cloudpickle.load", "dill.loads", "joblib.load"),
+    *("marshal.loads", "shelve.open", "yaml.unsafe_load", "yaml.full_load", "yaml.load_all"),
+    *("eval", "exec", "os.system"),
+}
 
 
 def calls(source):
@@ -150,6 +153,15 @@ def test_the_scan_sees_what_it_looks_for():
                 "subprocess.run(c, shell=True)", "torch.load(f, weights_only=False)"):  # fmt: skip
         assert list(faults(bad))
     assert not list(faults("torch.load(f, weights_only=True); np.load(f, allow_pickle=False); yaml.load(t, Loader)"))
+
+
+def test_logs_of_ray_are_kept_without_secrets(tmp_path, monkeypatch):
+    from saeft_ray.on_ray.runner import _copy_log
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRETS["AWS_SECRET_ACCESS_KEY"])
+    (tmp_path / "raylet.out").write_text(f"runtime_env: {SECRETS['AWS_SECRET_ACCESS_KEY']}\nkept\n")
+    _copy_log(str(tmp_path / "raylet.out"), str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_text() == "runtime_env: ***\nkept\n"
 
 
 def test_a_store_in_the_plan_holds_no_credentials(monkeypatch):

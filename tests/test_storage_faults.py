@@ -86,10 +86,10 @@ def test_a_full_cache_disk_is_told_at_once_and_leaves_nothing(s3_url, tmp_path, 
     build.ensure("sae", "k", lambda folder: (folder / "weights.bin").write_bytes(b"w" * 5000))
     there = Store(s3_url, cache=tmp_path / "b")
 
-    def full(remote, local):
+    def full(bucket, key, local, Config):
         raise OSError(errno.ENOSPC, "No space left on device", local)
 
-    monkeypatch.setattr(there._fs._fs, "get_file", full)
+    monkeypatch.setattr(there._transfers._fs, "download_file", full)
     began = time.monotonic()
     with pytest.raises(OSError, match="No space left on device"):
         there.get("sae", "k")

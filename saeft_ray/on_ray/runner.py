@@ -25,6 +25,7 @@ for _name, _value in SETTINGS.items():
 import ray  # noqa: E402
 
 from saeft_ray import artifacts as building  # noqa: E402
+from saeft_ray.faults import redacted  # noqa: E402
 from saeft_ray.ledger import Ledger  # noqa: E402
 from saeft_ray.on_ray.phase import run_phase  # noqa: E402
 from saeft_ray.plan import Artifact, Plan  # noqa: E402
@@ -104,7 +105,13 @@ class RayRunner:
         session = Path(ray._private.worker._global_node.get_session_dir_path()) / "logs"
         if self._store.local and session.is_dir():
             target = Path(self._ledger.url) / "logs" / session.parent.name
-            shutil.copytree(session, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("events", "*.sock"))
+            ignored = shutil.ignore_patterns("events", "*.sock")
+            shutil.copytree(session, target, dirs_exist_ok=True, ignore=ignored, copy_function=_copy_log)
+
+
+def _copy_log(source: str, target: str) -> None:
+    """Ray may log the environment that it hands to workers, credentials included."""
+    Path(target).write_text(redacted(Path(source).read_text(errors="replace")))
 
 
 def _cluster_here() -> bool:
