@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -15,7 +16,7 @@ from saeft_ray.config import METHODS, Compute, DictionarySettings, Model, Train
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
 from saeft_ray.local import LocalRunner
-from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty
+from saeft_ray.methods import FeaturePenalty, LayerPenalty, Regularized
 from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.layers import LDIFS
@@ -44,10 +45,16 @@ def job_of(method, **train):
     frozen, constants = vit().requires_grad_(False), {}
     split, d = Noise(), vit().features(Noise().views(np.arange(40), np.zeros(40, int), 0)).detach()[:, None].numpy()
     D = sae.random(d, DictionarySettings(width=16, k=2), 0) if method.reads else None
-    if isinstance(method, FeaturePenalty) and method.prepares:
-        constants = method.prepare([torch.from_numpy(d[:, 0])], D)
-    elif isinstance(method, ParameterPenalty):
-        constants = method.prepare(vit(), split, 3)
+    if isinstance(method, Regularized) and method.prepares:
+        read = SimpleNamespace(
+            activations=lambda: [torch.from_numpy(d[:, 0])],
+            dictionary=D,
+            model=vit,
+            images=lambda: split,
+            contexts=lambda: torch.randn(3, 8, generator=torch.Generator().manual_seed(9)),
+            seed=3,
+        )
+        constants = method.prepare(read)
     return task(method, frozen, batch_size=20, **train)._replace(dictionary=D, constants=constants)
 
 
@@ -219,8 +226,8 @@ def test_bf16_is_inside_the_encoder_alone():
     assert {each.dtype for each in tokens} == {torch.float32}
     whole = half(captioned())
     whole.classifier.precision = "bf16"
-    logits = whole(Large().images(np.arange(4)), whole.drawn(torch.arange(4) % 2, np.zeros((4, 1), np.float32)))
-    assert logits.dtype == torch.float32
+    words = whole.drawn(torch.arange(4) % 2, np.zeros((4, 2), np.float32))
+    assert whole(Large().images(np.arange(4)), *words).logits.dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -29,6 +29,7 @@ class Noise:
 
     order = "noise"
     labels = np.arange(40) % 2
+    counts_as = None
 
     def images(self, index):
         generator = torch.Generator().manual_seed(0)
