@@ -124,9 +124,9 @@ def run(plan: Plan, local: bool, console: Console) -> int:
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
     commit = _commit()
     for line in ledger.begin(commit):
-        console.print(line, highlight=False)
+        console.out(line, highlight=False)
     ledger.register(plan, commit)
-    console.print(f"sweep [bold]{plan.config.name}[/] in {ledger.url}", highlight=False)
+    console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner
         if local:
@@ -178,7 +178,7 @@ def show(plan: Plan, console: Console) -> None:
     for table in (artifacts, values, trials):
         console.print(table, "")
     for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
-        console.print(words, highlight=False)
+        console.out(words, highlight=False)  # a folded path could not be copied
     asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
