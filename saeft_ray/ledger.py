@@ -69,7 +69,7 @@ class Ledger:
         if self._folder.put_json(RECORD, record):
             return record
         known = self.record()
-        changes = list(_differences(known["config"], record["config"]))
+        changes = list(_differences(_today(known["config"]), record["config"]))
         if known["data"]["fingerprint"] != record["data"]["fingerprint"]:
             changes.append("data: the files have changed since")
         if known["model"] != record["model"]:
@@ -235,6 +235,16 @@ def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
         },
         "confirm_seeds": plan.seeds("confirm"),
     }
+
+
+def _today(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a sweep with the defaults of those that could not be set when it began."""
+    try:
+        known = SweepConfig.model_validate_json(json.dumps({**config, "storage": {"url": "."}}))
+    except ValueError:  # a setting is gone: it stays a difference, and is told
+        return config
+    today: dict[str, Any] = json.loads(canonical(known.science()))
+    return today
 
 
 def _versions() -> dict[str, str]:

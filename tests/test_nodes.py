@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,12 +25,13 @@ LONG = {"train": {**sweeps.SMALL["train"], "epochs": 3}, "confirm": {"seeds": 1}
 
 @pytest.fixture
 def cluster():
-    """A head that runs no trials, and one machine of two CPUs."""
+    """A head that runs no trials, and two machines of two CPUs each."""
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_ports(1)[0]}
     made = Cluster(initialize_head=True, head_node_args=head)
-    made.add_node(num_cpus=2)
+    for _ in range(2):
+        made.add_node(num_cpus=2)
     yield made
     made.shutdown()
 
@@ -52,7 +53,6 @@ def comparable(url):
 def disturbed(config, disturb):
     """Runs the sweep; `disturb` is called in a thread once its first checkpoint is there."""
     plan, store, ledger = sweeps.opened(config)
-    done = []
 
     def wait():
         deadline = time.monotonic() + 200
@@ -60,14 +60,11 @@ def disturbed(config, disturb):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         disturb()
-        done.append(True)
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    with RayRunner(plan, store, ledger) as runner:
+    with ThreadPoolExecutor(1) as pool, RayRunner(plan, store, ledger) as runner:
+        disturbance = pool.submit(wait)
         conduct(plan, ledger, runner, Quiet())
-    thread.join()
-    assert done
+        disturbance.result()
     return ledger.url
 
 
@@ -83,21 +80,25 @@ def processes(title):
     return found
 
 
+def parent(process):
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def descends(process):
     while process > 1:
         if process == os.getpid():
             return True
-        process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        process = parent(process)
     return False
 
 
 def test_a_machine_dies_with_a_trial_on_it_and_the_rows_are_those_of_an_undisturbed_run(connected, tmp_path):
     _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **LONG))
-    machine = next(iter(connected.worker_nodes))
+    raylets = {node.all_processes["raylet"][0].process.pid: node for node in connected.worker_nodes}
 
     def kill():
-        connected.remove_node(machine, allow_graceful=False)
-        connected.add_node(num_cpus=2)
+        (trial,) = processes(b"ray::ImplicitFunc")
+        connected.remove_node(raylets[parent(trial)], allow_graceful=False)
 
     config = sweeps.config(tmp_path / "there", **LONG, compute={"checkpoint_minutes": 0})
     assert comparable(disturbed(config, kill)) == comparable(quiet.url)
