@@ -4,6 +4,7 @@ import pytest
 
 from saeft_ray import ledger as ledgers
 from saeft_ray import sweep
+from saeft_ray.config import SweepConfig
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods.distance import MSE
 from saeft_ray.plan import TrialSpec, row_of
@@ -93,3 +94,19 @@ def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_pat
     said = capsys.readouterr().err
     assert "seed: was 0, is now 3" in said
     assert "another name, such as small-2" in said
+
+
+def test_a_sweep_from_before_a_setting_existed_goes_on_and_has_its_default(tmp_path, monkeypatch):
+    science = SweepConfig.science
+
+    def then(config):
+        known = science(config)
+        del known["report"]["variance"]
+        return known
+
+    with monkeypatch.context() as before:
+        before.setattr(SweepConfig, "science", then)
+        sweeps.opened(sweeps.config(tmp_path))
+    sweeps.opened(sweeps.config(tmp_path))
+    with pytest.raises(ValueError, match=r"report\.variance: was 'own', is now 'pooled'"):
+        sweeps.opened(sweeps.config(tmp_path, report={"variance": "pooled"}))
