@@ -8,7 +8,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -98,9 +97,7 @@ class Rehearsal:
                 f"compute.gpus = {compute.gpus:g}, but torch sees no GPU here; run this where a trial would run: "
                 "ray job submit --entrypoint-num-gpus 1 -- python -m saeft_ray.preflight …"
             )
-        device = torch.device("cuda" if compute.gpus else "cpu")
-        same = {field.name: getattr(compute, field.name) for field in fields(Place) if hasattr(compute, field.name)}
-        return Place(**{"device": device, "world_size": compute.workers, **same})
+        return Place.of(compute, world_size=compute.workers)
 
     @cached_property
     def model(self) -> ClipModel:
@@ -109,8 +106,7 @@ class Rehearsal:
     def classifier(self) -> Classifier:
         """The model with an empty head: what a head holds changes neither time nor memory."""
         head = torch.zeros(self.plan.facts.classes, self.plan.facts.width)
-        precision = getattr(self.config.train, "precision", None)
-        return self.model.classifier(head, *([precision] if precision else []))
+        return self.model.classifier(head, self.config.train.precision)
 
     def train(self, method: Method) -> float:
         """Seconds of a step of the configured batch: the mean of `steps`, by the training loop itself, after as many

@@ -126,7 +126,8 @@ class Store(Files):
         return sorted(key for key in found if key.startswith(prefix))
 
     def remove(self, kind: str, key: str) -> None:
-        """Deletes an artifact, its manifest first, so that it is never half there. For our own checkpoints alone."""
+        """Deletes what has served: a checkpoint, the shards of what is whole. Its manifest first, so that it is never
+        half there."""
         with self._guard, suppress(FileNotFoundError):
             self._fs.rm_file(self._place(f"{_folder(kind, key)}/manifest.json"))
         with self._guard, suppress(FileNotFoundError):
