@@ -139,6 +139,8 @@ def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_al
     (control,) = findings(table(rows()), given).load_bearing  # the random one pays by other terms
     assert (control.comparison.method, control.comparison.against) == ("sae_ft", "mse")
     assert "mse, whose dictionary is untrained" in control.answer
+    given["config"]["methods"]["mse"] |= {"scaling": "relative"}
+    assert findings(table(rows()), given).load_bearing == ()
 
 
 def test_declared_pairs_are_a_family_of_their_own() -> None:

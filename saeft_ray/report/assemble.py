@@ -162,15 +162,20 @@ def _questions(
     """(trained, control) → the control's dictionary, for methods that pay by the same terms and differ in it alone."""
     settings = {name: declared.get(name) or {} for name in methods}
     reads = {name: _dictionary(settings[name], types[name]) for name in settings}
-    terms = {
-        name: {key for key, value in s.items() if key.startswith("lambda_") and value} for name, s in settings.items()
-    }
+    forms = {name: _form(each) for name, each in settings.items()}
     return {
         (a, b): kind
         for a in settings
         for b, kind in reads.items()
-        if reads[a] == "trained" and kind not in (None, "trained") and terms[a] == terms[b]
+        if reads[a] == "trained" and kind not in (None, "trained") and forms[a] == forms[b]
     }
+
+
+def _form(settings: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    """The terms that a penalty has, and how it takes them."""
+    terms = {key for key, value in settings.items() if key.startswith("lambda_") and value}
+    aside = {"type", "dictionary", "preset"}
+    return terms, {k: v for k, v in settings.items() if not k.startswith("lambda_") and k not in aside}
 
 
 def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) -> Scores:

@@ -107,11 +107,15 @@ def chosen(phase: Phase) -> str:
 
 
 def settings(values: Mapping[str, object]) -> str:
-    """A method's settings in one line."""
-    shown = [f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
-    # The base of a derived method is named by its `of`.
-    hidden = {"type", "base"}
-    return ", ".join(text for key, text in zip(values, shown, strict=True) if key not in hidden) or MISSING
+    """A method's settings in one line, to four digits; `report.json` has them all."""
+    hidden = {"type", "base"}  # the base of a derived method is named by its `of`
+    return ", ".join(f"{key} {_setting(value)}" for key, value in values.items() if key not in hidden) or MISSING
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def difference(c: Comparison) -> str:
