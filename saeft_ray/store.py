@@ -10,7 +10,8 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -146,15 +147,13 @@ class Store(Files):
         folder.mkdir(parents=True)
         with _removed_on_error(folder):
             build(folder)
-            files = _inventory(folder, f"the builder of {kind}/{key}")
+            names = _plain_files(folder, f"the builder of {kind}/{key}")
+            with ThreadPoolExecutor(1) as hashing:  # while they travel
+                blobs = hashing.submit(_blobs, folder, names)
+                for file in () if self.local else names:
+                    self._upload(folder / file, f"{place}/{file}")
+                files = blobs.result()
         made = Manifest(kind=kind, key=key, build=name, describe=describe, files=files)
-        if not self.local:
-            with _removed_on_error(folder), self._guard:
-                for file, blob in files.items():
-                    self.put_file(folder / file, f"{place}/{file}")
-                    stored = self._fs.info(self._place(f"{place}/{file}"))["size"]
-                    if stored != blob.size:
-                        raise OSError(f"{self.url}/{place}/{file}: {blob.size} bytes sent, {stored} stored")
         path = f"{_folder(kind, key)}/manifest.json"
         try:
             self.write_once(path, to_json(made.model_dump()))
@@ -166,6 +165,13 @@ class Store(Files):
                 return
         if not self.local:
             _into_cache(folder, self._cached(kind, key) / name, made)
+
+    def _upload(self, local: Path, path: str) -> None:
+        with self._guard:
+            self.put_file(local, path)
+            sent, stored = local.stat().st_size, self._fs.info(self._place(path))["size"]
+        if stored != sent:
+            raise OSError(f"{self.url}/{path}: {sent} bytes sent, {stored} stored")
 
     def _drop(self, place: str, files: Mapping[str, Blob]) -> None:
         """Removes what lost against another builder; left-overs only cost space."""
@@ -191,9 +197,9 @@ class Store(Files):
         temporary = home / f".tmp-{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         with _removed_on_error(temporary):
-            for file in manifest.files:
+            for file, blob in manifest.files.items():
                 with suppress(FileNotFoundError):
-                    self.get_file(f"{place}/{file}", temporary / file)
+                    _remember(temporary / file, self.get_file(f"{place}/{file}", temporary / file, blob.size))
             _verify(temporary, manifest, f"{self.url}/{place}")
         _into_cache(temporary, target, manifest)
         return target
@@ -229,8 +235,8 @@ def _build_of(raw: bytes) -> str:
         return ""
 
 
-def _inventory(folder: Path, whose: str) -> dict[str, Blob]:
-    """Size and digest of every file that a builder left. Raises ValueError for what an artifact cannot hold."""
+def _plain_files(folder: Path, whose: str) -> list[str]:
+    """The names that a builder left. Raises ValueError for what an artifact cannot hold."""
     entries = sorted(folder.iterdir())
     if not entries:
         raise ValueError(f"{whose} wrote no file")
@@ -238,7 +244,11 @@ def _inventory(folder: Path, whose: str) -> dict[str, Blob]:
         named(entry.name, whose)
         if entry.is_symlink() or not entry.is_file():
             raise ValueError(f"{whose} left {entry.name!r}: an artifact is plain files, no folders and no links")
-    return {entry.name: Blob(size=entry.stat().st_size, sha256=_sha256(entry)) for entry in entries}
+    return [entry.name for entry in entries]
+
+
+def _blobs(folder: Path, names: Iterable[str]) -> dict[str, Blob]:
+    return {name: Blob(size=(folder / name).stat().st_size, sha256=_sha256(folder / name)) for name in names}
 
 
 def _verify(folder: Path, manifest: Manifest, shown: str) -> None:
@@ -259,12 +269,21 @@ def _verify(folder: Path, manifest: Manifest, shown: str) -> None:
 
 def _sha256(file: Path) -> str:
     """Hex digest; a file whose path, size and time of change are known in this process is not read again."""
-    status = file.stat()
-    known = (str(file), status.st_size, status.st_mtime_ns)
-    if known not in _digests:
+    known = _digests.get(_state(file))
+    if known is None:
         with file.open("rb") as stream:
-            _digests[known] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return _digests[known]
+            known = hashlib.file_digest(stream, "sha256").hexdigest()
+        _remember(file, known)
+    return known
+
+
+def _remember(file: Path, digest: str) -> None:
+    _digests[_state(file)] = digest
+
+
+def _state(file: Path) -> tuple[str, int, int]:
+    status = file.stat()
+    return str(file), status.st_size, status.st_mtime_ns
 
 
 def _into_cache(folder: Path, target: Path, manifest: Manifest) -> None:
@@ -276,8 +295,7 @@ def _into_cache(folder: Path, target: Path, manifest: Manifest) -> None:
         _verify(target, manifest, str(target))
         return
     for name, blob in manifest.files.items():
-        status = (target / name).stat()
-        _digests[str(target / name), status.st_size, status.st_mtime_ns] = blob.sha256
+        _remember(target / name, blob.sha256)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import errno
 import time
+from pathlib import Path
 
 import pytest
 from s3_faults import PASSING, Faulty
@@ -86,13 +87,18 @@ def test_a_full_cache_disk_is_told_at_once_and_leaves_nothing(s3_url, tmp_path, 
     build.ensure("sae", "k", lambda folder: (folder / "weights.bin").write_bytes(b"w" * 5000))
     there = Store(s3_url, cache=tmp_path / "b")
 
-    def full(bucket, key, local, Config):
-        raise OSError(errno.ENOSPC, "No space left on device", local)
+    opened = Path.open
 
-    monkeypatch.setattr(there._transfers._fs, "download_file", full)
+    def full(path, mode="r", **how):
+        if mode == "xb":
+            raise OSError(errno.ENOSPC, "No space left on device", path)
+        return opened(path, mode, **how)
+
     began = time.monotonic()
-    with pytest.raises(OSError, match="No space left on device"):
-        there.get("sae", "k")
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "open", full)
+        with pytest.raises(OSError, match="No space left on device"):
+            there.get("sae", "k")
     assert time.monotonic() - began < 5, "a full disk does not pass by waiting"
     assert not list(tmp_path.rglob(".tmp-*"))
     mended = Store(s3_url, cache=tmp_path / "b")
