@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from saeft_ray.datasets.samples import _filesystem
+
 from s3_server import S3Server, start, stop
 
 
@@ -25,4 +27,5 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    _filesystem.cache_clear()  # what another test connected has looked for credentials already
     return f"s3://{s3.bucket()}"
