@@ -19,6 +19,7 @@ from typing import Any
 
 import fsspec
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from saeft_ray.patience import CONFLICT, Patient, Unavailable, code_of
 
@@ -130,8 +131,7 @@ class Files:
         """Copies a local file to `path`, several parts of a large one at a time."""
         place = self._place(path)
         if self._scheme == "s3":
-            bucket, _, key = place.removeprefix("s3://").partition("/")
-            self._transfers.upload_file(str(local), bucket, key, Config=_parts())
+            self._transfers.put(local, place)
             return
         with self._guard:
             self._fs.put_file(str(local), place)
@@ -142,13 +142,11 @@ class Files:
         place, digest = self._place(path), hashlib.sha256()
 
         def read(start: int) -> bytes:
-            try:
-                with self._guard:
-                    return bytes(self._fs.cat_file(place, start=start, end=min(start + _PART, size)))
-            except OSError as error:
-                if code_of(error) in {"InvalidRange", "416"}:  # it has been cut off
-                    return b""
-                raise
+            end = min(start + _PART, size)
+            if self._scheme == "s3":
+                return bytes(self._transfers.part(place, start, end))
+            with self._guard:
+                return bytes(self._fs.cat_file(place, start=start, end=end))
 
         starts = iter(range(0, size, _PART))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -196,11 +194,7 @@ class Files:
 
     @cached_property
     def _transfers(self) -> Any:
-        """For uploads: s3fs holds every part in memory, and boto3 signs and checks each as it reads it."""
-        import boto3
-
-        config = Config(connect_timeout=15, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
-        return Patient(boto3.client("s3", endpoint_url=self.endpoint, config=config), self.url, self._advice)
+        return Patient(_Transfers(self.endpoint), self.url, self._advice)
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
@@ -255,10 +249,38 @@ def _files(kind: type[Files], url: str, endpoint: str | None) -> Files:
     return kind(url, endpoint=endpoint)
 
 
-def _parts() -> Any:
-    from boto3.s3.transfer import TransferConfig
+class _Transfers:
+    """Content of any size, to and from S3 by boto3: s3fs moves it through one thread."""
 
-    return TransferConfig(multipart_threshold=2 * _PART, multipart_chunksize=_PART, max_concurrency=_AT_ONCE)
+    def __init__(self, endpoint: str | None):
+        import boto3
+
+        config = Config(connect_timeout=15, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
+        self._client = boto3.client("s3", endpoint_url=endpoint, config=config)
+
+    def put(self, local: Path, place: str) -> None:
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(multipart_threshold=2 * _PART, multipart_chunksize=_PART, max_concurrency=_AT_ONCE)
+        self._client.upload_file(str(local), *_bucket_and_key(place), Config=parts)
+
+    def part(self, place: str, start: int, end: int) -> bytes:
+        """Fewer bytes where it has been cut off. Raises FileNotFoundError."""
+        bucket, key = _bucket_and_key(place)
+        try:
+            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
+        except ClientError as error:
+            if code_of(error) in {"InvalidRange", "416"}:
+                return b""
+            if code_of(error) in {"404", "NoSuchKey"}:
+                raise FileNotFoundError(f"{place}: no such file") from error
+            raise
+        return bytes(answer["Body"].read())
+
+
+def _bucket_and_key(place: str) -> tuple[str, str]:
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    return bucket, key
 
 
 def named(name: str, what: str) -> str:
