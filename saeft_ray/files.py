@@ -140,11 +140,12 @@ class Files:
         """Copies the `size` bytes of `path` to a local file; returns their SHA-256, made while they travel. Raises
         FileNotFoundError."""
         place, digest = self._place(path), hashlib.sha256()
+        transfers = self._transfers if self._scheme == "s3" else None  # connected before there are threads
 
         def read(start: int) -> bytes:
             end = min(start + _PART, size)
-            if self._scheme == "s3":
-                return bytes(self._transfers.part(place, start, end))
+            if transfers:
+                return bytes(transfers.part(place, start, end))
             with self._guard:
                 return bytes(self._fs.cat_file(place, start=start, end=end))
 
