@@ -1,6 +1,7 @@
 """The same sweep on a real Ray, on loopback: equal rows, several workers, early stopping, Ctrl-C."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path):
     }
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path):
+def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path, caplog):
     train = {**sweeps.SMALL["train"], "epochs": 3}
     sections = {"methods": {"ft": {}}, "train": train, "confirm": {"seeds": 1}, "compute": {"checkpoint_minutes": 0}}
     _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "here", **sections))
@@ -168,6 +169,9 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path)
         conduct(plan, there, runner, Killer())
     killed[0].join()
     assert comparable(read_rows(there.url)) == comparable(read_rows(ledger.url))
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.phase")
+    assert "ray.tune.execution.tune_controller" not in {record.name for record in caplog.records if record.levelno > 20}
+    assert re.match(r"confirm-ft-\w+: crashed \(.+\); tried again in 1 s$", told)
 
 
 def trial_processes():

@@ -3,6 +3,7 @@
 Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
 """
 
+import logging
 import pickle
 import tempfile
 import time
@@ -15,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from saeft_ray.faults import Attempts, told
+from saeft_ray.faults import Attempts, last_line, told
 from saeft_ray.ledger import Ledger
 from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
@@ -23,6 +24,10 @@ from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.protocol import Unfinished, Watcher
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
+
+_log = logging.getLogger(__name__)
+# Pages of tracebacks of trials that go on; what matters of them is told here in a line, or stands in the results.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
 def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher) -> None:
@@ -96,8 +101,9 @@ class _Dealer(Searcher):  # type: ignore[misc]
     def failed(self, trial_id: str, error: BaseException) -> None:
         """A trial of Tune's has ended with `error`."""
         spec = self._running.pop(trial_id)
+        cause = lost_by(error)
         try:
-            wait = self._attempts.wait(spec.id, lost_by(error), error)
+            wait = self._attempts.wait(spec.id, cause, error)
         except Unfinished as reason:
             self.halted = reason
             return
@@ -105,6 +111,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
             self._ledger.give_up(spec, told(error, getattr(error, "traceback_str", None)))
             self._end(spec, None)
         else:
+            _log.warning("%s: %s (%.120s); tried again in %.0f s", spec.id, cause, last_line(error), wait)
             self._again.append((time.monotonic() + wait, spec))
 
     def check(self) -> None:
