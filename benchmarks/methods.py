@@ -16,7 +16,7 @@ from step import Pictures, medians
 from saeft_ray import encoder, sae
 from saeft_ray.config import METHODS, DictionarySettings, Model, Train
 from saeft_ray.contrastive import Towers
-from saeft_ray.finetune import Place, Task, Training
+from saeft_ray.finetune import Place, Task
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.zeroshot import captions, zero_shot_head
@@ -67,7 +67,7 @@ def main() -> None:
         if isinstance(method, Captioned):
             words = captions(model, NAMES, prompts)
             whole = Towers(start, model, words, words if method.teacher else words[:, :0], method.teacher)
-        training = Training(whole, task, Place(device), None)
+        training = finetune(whole, task, Place(device))
         training._monitors = lambda batch: {}  # type: ignore[method-assign]
         epochs[name] = iter(training)
     median = medians(epochs, options.rounds)

@@ -16,7 +16,7 @@ import torch
 
 from saeft_ray import encoder, sae
 from saeft_ray.config import DictionarySettings, Model, Train
-from saeft_ray.finetune import Place, Task, Training
+from saeft_ray.finetune import Place, Task
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.sparse import SaeFT
 
@@ -84,7 +84,7 @@ def main() -> None:
         }
         show(
             {
-                name: iter(Training(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, place, None))
+                name: iter(finetune(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, place))
                 for name, place in places.items()
             },
             options.rounds,
@@ -103,7 +103,7 @@ def main() -> None:
     }
     # With one batch of images an epoch is one step.
     show(
-        {name: iter(Training(model.classifier(head), task, Place(device), None)) for name, task in kinds.items()},
+        {name: iter(finetune(model.classifier(head), task, Place(device))) for name, task in kinds.items()},
         options.rounds,
     )
 

@@ -10,11 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saeft_ray.finetune import Epoch, Place, State
+from saeft_ray.finetune import Epoch, Place, State, Training
+from saeft_ray.leaving import Left
 from saeft_ray.sealed import Damaged
 from saeft_ray.store import Missing, Store
 
 _log = logging.getLogger(__name__)
+_SHARE = 50  # a checkpoint that takes a minute is followed by this many without one
 
 
 class Checkpoints:
@@ -22,7 +24,7 @@ class Checkpoints:
 
     def __init__(self, store: Store, key: str, seconds: float, place: Place):
         self._store, self._key, self._seconds, self._place = store, key, seconds, place
-        self._last = time.monotonic()
+        self._due = time.monotonic() + seconds
 
     def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
         """The newest sound checkpoint, loaded into `model`; None if there is none."""
@@ -37,23 +39,39 @@ class Checkpoints:
             tensors = load_file(folder / "state.safetensors", device=str(self._place.device))
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
             history[:] = epochs(folder)
-            return self._agreed(
-                State(history[-1].epoch, {k: v for k, v in tensors.items() if not k.startswith("model.")})
-            )
+            step = int(name.removeprefix(f"{self._key}-").partition("-")[2] or 0)
+            rest = {k: v for k, v in tensors.items() if not k.startswith("model.")}
+            return self._agreed(State(history[-1].epoch if history else 0, step, rest))
         return self._agreed(None)
 
     def _agreed(self, state: State | None) -> State | None:
         """`state`, if all workers found the same. Raises RuntimeError if they did not."""
-        mine = state.epoch if state else 0
-        mean = float(self._place.mean(torch.tensor(float(mine), device=self._place.device)))
-        if mean != mine:
-            raise RuntimeError(f"worker {self._place.rank} found epoch {mine}, the workers' mean is {mean:g}")
+        mine = torch.tensor([state.epoch, state.step] if state else [0, 0], device=self._place.device).double()
+        mean = self._place.mean(mine)
+        if not torch.equal(mean, mine):
+            raise RuntimeError(
+                f"worker {self._place.rank} found a checkpoint of epoch and step {mine.tolist()}, the workers' mean is "
+                f"{mean.tolist()}"
+            )
         return state
 
-    def offer(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
-        if self._place.rank != 0 or time.monotonic() - self._last < self._seconds:
+    def offer(self, model: nn.Module, training: Training, history: list[Epoch]) -> None:
+        """Saves a checkpoint if one is due. If a worker was told to go, saves one and raises Left. All workers must
+        offer at the same step."""
+        due = self._place.rank == 0 and time.monotonic() >= self._due
+        leaving, due = self._place.any(self._place.leave(), due)
+        if not (leaving or due):
             return
+        state = training.state()
+        if self._place.rank == 0:
+            began = time.monotonic()
+            self._save(model, state, history)
+            spent = time.monotonic() - began
+            self._due = began + spent + (max(self._seconds, _SHARE * spent) if self._seconds else 0)
+        if leaving:
+            raise Left(f"saved after {state.epoch} epochs and {state.step} steps")
 
+    def _save(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
         def write(folder: Path) -> None:
             tensors = {f"model.{name}": tensor for name, tensor in contiguous(model).items()}
             save_file(
@@ -61,11 +79,11 @@ class Checkpoints:
             )
             write_epochs(history, folder)
 
-        older = self._names()
-        self._store.ensure("checkpoint", f"{self._key}-{state.epoch:05d}", write)
-        for name in older:
-            self._store.remove("checkpoint", name)
-        self._last = time.monotonic()
+        name = f"{self._key}-{state.epoch:05d}-{state.step:07d}"
+        older = [other for other in self._names() if other < name]
+        self._store.ensure("checkpoint", name, write)
+        for other in older:
+            self._store.remove("checkpoint", other)
 
     def clear(self) -> None:
         for name in self._names():

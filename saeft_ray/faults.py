@@ -1,6 +1,6 @@
 """Why a trial did not end, and what follows: try again, give that trial up, or stop the sweep.
 
-    lost      its machine died or was taken away      tried again for ever, after a pause that grows
+    lost      its machine died or is taken away       tried again for ever, after a pause that grows
     crashed   its process died on a living machine    eight times, after a pause that grows
     memory    too little of it                        twice
     bug       anything else that it raised            twice
@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
+from saeft_ray.leaving import Left
 from saeft_ray.patience import Unavailable, is_full
 from saeft_ray.protocol import Unfinished
 from saeft_ray.rows import Phase
@@ -62,6 +63,8 @@ class Attempts:
 def cause_of(error: BaseException) -> Cause:
     """The cause behind an exception that a trial raised."""
     chain = _chain(error)
+    if isinstance(error, Left):
+        return "lost"
     if any(isinstance(one, Unavailable) or is_full(one) for one in chain):
         return "storage"
     if any(isinstance(one, MemoryError) or "OutOfMemory" in type(one).__name__ for one in chain):

@@ -1,7 +1,8 @@
 """The training loop: one visible loop for every method, a generator of one report an epoch.
 
 Where a trial runs arrives as a `Place`; nothing here knows of Ray. Every draw (order, view, crop) is a function of
-(seed, epoch, sample), so a run resumed from a checkpoint equals an undisturbed one without any saved generator.
+(seed, epoch, sample), so a run resumed from a checkpoint, after an epoch or within one, equals an undisturbed one
+without any saved generator.
 """
 
 import math
@@ -38,18 +39,21 @@ from saeft_ray.methods.captions import Captioned
 from saeft_ray.sae import Dictionary
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
+STRETCH = 20  # steps between two looks at the loss; after each of them a training may pause
 
 
 @dataclass(frozen=True)
 class Place:
     """Where and how a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), the mean
-    of a tensor over them; the rest as in `Compute`. What a trial computes depends on none of it."""
+    of a tensor over them, whether this worker was told to go; the rest as in `Compute`. What a trial computes depends
+    on none of it."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
     world_size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     mean: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    leave: Callable[[], bool] = lambda: False
     loaders: int = 0
     accumulate: int = 1
     checkpoint_activations: bool = False
@@ -60,6 +64,10 @@ class Place:
         """The place that a sweep file asks for: one worker, unless `more` fields say otherwise."""
         same = {name: getattr(compute, name) for name in ("loaders", "accumulate", "checkpoint_activations", "compile")}
         return cls(**{"device": torch.device("cuda" if compute.gpus else "cpu"), **same, **more})
+
+    def any(self, *mine: bool) -> list[bool]:
+        """Whether some worker says so, of each; all of them must ask, and get the same answers."""
+        return [share > 0 for share in self.mean(torch.tensor(mine, device=self.device).float()).tolist()]
 
 
 class Task(NamedTuple):
@@ -95,9 +103,11 @@ class Losses(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything a checkpoint holds beside the model: Adam's moments by parameter name, and where to go on."""
+    """Everything a checkpoint holds beside the model: how many epochs are finished, how many steps of the next, Adam's
+    moments by parameter name, and the sums of that epoch so far."""
 
     epoch: int
+    step: int
     tensors: dict[str, Tensor]
 
 
@@ -105,24 +115,38 @@ class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
     """The loss was not finite: a result of the method, not a fault of the machine."""
 
 
-def finetune(model: Classifier | Towers, task: Task, place: Place, resume: State | None = None) -> "Training":
+def finetune(
+    model: Classifier | Towers,
+    task: Task,
+    place: Place,
+    resume: State | None = None,
+    pause: Callable[["Training"], None] = lambda training: None,
+) -> "Training":
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
-    With `resume`, `model` must hold the weights saved with that state. Raises Diverged, which names the term, and
-    ValueError for a model or a method that cannot be trained in this place.
+    With `resume`, `model` must hold the weights saved with that state. `pause` is called now and then between two steps
+    of an epoch, on all workers at the same step. Raises Diverged, which names the term, ValueError for a model or a
+    method that cannot be trained in this place, and what `pause` raises.
     """
-    return Training(model, task, place, resume)
+    return Training(model, task, place, resume, pause)
 
 
 class Training:
-    """An iterator of `Epoch`; `state()` between two epochs is what a checkpoint needs."""
+    """An iterator of `Epoch`; `state()` in a pause or between two epochs is what a checkpoint needs."""
 
-    def __init__(self, model: Classifier | Towers, task: Task, place: Place, resume: State | None):
+    def __init__(
+        self,
+        model: Classifier | Towers,
+        task: Task,
+        place: Place,
+        resume: State | None,
+        pause: Callable[["Training"], None],
+    ):
         _check_parts(model, task, place)
         model.to(place.device)
         self._towers = model if isinstance(model, Towers) else None
         self.model = model.classifier if isinstance(model, Towers) else model
-        self.task, self.place = task, place
+        self.task, self.place, self._pause = task, place, pause
         self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
         self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
         self._sites: list[int] = []
@@ -144,7 +168,7 @@ class Training:
         # Only the step is compiled, and `model` stays what it is: its keys, its hooks, its copies, its evaluation.
         compiled = place.compile and not self._sites
         self._step: nn.Module = torch.compile(self._wrapped) if compiled else self._wrapped  # type: ignore[assignment]
-        self._epoch = 0
+        self._epoch, self._sums = 0, _Sums(place)
         if resume is not None:
             self._restore(resume)
 
@@ -153,41 +177,47 @@ class Training:
         batches = batch_count(len(task.split.labels), task.train.batch_size)
         total = batches * task.train.epochs
         while self._epoch < task.train.epochs:
-            began = time.perf_counter()
             self._wrapped.train()
-            losses, clipped = _Means(place), torch.zeros((), device=place.device)
-            for step, batch in enumerate(_batches(task, self._epoch, place), start=self._epoch * batches):
+            done, sums = self._sums.steps, self._sums
+            began = time.perf_counter()
+            for step, batch in enumerate(_batches(task, self._epoch, place, done), start=self._epoch * batches + done):
                 rate = learning_rate(step, total, task.train)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
                 self._optimizer.zero_grad(set_to_none=True)
                 terms = self._gradients(batch)
                 norm = nn.utils.clip_grad_norm_(self._parameters, task.train.clip_norm)
-                losses.add(terms)
-                clipped += norm > task.train.clip_norm
-                if step % 20 == 0 or step % batches == batches - 1:
-                    losses.check_finite(self._epoch, step)
+                sums.add(terms, norm > task.train.clip_norm)
+                last = sums.steps == batches
+                if step % STRETCH == 0 or last:
+                    sums.check_finite(self._epoch, step)
                 self._optimizer.step()
                 if self._towers is not None:
                     assert isinstance(task.method, Captioned)
                     self._towers.follow(task.method, step, total)
+                if step % STRETCH == 0 and not last:
+                    sums.seconds += time.perf_counter() - began
+                    self._pause(self)
+                    began = time.perf_counter()
             if self._towers is not None:
                 self._towers.rebuild_head()
             self._epoch += 1
-            means = losses.means()
+            seconds = sums.seconds + time.perf_counter() - began
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
-            yield Epoch(self._epoch, means, float(clipped) / batches, time.perf_counter() - began, watched)
+            self._sums = _Sums(place)
+            yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched)
 
     def state(self) -> State:
-        """Adam's moments and the number of finished epochs."""
-        tensors = {}
+        """What a checkpoint holds beside the model. All workers must ask at the same step."""
+        tensors = self._sums.tensors()
         for name, parameter in zip(self._names, self._parameters, strict=True):
             for key, value in self._optimizer.state[parameter].items():
                 tensors[f"{key}.{name}"] = value
-        return State(self._epoch, tensors)
+        return State(self._epoch, self._sums.steps, tensors)
 
     def _restore(self, state: State) -> None:
         self._epoch = state.epoch
+        self._sums = _Sums(self.place, state)
         for name, parameter in zip(self._names, self._parameters, strict=True):
             like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
             # In the memory format of the weights: the fused optimizer reads them side by side.
@@ -311,12 +341,12 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,)
 
 
-def _batches(task: Task, epoch: int, place: Place) -> Iterator[Batch]:
-    """This worker's share of every global batch of `epoch`."""
+def _batches(task: Task, epoch: int, place: Place, done: int) -> Iterator[Batch]:
+    """This worker's share of every global batch of `epoch` but the first `done`."""
     n, size = len(task.split.labels), task.train.batch_size
     order = draws.permutation(task.seed, "order", n, epoch)
     count = batch_count(n, size)
-    shares = [order[i * size : (i + 1) * size][place.rank :: place.world_size] for i in range(count)]
+    shares = [order[i * size : (i + 1) * size][place.rank :: place.world_size] for i in range(done, count)]
     yield from ahead(partial(_batch, task, epoch), shares, place.loaders, place.device)
 
 
@@ -326,26 +356,56 @@ def _batch(task: Task, epoch: int, index: IntArray) -> Batch:
     return Batch(index, view, task.split.views(index, view, task.view_seed), labels)
 
 
-class _Means:
-    """Running sums of named scalars, left on the device until asked for."""
+class _Sums:
+    """Of the steps of one epoch so far: loss terms and clipped steps, left on the device until asked for; seconds."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, state: State | None = None) -> None:
+        """Those of a resumed epoch, if `state` is given."""
         self._place = place
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
+        self.steps = state.step if state else 0
+        saved = state.tensors if state and state.step else {}
+        self._terms = {
+            name.removeprefix("sum."): self._own(tensor) for name, tensor in saved.items() if name.startswith("sum.")
+        }
+        self._clipped = self._own(saved["clipped"]) if saved else torch.zeros((), device=place.device)
+        self.seconds = float(self._own(saved["seconds"])) if saved else 0.0
 
-    def add(self, terms: dict[str, Tensor]) -> None:
-        self._count += 1
+    def add(self, terms: dict[str, Tensor], clipped: Tensor) -> None:
+        self.steps += 1
+        self._clipped += clipped
         for name, value in terms.items():
             value = value.detach()
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._terms[name] = self._terms[name] + value if name in self._terms else value
 
     def means(self) -> dict[str, float]:
         """Means over steps and workers: every worker gets the same, so all of them diverge together or none does."""
-        values = self._place.mean(torch.stack(list(self._sums.values()))) / self._count
-        return dict(zip(self._sums, values.tolist(), strict=True))
+        values = self._place.mean(torch.stack(list(self._terms.values()))) / self.steps
+        return dict(zip(self._terms, values.tolist(), strict=True))
+
+    def clipped(self) -> float:
+        """The share of steps whose gradient was clipped."""
+        return float(self._clipped) / self.steps
 
     def check_finite(self, epoch: int, step: int) -> None:
         bad = [name for name, value in self.means().items() if not math.isfinite(value)]
         if bad:
             raise Diverged(f"{' and '.join(bad)} not finite by step {step} (epoch {epoch + 1})")
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint needs: (workers,) of each sum. Nothing between two epochs."""
+        if not self.steps:
+            return {}
+        sums = {f"sum.{name}": value for name, value in self._terms.items()}
+        sums |= {"clipped": self._clipped, "seconds": torch.tensor(self.seconds)}
+        return {name: self._all(value) for name, value in sums.items()}
+
+    def _all(self, mine: Tensor) -> Tensor:
+        """(workers,), everyone's own. A mean in double precision of numbers that are single: no digit is lost."""
+        each = torch.zeros(self._place.world_size, dtype=torch.float64, device=self._place.device)
+        each[self._place.rank] = mine
+        return (self._place.mean(each) * self._place.world_size).to(mine.dtype)
+
+    def _own(self, each: Tensor) -> Tensor:
+        """This worker's of (workers,); of other workers than these, their mean."""
+        same = len(each) == self._place.world_size
+        return (each[self._place.rank] if same else each.mean()).to(self._place.device)

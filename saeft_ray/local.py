@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from saeft_ray import artifacts, trial
 from saeft_ray.faults import Attempts, cause_of, last_line, told
 from saeft_ray.finetune import Place
+from saeft_ray.leaving import Left, Notice
 from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Artifact, Plan, TrialSpec
 from saeft_ray.protocol import Watcher
@@ -19,9 +20,9 @@ _log = logging.getLogger(__name__)
 class LocalRunner:
     """Runs everything here, on the GPU if the sweep file asks for one."""
 
-    def __init__(self, plan: Plan, store: Store, ledger: Ledger):
-        self._plan, self._store, self._ledger = plan, store, ledger
-        self._place = Place.of(plan.config.compute)
+    def __init__(self, plan: Plan, store: Store, ledger: Ledger, notice: Notice | None = None):
+        self._plan, self._store, self._ledger, self._notice = plan, store, ledger, notice or Notice()
+        self._place = Place.of(plan.config.compute, leave=lambda: self._notice.given)
 
     def build(self, wanted: Sequence[Artifact], watcher: Watcher) -> None:
         wanted = artifacts.pieces(wanted, self._store)
@@ -32,14 +33,15 @@ class LocalRunner:
 
     def run(self, deal: Deal, watcher: Watcher) -> None:
         attempts = Attempts()
-        while deal.left:
-            spec = deal.ask()
-            assert spec is not None, "a serial runner leaves no trial waiting for another"
-            self._ledger.deal(spec)
-            watcher.started(spec)
-            selection = self._attempt(spec, attempts)
-            deal.tell(spec, selection)
-            watcher.ended(spec, selection)
+        with self._notice.heeded():
+            while deal.left:
+                spec = deal.ask()
+                assert spec is not None, "a serial runner leaves no trial waiting for another"
+                self._ledger.deal(spec)
+                watcher.started(spec)
+                selection = self._attempt(spec, attempts)
+                deal.tell(spec, selection)
+                watcher.ended(spec, selection)
         attempts.check(deal.phase)
 
     def _attempt(self, spec: TrialSpec, attempts: Attempts) -> float | None:
@@ -50,6 +52,8 @@ class LocalRunner:
                     if isinstance(item, trial.Outcome):
                         self._ledger.finish(spec, item.rows)
                         return item.selection
+            except Left:
+                raise
             except Exception as error:
                 wait = attempts.wait(spec.id, cause_of(error), error)
                 if wait is None:

@@ -16,6 +16,7 @@ from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.faults import redacted
 from saeft_ray.lease import Lease
+from saeft_ray.leaving import Notice
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
 from saeft_ray.patience import Unavailable, is_full
@@ -27,7 +28,7 @@ from saeft_ray.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 1 trials could not be run, 2 the user's mistake, 130 stopped by Ctrl-C."""
+    """Exit status: 0 done, 1 trials could not be run, 2 the user's mistake, 130 stopped by a signal."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.sweep", description="Run a sweep file to its report.")
     parser.add_argument("file", help="the sweep file (YAML)")
     parser.add_argument("--plan", action="store_true", help="print artifacts, trials and work; run nothing")
@@ -109,9 +110,9 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     store.check_writable()
     lease = Lease(store, f"sweeps/{config.name}")
     try:
-        with lease:
+        with Notice() as notice, lease:
             ledger = Ledger(store, config.name, lease.token)
-            _conduct(plan, local, console, store, ledger)
+            _conduct(plan, local, console, store, ledger, notice)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -121,7 +122,7 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     return _report(ledger.url, console)
 
 
-def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger) -> None:
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, notice: Notice) -> None:
     commit = _commit()
     for line in ledger.begin(commit):
         console.out(line, highlight=False)
@@ -132,11 +133,11 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
         if local:
             from saeft_ray.local import LocalRunner
 
-            conduct(plan, ledger, LocalRunner(plan, store, ledger), watcher)
+            conduct(plan, ledger, LocalRunner(plan, store, ledger, notice), watcher)
         else:
             from saeft_ray.on_ray.runner import RayRunner
 
-            with RayRunner(plan, store, ledger) as runner:
+            with RayRunner(plan, store, ledger, notice) as runner:
                 conduct(plan, ledger, runner, watcher)
 
 
@@ -225,6 +226,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a spot machine's notice is a Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (leaving.Notice)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

@@ -22,7 +22,8 @@ from saeft_ray.contrastive import Towers
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate, predicted
-from saeft_ray.finetune import Diverged, Epoch, Place, Task, finetune
+from saeft_ray.finetune import Diverged, Epoch, Place, Task, Training, finetune
+from saeft_ray.leaving import Left
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
@@ -55,8 +56,10 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
-    wrong is raised. Ranks other than 0 yield an Outcome without rows.
+    wrong is raised, and Left if `place` was told to go. Ranks other than 0 yield an Outcome without rows.
     """
+    if any(place.any(place.leave())):
+        raise Left("before it began")
     bench = _Bench(plan, store, place, replay)
     try:
         model, history = bench.frozen(), list[Epoch]()
@@ -153,7 +156,12 @@ class _Bench:
         self.probe(model, method)
         whole = self._towers(model, method) if isinstance(method, Captioned) else model
         state = None if self.replay else checkpoints.latest(whole, history)
-        training = finetune(whole, task, place, state)
+
+        def pause(training: Training) -> None:
+            if not self.replay:
+                checkpoints.offer(whole, training, history)
+
+        training = finetune(whole, task, place, state, pause)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
             history.append(epoch)
@@ -161,8 +169,8 @@ class _Bench:
             if early and place.rank == 0:
                 right = correct(model, self.split("selection"), place.device, loaders=place.loaders)
                 selection = float(right.mean())
-            if epoch.epoch < plan.config.train.epochs and not self.replay:
-                checkpoints.offer(whole, training.state(), history)
+            if epoch.epoch < plan.config.train.epochs:
+                pause(training)
             yield Report(epoch, selection)
         if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 

@@ -64,7 +64,7 @@ def gradients(job, place, start=vit):
     with torch.no_grad():
         for i, parameter in enumerate(moved.parameters()):
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
-    training = Training(moved, job, place, None)
+    training = finetune(moved, job, place)
     found = []
 
     def stop(batch):
@@ -216,7 +216,7 @@ def test_bf16_is_inside_the_encoder_alone():
     tuned.encoder.transformer.resblocks[0].mlp.c_fc.register_forward_hook(lambda _, i, o: seen.update(inside=o.dtype))
     tuned.head.register_forward_hook(lambda _, i, o: seen.update(head=o.dtype, features=i[0].dtype))
     frozen = half(vit()).requires_grad_(False)
-    training = Training(tuned, task(LDIFS(lambda_ldifs=10.0), frozen, epochs=1), Place(), None)
+    training = finetune(tuned, task(LDIFS(lambda_ldifs=10.0), frozen, epochs=1), Place())
     list(training)
     assert seen == {"inside": torch.bfloat16, "head": torch.float32, "features": torch.float32}
     assert {p.dtype for p in tuned.parameters()} == {t.dtype for t in training.state().tensors.values()}
@@ -244,7 +244,7 @@ def test_bf16_rounds_every_method_a_little_and_no_penalty_acts_at_the_start(name
     )
     if isinstance(method, FeaturePenalty | LayerPenalty) and method.zero_at_start:
         still = half(vit())
-        training = Training(still, job, Place(), None)
+        training = finetune(still, job, Place())
         index = np.arange(20)
         at_start = training._losses(_batch(job, 0, index), still).terms
         assert all(v.item() < 1e-6 for k, v in at_start.items() if k != "cross_entropy")

@@ -10,10 +10,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from saeft_ray import draws, encoder, sae
+from saeft_ray import finetune as finetuning
 from saeft_ray.config import DictionarySettings, Model, Train
 from saeft_ray.contrastive import Towers, info_nce
 from saeft_ray.encoder import Classifier, outputs
-from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
+from saeft_ray.finetune import Diverged, Place, State, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.distance import MSE, Nuclear
 from saeft_ray.methods.layers import LDIFS
@@ -77,6 +78,53 @@ def test_a_resumed_run_is_bit_equal_to_an_undisturbed_one(stop):
     rest = list(finetune(second, job, Place(), state._replace(tensors=tensors)))
     assert torch.equal(weights(whole), weights(second))
     assert [e.terms for e in rest] == [e.terms for e in epochs[stop:]]
+
+
+class Paused(Exception):
+    pass
+
+
+def paused(method):
+    """A model and its task, and the same training left after 8 steps of 5 an epoch: (model, task, state, weights)."""
+    start = captioned(method) if isinstance(method, FLYP | StarFT | CaRot) else model()
+    frozen = frozen_activations() if isinstance(method, MSE | SaeFT) else None
+    job = task(method, frozen, clip_norm=0.5)._replace(split=Large() if isinstance(start, Towers) else Noise())
+    kept = []
+
+    def pause(training):
+        state = training.state()
+        if (state.epoch, state.step) == (1, 3):
+            tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
+            kept.append((state._replace(tensors=tensors), {k: v.clone() for k, v in start.state_dict().items()}))
+            raise Paused
+
+    with pytest.raises(Paused):
+        list(finetune(start, job, Place(), pause=pause))
+    return job, *kept[0]
+
+
+@pytest.mark.parametrize("method", [FineTuning(), MSE(lambda_mse=10.0), CaRot(every=2)], ids=["ft", "mse", "carot"])
+def test_a_run_that_was_left_within_an_epoch_is_bit_equal_to_an_undisturbed_one(method, monkeypatch):
+    monkeypatch.setattr(finetuning, "STRETCH", 7)
+    job, state, saved = paused(method)
+    whole, again = (captioned(method) if isinstance(method, CaRot) else model() for _ in range(2))
+    epochs = list(finetune(whole, job, Place()))
+    again.load_state_dict(saved)
+    rest = list(finetune(again, job, Place(), state))
+    assert torch.equal(weights(whole), weights(again))
+    assert [(e.epoch, e.terms, e.clipped, e.monitors) for e in rest] == [
+        (e.epoch, e.terms, e.clipped, e.monitors) for e in epochs[1:]
+    ]
+    assert 0 < epochs[1].clipped <= 1
+    assert rest[0].seconds > float(state.tensors["seconds"]) > 0
+
+
+def test_other_workers_than_before_share_what_an_epoch_had_summed():
+    tensors = {"sum.cross_entropy": torch.tensor([3.0, 5.0]), "clipped": torch.ones(2), "seconds": torch.ones(2)}
+    state = State(1, 4, tensors)
+    same = [finetuning._Sums(Place(rank=rank, world_size=2), state) for rank in (0, 1)]
+    assert [float(sums.means()["cross_entropy"]) for sums in same] == [0.75, 1.25]  # each its own, of 4 steps
+    assert finetuning._Sums(Place(), state).means() == {"cross_entropy": 1.0}
 
 
 def test_stored_activations_and_the_frozen_encoder_train_alike():

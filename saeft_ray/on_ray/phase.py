@@ -17,7 +17,9 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
 from saeft_ray.faults import Attempts, last_line, told
+from saeft_ray.leaving import Notice
 from saeft_ray.ledger import Ledger
+from saeft_ray.on_ray import leaving
 from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
 from saeft_ray.plan import Plan, TrialSpec
@@ -30,10 +32,11 @@ _log = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher) -> None:
-    """Runs all trials of `deal`. Raises Unfinished, after all others have ended, if trials could not be run."""
+def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, notice: Notice) -> None:
+    """Runs all trials of `deal`; once `notice` is given, only until those that run have left. Raises Unfinished, after
+    all others have ended, if trials could not be run."""
     compute = plan.config.compute
-    dealer = _Dealer(deal, ledger, watcher)
+    dealer = _Dealer(deal, ledger, watcher, notice)
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
     early = deal.phase == "search" and plan.config.search.early_stopping == "asha"
@@ -56,7 +59,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 name=deal.phase,
                 storage_path=scratch,
                 verbose=0,
-                callbacks=[_Errors(dealer)],
+                callbacks=[_Ear(dealer)],
                 stop=_Stop(dealer),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -65,7 +68,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
         tuner.fit()
     dealer.check()
     left = deal.left
-    if left:
+    if left and not notice.given:
         raise Unfinished(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
 
 
@@ -73,19 +76,31 @@ class _Dealer(Searcher):  # type: ignore[misc]
     """Stands between Tune and a deal. A trial that failed is a trial of Tune's that has ended; if it is to be tried
     again, it is dealt again."""
 
-    def __init__(self, deal: Deal, ledger: Ledger, watcher: Watcher):
+    def __init__(self, deal: Deal, ledger: Ledger, watcher: Watcher, notice: Notice):
         super().__init__(metric="selection", mode="max")
-        self._deal, self._ledger, self._watcher = deal, ledger, watcher
+        self._deal, self._ledger, self._watcher, self._notice = deal, ledger, watcher, notice
         self._running: dict[str, TrialSpec] = {}
         self._again: list[tuple[float, TrialSpec]] = []  # not before this time
         self._attempts = Attempts()
+        self._told = False
         self.halted: Unfinished | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether no trial begins any more."""
+        return self.halted is not None or self._notice.given
+
+    def pass_on(self) -> None:
+        """Tells the trials that run of a notice."""
+        if self._notice.given and not self._told:
+            self._told = True
+            leaving.tell(True)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self._next()
         if spec is None:
-            over = not (self._deal.left or self._running or self._again)
-            return str(Searcher.FINISHED) if over or self.halted else None
+            done = not (self._deal.left or self._running or self._again)
+            return str(Searcher.FINISHED) if done or self.over else None
         self._running[trial_id] = spec
         return {"spec": spec.model_dump_json()}
 
@@ -101,6 +116,8 @@ class _Dealer(Searcher):  # type: ignore[misc]
     def failed(self, trial_id: str, error: BaseException) -> None:
         """A trial of Tune's has ended with `error`."""
         spec = self._running.pop(trial_id)
+        if self._notice.given:  # it left, or died on its way out
+            return
         cause = lost_by(error)
         try:
             wait = self._attempts.wait(spec.id, cause, error)
@@ -116,6 +133,8 @@ class _Dealer(Searcher):  # type: ignore[misc]
 
     def check(self) -> None:
         """Raises Unfinished if trials could not be run."""
+        if self._told:
+            leaving.tell(False)
         if self.halted:
             raise self.halted
         self._attempts.check(self._deal.phase)
@@ -127,7 +146,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
         return Searcher, ()  # Tune pickles its searcher for restores that we never make
 
     def _next(self) -> TrialSpec | None:
-        if self.halted:
+        if self.over:
             return None
         for position, (due, lost) in enumerate(self._again):
             if due <= time.monotonic():
@@ -144,14 +163,17 @@ class _Dealer(Searcher):  # type: ignore[misc]
         self._watcher.ended(spec, selection)
 
 
-class _Errors(tune.Callback):  # type: ignore[misc]
-    """Tells the dealer why a trial failed: a searcher only hears that it did."""
+class _Ear(tune.Callback):  # type: ignore[misc]
+    """Tells the dealer why a trial failed, where a searcher only hears that it did, and gives it moments to act."""
 
     def __init__(self, dealer: _Dealer):
         self._dealer = dealer
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._dealer.failed(trial.trial_id, _error_of(trial))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._dealer.pass_on()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tune.Callback, ()
@@ -191,7 +213,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
     from saeft_ray import trial
     from saeft_ray.finetune import Place
 
-    place = Place.of(plan.config.compute)
+    place = Place.of(plan.config.compute, leave=leaving.told)
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome):
             ledger.finish(spec, item.rows)

@@ -26,6 +26,7 @@ import ray  # noqa: E402
 
 from saeft_ray import artifacts as building  # noqa: E402
 from saeft_ray.faults import redacted  # noqa: E402
+from saeft_ray.leaving import Notice  # noqa: E402
 from saeft_ray.ledger import Ledger  # noqa: E402
 from saeft_ray.on_ray.phase import run_phase  # noqa: E402
 from saeft_ray.plan import Artifact, Plan  # noqa: E402
@@ -40,8 +41,8 @@ INHERITED = ("AWS_", "SAEFT_RAY_", "OMP_NUM_THREADS", "HF_", "NCCL_", "GLOO_")
 class RayRunner:
     """A context manager: connects on entry, and on leaving ends the Ray that it started itself."""
 
-    def __init__(self, plan: Plan, store: Store, ledger: Ledger):
-        self._plan, self._store, self._ledger = plan, store, ledger
+    def __init__(self, plan: Plan, store: Store, ledger: Ledger, notice: Notice | None = None):
+        self._plan, self._store, self._ledger, self._notice = plan, store, ledger, notice or Notice()
         self._own = False
 
     def __enter__(self) -> Self:
@@ -62,6 +63,7 @@ class RayRunner:
             # A dashboard is what frees the resources of trials stopped early, so several workers need it (RAY.md, 0.2).
             options |= {"include_dashboard": self._plan.config.compute.workers > 1, "_node_ip_address": "127.0.0.1"}
         ray.init(address=address or ("local" if self._own else "auto"), **options)
+        self._notice.listen()
         return self
 
     def __exit__(
@@ -98,7 +100,8 @@ class RayRunner:
                 watcher.built(artifact)
 
     def run(self, deal: Deal, watcher: Watcher) -> None:
-        run_phase(deal, self._plan, self._store, self._ledger, watcher)
+        with self._notice.heeded():
+            run_phase(deal, self._plan, self._store, self._ledger, watcher, self._notice)
 
     def _keep_logs(self) -> None:
         """Copies Ray's logs of this session into the sweep's folder, where that is a local one."""

@@ -1,8 +1,10 @@
 """A trial on several workers: Ray Train starts them, each runs the same `trial.run` with its own rank."""
 
 import tempfile
+from contextlib import suppress
 from typing import Any
 
+from saeft_ray.leaving import Left
 from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.store import Store
@@ -11,7 +13,7 @@ RESTARTS = 3  # of the whole group after a worker dies; each goes on from the la
 
 
 def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
-    """Runs `spec` on `compute.workers` workers; returns the trial's last report."""
+    """Runs `spec` on `compute.workers` workers; returns the trial's last report. Raises Left."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -31,12 +33,15 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
         ).fit()
-    returned: dict[str, Any] = result.return_value
+    returned: dict[str, Any] | None = result.return_value
+    if returned is None:
+        raise Left(spec.id)
     return returned
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any] | None:
-    """One worker's part: rank 0 evaluates and writes the rows."""
+    """One worker's part: rank 0 evaluates and writes the rows. None from the others, and if they all were told to go:
+    Train would start a group again whose workers raise."""
     import ray.train
     import torch.distributed as dist
     from ray.train.torch import get_device
@@ -45,6 +50,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     from saeft_ray import trial
     from saeft_ray.finetune import Place
+    from saeft_ray.on_ray import leaving
     from saeft_ray.on_ray.phase import final
 
     plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
@@ -61,11 +67,13 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
         return average
 
     rank = context.get_world_rank()
-    place = Place.of(plan.config.compute, device=device, rank=rank, world_size=size, wrap=wrap, mean=mean)
+    there = {"device": device, "rank": rank, "world_size": size, "wrap": wrap, "mean": mean}
+    place = Place.of(plan.config.compute, **there, leave=leaving.told)
     last = None
-    for item in trial.run(plan, spec, store, place):
-        if isinstance(item, trial.Outcome) and place.rank == 0:
-            ledger.finish(spec, item.rows)
-            last = final(item.selection, item.status, plan)
+    with suppress(Left):
+        for item in trial.run(plan, spec, store, place):
+            if isinstance(item, trial.Outcome) and place.rank == 0:
+                ledger.finish(spec, item.rows)
+                last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
     return last

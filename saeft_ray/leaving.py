@@ -1,0 +1,74 @@
+"""When to go. A training asks between two steps whether it must, saves a checkpoint, and goes."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+GRACE = 20.0  # seconds from the first signal to the end; Kubernetes kills after 30
+
+
+class Left(Exception):  # noqa: N818 - nothing is wrong
+    """A trial was told to go: it saved what it had, and goes on from there elsewhere or later."""
+
+
+class Notice:
+    """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
+
+    While trials run, the first one asks them to save checkpoints and leave; a second, or GRACE, ends at once. While
+    none runs, the first ends at once. The end is a KeyboardInterrupt.
+    """
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._before: dict[int, Any] = {}
+        self._heeding = False
+        self._timer: threading.Timer | None = None
+        self.given = False
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+            self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer:
+            self._timer.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def listen(self) -> None:
+        """Takes the signals again from a library that took them."""
+        for number in self._before:
+            signal.signal(number, self._hear)
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """A context in which trials run that ask whether notice was `given`."""
+        self._heeding = True
+        try:
+            yield
+        except Left:
+            assert self.given, "a trial left unasked"
+        finally:
+            self._heeding = False
+        if self.given:
+            raise KeyboardInterrupt
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.given or not self._heeding:
+            raise KeyboardInterrupt
+        self.given = True
+        # Not print: a signal may come within one.
+        os.write(2, f"\nstopping: trials save checkpoints, {self._grace:.0f} s at most; again to stop now\n".encode())
+        main = threading.main_thread().ident
+        assert main is not None
+        self._timer = threading.Timer(self._grace, signal.pthread_kill, (main, signal.SIGINT))
+        self._timer.daemon = True
+        self._timer.start()

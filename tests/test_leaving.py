@@ -1,0 +1,199 @@
+"""Told to go, a trial saves a checkpoint between two steps and leaves; what follows is as if nobody had told it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from saeft_ray import finetune, trial
+from saeft_ray.finetune import Place
+from saeft_ray.leaving import Left, Notice
+from saeft_ray.on_ray import spot
+from saeft_ray.plan import TrialSpec
+from saeft_ray.store import Store
+from saeft_ray.table import read_rows
+
+import sweeps
+
+SLOWER = {"train": {**sweeps.SMALL["train"], "epochs": 4}, "methods": {"ft": {}}, "confirm": {"seeds": 1}}
+
+
+def comparable(url):
+    rows = [row for row in read_rows(url).to_pylist() if row["metric"] != "seconds"]
+    return sorted(str(row) for row in rows)
+
+
+@pytest.fixture
+def one(tmp_path):
+    """The plan, store and only confirm trial of a small sweep of two epochs."""
+    config = sweeps.config(tmp_path, train={**sweeps.SMALL["train"], "epochs": 2}, methods={"ft": {}})
+    plan, store, _ = sweeps.opened(config)
+    return plan, store, plan.confirm(config.methods)[0]
+
+
+@pytest.fixture
+def batches(monkeypatch):
+    """Counts the batches that are rendered, by epoch and first image."""
+    rendered = Counter()
+    render = finetune._batch
+
+    def counted(task, epoch, index):
+        rendered[epoch, int(index[0])] += 1
+        return render(task, epoch, index)
+
+    monkeypatch.setattr(finetune, "_batch", counted)
+    monkeypatch.setattr(finetune, "STRETCH", 3)
+    return rendered
+
+
+def outcome(plan, spec: TrialSpec, store: Store, place: Place, replay=False):
+    *_, last = trial.run(plan, spec, store, place, replay=replay)
+    return [row for row in last.rows if row.metric != "seconds"]
+
+
+def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows(one, batches):
+    plan, store, spec = one
+    undisturbed = outcome(plan, spec, store, Place(), replay=True)
+    steps = len(batches)
+    batches.clear()
+    for asked in (3, 4, 2):  # the how manieth question is answered with yes; the first comes before the training
+        answers = iter([False] * (asked - 1) + [True])
+        with pytest.raises(Left, match=r"saved after \d+ epochs and \d+ steps"):
+            list(trial.run(plan, spec, store, Place(leave=lambda: next(answers))))  # noqa: B023
+        (kept,) = store.keys("checkpoint")
+    assert not kept.endswith("-0000000"), "left within an epoch"
+    assert outcome(plan, spec, store, Place()) == undisturbed
+    assert set(batches.values()) == {1}
+    assert len(batches) == steps
+    assert store.keys("checkpoint") == []
+
+
+def test_a_trial_that_is_told_before_it_began_does_nothing(one, batches):
+    plan, store, spec = one
+    with pytest.raises(Left, match="before it began"):
+        list(trial.run(plan, spec, store, Place(leave=lambda: True)))
+    assert not batches
+    assert store.keys("checkpoint") == []
+
+
+def test_the_first_signal_asks_and_the_second_or_the_end_of_grace_is_the_end():
+    def wait():
+        with suppress(TimeoutError):
+            threading.Event().wait(20)
+        raise AssertionError("nothing came")
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    for grace, signals in ((60, (signal.SIGTERM, signal.SIGINT)), (0.05, (signal.SIGTERM,))):
+        with Notice(grace) as notice:
+            with pytest.raises(KeyboardInterrupt), notice.heeded():  # noqa: PT012
+                os.kill(os.getpid(), signals[0])
+                assert notice.given
+                for number in signals[1:]:
+                    os.kill(os.getpid(), number)
+                wait()
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    with Notice() as idle:
+        with pytest.raises(KeyboardInterrupt):  # no trial runs that could leave
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert not idle.given
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 1, 2], ids=["without ray", "one worker", "two workers"])
+def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path, workers):
+    """Checkpoints are otherwise off; two minutes is more than all of it takes."""
+    sections = {**SLOWER, "train": {**SLOWER["train"], "epochs": 12}, "compute": {"workers": max(1, workers)}}
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **sections)
+    command = [sys.executable, "-m", "saeft_ray.sweep", file, *([] if workers else ["--local"])]
+    environment = {**os.environ, "RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
+    store, folder = Store(str(tmp_path / "runs")), tmp_path / "runs/sweeps/small"
+    driver = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    try:
+        while not list(folder.glob("trials/confirm-*/spec.json")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        training = time.monotonic() + (25 if workers == 2 else 8 if workers else 3)  # until workers have started
+        while time.monotonic() < training and driver.poll() is None:
+            time.sleep(0.1)
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 130
+    assert "stopping: trials save checkpoints" in said
+    assert "the same command goes on from here" in said
+    (kept,) = store.keys("checkpoint")
+    done = json.loads((store.get("checkpoint", kept) / "history.json").read_text())
+    subprocess.run(command, env=environment, capture_output=True, timeout=300, check=True)
+    (end,) = store.keys("endpoint")
+    history = json.loads((store.get("endpoint", end) / "history.json").read_text())
+    assert history[: len(done)] == done, "their seconds too: they were not trained again"
+    if workers < 2:
+        _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **{**sections, "compute": {}}))
+        assert comparable(str(folder)) == comparable(quiet.url)
+
+
+class Metadata:
+    """A context manager: what an EC2 machine tells itself (IMDSv2), on loopback. `goes` is the time of its end."""
+
+    def __init__(self):
+        self.goes, self.asked = None, 0
+        told = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_):
+                pass
+
+            def do_PUT(self):
+                self.say(200 if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else 400, "a token")
+
+            def do_GET(self):
+                told.asked += 1
+                if self.headers["X-aws-ec2-metadata-token"] != "a token":
+                    self.say(401, "")
+                elif told.goes is None or self.path != "/latest/meta-data/spot/instance-action":
+                    self.say(404, "")
+                else:
+                    self.say(200, json.dumps({"action": "terminate", "time": told.goes}))
+
+            def say(self, status, text):
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self._server.shutdown()
+        self._server.server_close()
+
+    def ends_in(self, seconds):
+        self.goes = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_spot_notice_is_read_as_aws_gives_it():
+    with Metadata() as machine:
+        assert spot.notice(machine.endpoint) is None
+        machine.ends_in(120)
+        assert 115 <= spot.notice(machine.endpoint) <= 120
+        machine.goes = "soon"
+        assert spot.notice(machine.endpoint) is None
+    assert spot.notice(machine.endpoint) is None  # nobody answers
