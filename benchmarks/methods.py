@@ -16,7 +16,7 @@ from step import Pictures, medians
 from saeft_ray import encoder, sae
 from saeft_ray.config import METHODS, DictionarySettings, Model, Train
 from saeft_ray.contrastive import Towers
-from saeft_ray.finetune import Place, Task
+from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.zeroshot import captions, zero_shot_head

@@ -16,7 +16,7 @@ import torch
 
 from saeft_ray import encoder, sae
 from saeft_ray.config import DictionarySettings, Model, Train
-from saeft_ray.finetune import Place, Task
+from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.sparse import SaeFT
 

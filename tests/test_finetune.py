@@ -80,7 +80,7 @@ def test_a_resumed_run_is_bit_equal_to_an_undisturbed_one(stop):
     assert [e.terms for e in rest] == [e.terms for e in epochs[stop:]]
 
 
-class Paused(Exception):
+class Paused(Exception):  # noqa: N818
     pass
 
 
