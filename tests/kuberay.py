@@ -22,6 +22,7 @@ POD = {
     "metadata": {"labels": map, "annotations": map},
     "spec": {
         "serviceAccountName": str,
+        "terminationGracePeriodSeconds": int,
         "nodeSelector": map,
         "tolerations": [{"key": str, "operator": {"Exists", "Equal"}, "value": str, "effect": str}],
         "containers": [CONTAINER],

@@ -1,6 +1,7 @@
 """Machines that die: several raylets on loopback, of which some are killed while trials run on them."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from test_leaving import Metadata
 
 from saeft_ray.on_ray.runner import SETTINGS, RayRunner
 from saeft_ray.progress import Quiet
@@ -102,6 +104,30 @@ def test_a_machine_dies_with_a_trial_on_it_and_the_rows_are_those_of_an_undistur
 
     config = sweeps.config(tmp_path / "there", **LONG, compute={"checkpoint_minutes": 0})
     assert comparable(disturbed(config, kill)) == comparable(quiet.url)
+
+
+def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(connected, tmp_path, caplog):
+    long = {**LONG, "train": {**LONG["train"], "epochs": 30}}
+    _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
+    nodes = {node.all_processes["raylet"][0].process.pid: node.node_id for node in connected.worker_nodes}
+
+    def give_notice():
+        (trial,) = processes(b"ray::ImplicitFunc")
+        with Metadata() as machine:
+            command = [sys.executable, "-m", "saeft_ray.on_ray.spot", "--every", "0.1"]
+            command += ["--address", connected.address, "--node", nodes[parent(trial)]]
+            environment = {**os.environ, "AWS_EC2_METADATA_SERVICE_ENDPOINT": machine.endpoint}
+            watch = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+            machine.ends_in(90)
+            said, _ = watch.communicate(timeout=60)
+        assert watch.returncode == 0
+        assert said.startswith("spot notice: this machine goes in ")
+
+    # A first checkpoint starts the disturbance; the next would come six seconds later.
+    config = sweeps.config(tmp_path / "there", **long, compute={"checkpoint_minutes": 0.1})
+    assert comparable(disturbed(config, give_notice)) == comparable(quiet.url)
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.phase")
+    assert re.search(r"lost \(.*Left: saved after \d+ epochs and \d+ steps\); tried again in 1 s$", told)
 
 
 def test_one_of_two_workers_dies_and_the_rows_are_those_of_two_that_live(connected, tmp_path):
