@@ -4,14 +4,15 @@ Tune's own state is thrown away afterwards. What must survive is in the ledger, 
 """
 
 import logging
-import pickle
 import tempfile
 import time
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
@@ -65,7 +66,8 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        tuner.fit()
+        with _heard(dealer):
+            tuner.fit()
     dealer.check()
     left = deal.left
     if left and not notice.given:
@@ -83,6 +85,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
         self._again: list[tuple[float, TrialSpec]] = []  # not before this time
         self._attempts = Attempts()
         self._told = False
+        self.errors: dict[str, BaseException] = {}  # the last one of each of Tune's trials
         self.halted: Unfinished | None = None
 
     @property
@@ -113,9 +116,9 @@ class _Dealer(Searcher):  # type: ignore[misc]
             self._ledger.stop(spec, selection)
         self._end(spec, selection)
 
-    def failed(self, trial_id: str, error: BaseException) -> None:
-        """A trial of Tune's has ended with `error`."""
-        spec = self._running.pop(trial_id)
+    def failed(self, trial_id: str) -> None:
+        """A trial of Tune's has ended with an error."""
+        spec, error = self._running.pop(trial_id), self.errors.pop(trial_id)
         if self._notice.given:  # it left, or died on its way out
             return
         cause = lost_by(error)
@@ -164,13 +167,13 @@ class _Dealer(Searcher):  # type: ignore[misc]
 
 
 class _Ear(tune.Callback):  # type: ignore[misc]
-    """Tells the dealer why a trial failed, where a searcher only hears that it did, and gives it moments to act."""
+    """Tells the dealer that a trial failed when its error is known, and gives it moments to act."""
 
     def __init__(self, dealer: _Dealer):
         self._dealer = dealer
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._dealer.failed(trial.trial_id, _error_of(trial))
+        self._dealer.failed(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._dealer.pass_on()
@@ -179,13 +182,20 @@ class _Ear(tune.Callback):  # type: ignore[misc]
         return tune.Callback, ()
 
 
-def _error_of(trial: Any) -> BaseException:
-    """The error that Tune, in this very process, has just left in its scratch folder; it tells it in no other way."""
+@contextmanager
+def _heard(dealer: _Dealer) -> Iterator[None]:
+    """While Tune runs, the dealer hears why a trial failed: Tune tells the trial and, of many an error, nobody else."""
+    told = Trial.handle_error
+
+    def handle_error(trial: Any, error: BaseException | None = None) -> None:
+        dealer.errors[trial.trial_id] = error or RuntimeError("Tune tells no error")
+        told(trial, error)
+
+    Trial.handle_error = handle_error
     try:
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())  # noqa: S301
-    except (OSError, TypeError, pickle.UnpicklingError):
-        error = None
-    return error if isinstance(error, BaseException) else RuntimeError("Tune tells no error")
+        yield
+    finally:
+        Trial.handle_error = told
 
 
 class _Stop(tune.Stopper):  # type: ignore[misc]
