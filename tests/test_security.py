@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_folder import plant
 
 import saeft_ray
-from saeft_ray import report, sweep, trial
+from saeft_ray import report, results, sweep, trial
 from saeft_ray.rows import table
 from saeft_ray.store import Store
 from saeft_ray.sweep_file import parse
@@ -92,6 +93,26 @@ def test_a_report_escapes_whatever_rows_and_records_say(tmp_path):
         assert raw not in page
     for drawing in tmp_path.glob("*.svg"):
         assert "<script>alert(1)" not in drawing.read_text()
+
+
+def test_a_class_that_is_a_script_runs_through_a_whole_sweep_and_on_no_page(tmp_path, capsys):
+    """A class is the name of a folder, and its images are found by their paths."""
+    hostile = "<script>alert(1)<script>"
+    for split in ("train", "test"):
+        plant(tmp_path / split, {hostile: 12, "'); DROP TABLE results; --": 12}, seed=split == "test")
+    data = {"type": "folder", "train": str(tmp_path / "train")}
+    data["tests"] = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
+    data |= {"classes": {hostile: "zero", "'); DROP TABLE results; --": "one"}, "templates": ["a photo of a {}."]}
+    train = {"epochs": 1, "batch_size": 8, "lr": 1e-3}
+    sections = {"data": data, "train": train, "methods": {"zero_shot": {}, "ft": {}}}
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **sections)
+    assert sweep.main([file, "--plan"]) == 0
+    assert sweep.main([file, "--local"]) == 0
+    capsys.readouterr()
+    assert results.main([str(tmp_path / "runs/sweeps/small"), "SELECT count(*) AS n FROM results"]) == 0
+    page = (tmp_path / "runs/sweeps/small/report/report.html").read_text()
+    for raw in (hostile, "DROP TABLE"):
+        assert raw not in page
 
 
 def test_no_secret_reaches_files_output_or_the_log(tmp_path, monkeypatch, capsys, caplog):
