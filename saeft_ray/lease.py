@@ -6,6 +6,10 @@
 
 Nobody compares clocks of two machines: a lease is stale if its beat does not change while the contender watches, or if
 its process is gone from the contender's own machine.
+
+Some servers ignore the condition on a put (If-None-Match), so that several contenders all see theirs succeed. There a
+contender looks again after a moment: the lease is whose bytes are there then. All who may still write have done so by
+then, or know that they were too slow, and stand back.
 """
 
 import json
@@ -23,10 +27,12 @@ from typing import Self
 from pydantic import BaseModel, ValidationError
 
 from saeft_ray.files import Files
+from saeft_ray.patience import CONFLICT, code_of
 from saeft_ray.sealed import Damaged, from_json, to_json
 
 BEAT = 5.0  # seconds between two beats
 PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
+MOMENT = 5.0  # seconds that a contender waits for others, and within which it must have written
 _RELEASED = b"released"
 
 
@@ -49,9 +55,12 @@ class Lease:
     If another driver takes over meanwhile (this one was thought dead), the body is interrupted and `lost` is true.
     """
 
-    def __init__(self, files: Files, folder: str, beat: float = BEAT, patience: float = PATIENCE):
+    def __init__(
+        self, files: Files, folder: str, beat: float = BEAT, patience: float = PATIENCE, moment: float = MOMENT
+    ):
         self._files, self._folder = files, f"{folder}/leases"
-        self._beat, self._patience = beat, patience
+        self._beat, self._patience, self._moment = beat, patience, moment
+        self._overwritable = False
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._me = Owner(
@@ -68,13 +77,10 @@ class Lease:
         while True:
             if self.token:
                 self._wait_or_refuse()
-            try:
-                self._files.write_once(self._path(self.token + 1, "json"), to_json(self._me.model_dump()))
-            except FileExistsError:  # somebody was faster
-                self.token = self._newest()
-                continue
-            self.token += 1
-            break
+            if self._claim(self.token + 1):
+                self.token += 1
+                break
+            self.token = self._newest()  # somebody was faster
         self._show_life(0)
         self._thread = threading.Thread(target=self._live, daemon=True, name="lease")
         self._thread.start()
@@ -88,6 +94,20 @@ class Lease:
             self._thread.join()
         if not self.lost:
             self._files.write(self._path(self.token, "beat"), _RELEASED)
+
+    def _claim(self, token: int) -> bool:
+        """Whether this driver, and no other, has taken `token`."""
+        path, mine, began = self._path(token, "json"), to_json(self._me.model_dump()), time.monotonic()
+        try:
+            self._files.write_once(path, mine)
+        except FileExistsError:
+            return False
+        self._overwritable = _Conditions(self._files.url, endpoint=self._files.endpoint).ignored(path, mine)
+        if not self._overwritable:
+            return True
+        slow = time.monotonic() - began > self._moment
+        time.sleep(self._moment)
+        return not slow and self._files.read_bytes(path) == mine
 
     def _wait_or_refuse(self) -> None:
         """Returns once the holder of `token` has left or died; raises Taken if it lives."""
@@ -104,6 +124,7 @@ class Lease:
             time.sleep(self._patience / 20)
         if now == _RELEASED:
             return
+        owner = self._owner()  # known for sure once there is a beat
         raise Taken(
             f"{self._files.url}/{self._folder.rpartition('/')[0]}: process {owner.process} on {owner.host} runs this "
             f"sweep since {owner.since}; wait for it, end it, or give the sweep another name"
@@ -133,6 +154,8 @@ class Lease:
                 continue  # storage is away for a moment; whoever waits has more patience than one beat
 
     def _show_life(self, count: int) -> None:
+        if self._overwritable:  # one who was too slow may have put its name over this one
+            self._files.write(self._path(self.token, "json"), to_json(self._me.model_dump()))
         self._files.write(self._path(self.token, "beat"), json.dumps(count).encode())
 
     def _read_beat(self, token: int) -> bytes:
@@ -147,6 +170,23 @@ class Lease:
 
     def _path(self, token: int, suffix: str) -> str:
         return f"{self._folder}/{token:06d}.{suffix}"
+
+
+class _Conditions(Files):
+    """Tells whether a server keeps what was written once."""
+
+    def ignored(self, path: str, data: bytes) -> bool:
+        """Whether `data`, which was just written to `path`, can be put there again as what must not exist yet."""
+        if self.local:
+            return False
+        try:
+            with self._guard:
+                self._fs.pipe_file(self._place(path), data, mode="create")
+        except OSError as error:
+            if isinstance(error, FileExistsError) or code_of(error) in {"PreconditionFailed", "412", *CONFLICT}:
+                return False
+            raise
+        return True
 
 
 def _alive(process: int) -> bool:

@@ -8,12 +8,16 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+
+from s3_server import S3Server
 
 REFUSALS = {  # S3's own words and status
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
     "ExpiredToken": (400, "The provided token has expired."),
     "AccessDenied": (403, "Access Denied"),
+    "NoSuchBucket": (404, "The specified bucket does not exist"),
+    "NotImplemented": (501, "A header you provided implies functionality that is not implemented"),
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "SlowDown": (503, "Please reduce your request rate."),
 }
@@ -21,10 +25,16 @@ PASSING = ("InternalError", "SlowDown", "RequestTimeTooSkewed", "ExpiredToken", 
 
 
 class Faulty:
-    """A context manager. A share `rate` of all requests meets one of `kinds`; `seen` counts what happened."""
+    """A context manager. A share `rate` of all requests meets one of `kinds`; `seen` counts what happened.
 
-    def __init__(self, endpoint: str, rate: float, kinds: tuple[str, ...] = PASSING, seed: int = 0):
-        self.target, self.rate, self.kinds = urlsplit(endpoint), rate, kinds
+    `conditions` is what becomes of If-None-Match: "kept", "refused", or "ignored", as by servers that do not know it.
+    """
+
+    def __init__(
+        self, endpoint: str, rate: float, kinds: tuple[str, ...] = PASSING, seed: int = 0, conditions: str = "kept"
+    ):
+        self.target, self.rate, self.kinds, self.conditions = urlsplit(endpoint), rate, kinds, conditions
+        self._client = S3Server(endpoint).client() if conditions == "ignored" else None
         self.seen: Counter[str] = Counter()
         self._draw, self._lock = random.Random(seed), threading.Lock()
         proxy = self
@@ -43,7 +53,7 @@ class Faulty:
 
             def answer(self):
                 body = self.body()
-                kind = proxy.kind()
+                kind = proxy.kind(conditional="If-None-Match" in self.headers)
                 if kind in REFUSALS:
                     status, words = REFUSALS[kind]
                     text = f"<Error><Code>{kind}</Code><Message>{words}</Message></Error>".encode()
@@ -109,14 +119,17 @@ class Faulty:
     def faults(self):
         return sum(count for kind, count in self.seen.items() if kind != "sound")
 
-    def kind(self):
+    def kind(self, conditional):
         with self._lock:
             kind = self._draw.choice(self.kinds) if self._draw.random() < self.rate else "sound"
+            kind = "NotImplemented" if conditional and self.conditions == "refused" else kind
             self.seen[kind] += 1
             return kind
 
     def forward(self, method, path, headers, body):
         """The Host header stays the proxy's: the client signed it."""
+        if "If-None-Match" in headers and self.conditions == "ignored":
+            return self.overwrite(path, body)
         connection = http.client.HTTPConnection(self.target.hostname, self.target.port, timeout=60)
         try:
             kept = {n: v for n, v in headers.items() if n.lower() not in ("transfer-encoding", "connection", "expect")}
@@ -128,3 +141,13 @@ class Faulty:
             return response.status, kept_back, response.read()
         finally:
             connection.close()
+
+    def overwrite(self, path, body):
+        """A put whose condition was signed is put again without it, by a client of our own. Some take their time."""
+        with self._lock:
+            self.seen["ignored"] += 1
+            wait = self._draw.uniform(0, 0.4)
+        time.sleep(wait)
+        bucket, _, key = unquote(path.partition("?")[0]).lstrip("/").partition("/")
+        stored = self._client.put_object(Bucket=bucket, Key=key, Body=body)
+        return 200, [("ETag", stored["ETag"])], b""

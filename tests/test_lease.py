@@ -1,13 +1,19 @@
 """One driver a sweep; a dead one is succeeded, a zombie is stopped."""
 
+import os
+import socket
 import subprocess
 import sys
 import threading
 
 import pytest
+from s3_faults import Faulty
 
+from saeft_ray import sweep
 from saeft_ray.files import Files
 from saeft_ray.lease import Lease, Owner, Taken
+
+import sweeps
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -78,25 +84,72 @@ def test_a_zombie_is_interrupted_when_it_was_succeeded(files):
     assert files.read_bytes("s/leases/000002.beat") == b"1"  # the zombie touched nothing of its successor's
 
 
-def test_of_many_at_once_one_wins(tmp_path):
-    won, lost = [], []
-    together = threading.Barrier(8)
-    hold = threading.Event()
+def contest(url, contenders=8):
+    """All want the same sweep at once: the tokens of those that got it, and what the others were told."""
+    won, told = [], []
+    together, hold = threading.Barrier(contenders), threading.Event()
 
     def contend():
+        files = Files(url)
+        files.list("s")  # connected
         together.wait()
         try:
-            with Lease(Files(str(tmp_path)), "s", beat=0.1):
-                won.append(1)
-                hold.wait(20)
-        except Taken:
-            lost.append(1)
-        if len(lost) == 7:
+            with Lease(files, "s", beat=0.1) as lease:
+                won.append(lease.token)
+                hold.wait(60)
+                assert not lease.lost
+        except Taken as error:
+            told.append(str(error))
+        if len(won) + len(told) == contenders:
             hold.set()
 
-    threads = [threading.Thread(target=contend) for _ in range(8)]
+    threads = [threading.Thread(target=contend) for _ in range(contenders)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (len(won), len(lost)) == (1, 7)
+    return won, told
+
+
+def test_of_many_at_once_one_wins(files):
+    won, told = contest(files.url)
+    assert (won, len(told)) == ([1], 7)
+
+
+def test_of_many_at_once_one_wins_where_the_server_ignores_the_condition(s3, s3_url, monkeypatch):
+    with Faulty(s3.endpoint, rate=0.0, conditions="ignored") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        won, told = contest(s3_url)
+        assert proxy.seen["ignored"] >= 9, "several must have believed that the lease was theirs"
+        assert (len(won), len(told)) == (1, 7)
+        assert all(f"process {os.getpid()} on {socket.gethostname()} runs this sweep since 20" in line for line in told)
+
+
+def test_who_wrote_too_late_stands_back_and_the_holder_puts_its_name_back(s3, s3_url, monkeypatch):
+    with Faulty(s3.endpoint, rate=0.0, conditions="ignored") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        holder, late = Lease(Files(s3_url), "s", beat=0.1, moment=2.0), Files(s3_url)
+        holder._me = Owner(host="elsewhere", process=7, since="2026-01-01T00:00:00+00:00")
+
+        def write_once(path, data):
+            """As where the machine sleeps between the look and the put: there was nothing, and the put succeeds."""
+            holder.__enter__()
+            late.write(path, data)
+
+        monkeypatch.setattr(late, "write_once", write_once)
+        with pytest.raises(Taken, match="process 7 on elsewhere"), Lease(late, "s", beat=0.1, moment=2.0):
+            pass
+        holder.__exit__(None, None, None)
+        assert not holder.lost
+        assert b"elsewhere" in late.read_bytes("s/leases/000001.json")
+
+
+def test_a_server_that_refuses_the_condition_is_no_store(s3, s3_url, monkeypatch, tmp_path, capsys):
+    with Faulty(s3.endpoint, rate=0.0, conditions="refused") as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        file = sweeps.file(tmp_path / "a.yaml", s3_url)
+        assert sweep.main([file, "--local", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "cannot be used as a store" in said
+    assert "not implemented" in said
+    assert Files(s3_url, endpoint=s3.endpoint).list() == ()
