@@ -8,24 +8,20 @@ import re
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from botocore.config import Config
-from botocore.exceptions import ClientError
 
 from saeft_ray.patience import CONFLICT, Patient, Unavailable, code_of
+from saeft_ray.s3 import AT_ONCE, CHUNK, PART, S3
 
 _log = logging.getLogger(__name__)
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no leading dot: no "..", and temporary files have a space of their own
-_PART, _AT_ONCE = 16 << 20, 8  # of a large file: 128 MB of memory
 _LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 # fsspec's memory file system hands every reader the same file object, and looks before it creates.
 _MEMORY_LOCK = threading.RLock()
@@ -49,12 +45,13 @@ class Files:
             endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
         self.endpoint = endpoint
         self.local = self._scheme == "file"
+        self._conditional = False  # whether the server is known to refuse a second writer
         # Both travel in pickles and messages.
         if self._scheme == "s3" and "@" in f"{url}{endpoint}":
             raise ValueError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _files, (type(self), self.url, self.endpoint)
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_fs"}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.url!r})"
@@ -73,18 +70,17 @@ class Files:
             return bytes(self._fs.cat_file(self._place(path)))
 
     def read_many(self, paths: Iterable[str]) -> dict[str, bytes]:
-        """The content of those plain files that exist; object stores are asked for many at a time."""
-        found: dict[str, bytes] = {}
-        wanted = {path: self._place(path) for path in paths}
-        if wanted and not self.local:
-            with self._guard:
-                at_once = self._fs.cat(list(wanted.values()), on_error="omit")
-            stripped = {self._fs._strip_protocol(place): path for path, place in wanted.items()}
-            found = {stripped[self._fs._strip_protocol(place)]: bytes(data) for place, data in at_once.items()}
-        for path in wanted.keys() - found.keys():  # absent, or unlucky among many
+        """The content of those plain files that exist; a remote store is asked for several at a time."""
+        wanted, _ = list(paths), self._fs  # connected before there are threads
+
+        def read(path: str) -> bytes | None:
             with suppress(FileNotFoundError, NotADirectoryError):
-                found[path] = self.read_bytes(path)
-        return {path: found[path] for path in wanted if path in found}
+                return self.read_bytes(path)
+            return None
+
+        with ThreadPoolExecutor(1 if self.local else AT_ONCE) as pool:
+            found = zip(wanted, pool.map(read, wanted), strict=True)
+            return {path: data for path, data in found if data is not None}
 
     def delete(self, path: str) -> None:
         """Removes a plain file, if it is there."""
@@ -111,7 +107,7 @@ class Files:
         with self._guard:
             try:
                 # Looked for first because some servers ignore the condition on the write itself.
-                if self.exists(path):
+                if not self._conditional and self.exists(path):
                     raise FileExistsError(f"{place}: exists already and is written only once")
                 _create_remote(self._fs, place, data)
             except FileExistsError:
@@ -127,39 +123,48 @@ class Files:
         with self._guard:
             self._fs.pipe_file(place, data)
 
-    def put_file(self, local: Path, path: str) -> None:
-        """Copies a local file to `path`, several parts of a large one at a time."""
+    def put_file(self, local: Path, path: str) -> str:
+        """Copies a local file to `path`, several parts of a large one at a time; returns its SHA-256. Raises OSError
+        if the server holds another size."""
         place = self._place(path)
-        if self._scheme == "s3":
-            self._transfers.put(local, place)
-            return
         with self._guard:
-            self._fs.put_file(str(local), place)
+            if self._scheme == "s3":
+                digest, compared = self._fs.put(local, place)
+            else:
+                self._fs.put_file(str(local), place)
+                digest, compared = sha256_of(local), False
+            sent = local.stat().st_size
+            if not compared and (stored := self._fs.info(place)["size"]) != sent:
+                raise OSError(f"{place}: {sent} bytes sent, {stored} stored")
+        return str(digest)
 
     def get_file(self, path: str, local: Path, size: int) -> str:
-        """Copies the `size` bytes of `path` to a local file; returns their SHA-256, made while they travel. Raises
-        FileNotFoundError."""
-        place, digest = self._place(path), hashlib.sha256()
-        transfers = self._transfers if self._scheme == "s3" else None  # connected before there are threads
-
-        def read(start: int) -> bytes:
-            end = min(start + _PART, size)
-            if transfers:
-                return bytes(transfers.part(place, start, end))
+        """Copies the `size` bytes of `path` to a new local file, several parts of a large one at a time; returns the
+        SHA-256 of what is in that file. Raises FileNotFoundError, and then leaves none."""
+        place = self._place(path)
+        if self._scheme != "s3":
             with self._guard:
-                return bytes(self._fs.cat_file(place, start=start, end=end))
+                self._fs.get_file(place, str(local))
+            return sha256_of(local)
+        local.open("xb").close()
+        try:
+            return self._get_parts(place, local, size)
+        except FileNotFoundError:
+            local.unlink()
+            raise
 
-        starts = iter(range(0, size, _PART))
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            coming = deque(pool.submit(read, start) for start in islice(starts, _AT_ONCE))
-            for first in islice(coming, 1):
-                first.result()  # a file that is missing leaves none here
-            with local.open("xb") as file:
-                while coming:
-                    part = coming.popleft().result()
-                    coming.extend(pool.submit(read, start) for start in islice(starts, 1))
-                    file.write(part)
-                    digest.update(part)
+    def _get_parts(self, place: str, local: Path, size: int) -> str:
+        fs, starts, digest = self._fs, range(0, size, PART), hashlib.sha256()  # connected before there are threads
+
+        def fetch(start: int) -> None:
+            fs.get_part(place, local, start, min(start + PART, size))
+
+        with ThreadPoolExecutor(AT_ONCE) as pool, local.open("rb", buffering=0) as arrived:
+            for _ in map(fetch, starts) if size <= PART else pool.map(fetch, starts):
+                left = PART  # hashed in order, while the next are under way
+                while left and (chunk := arrived.read(min(left, CHUNK))):
+                    digest.update(chunk)
+                    left -= len(chunk)
         return digest.hexdigest()
 
     def check_writable(self) -> None:
@@ -177,9 +182,11 @@ class Files:
             with self._guard:
                 with suppress(FileExistsError):  # of a first try whose answer was lost
                     _create_remote(fs, place, b"check")
-                with suppress(FileExistsError):
+                try:
                     _create_remote(fs, place, b"again")
                     _log.warning("%s: the server ignores If-None-Match, so two writers at once may both win", self.url)
+                except FileExistsError:
+                    self._conditional = True
                 fs.cat_file(place)
                 fs.rm_file(place)
         except Unavailable as error:
@@ -193,34 +200,13 @@ class Files:
         connected = self._connect()
         return Patient(connected, self.url, self._advice) if self._scheme == "s3" else connected
 
-    @cached_property
-    def _transfers(self) -> Any:
-        return Patient(_Transfers(self.endpoint), self.url, self._advice)
-
     @property
     def _guard(self) -> AbstractContextManager[object]:
         return _MEMORY_LOCK if self._scheme == "memory" else nullcontext()
 
     def _connect(self, hasty: bool = False) -> Any:
         """The file system. `hasty` gives up at the first failure."""
-        if self._scheme != "s3":
-            return fsspec.filesystem(self._scheme)
-        config: dict[str, object] = {"connect_timeout": 5 if hasty else 15, "read_timeout": 15 if hasty else 60}
-        if hasty:
-            config["retries"] = {"total_max_attempts": 1}
-        fs = fsspec.filesystem(
-            "s3",
-            endpoint_url=self.endpoint,
-            config_kwargs=config,
-            # Each part in flight is held in memory, 50 MB.
-            max_concurrency=4,
-            # A listing made before another machine wrote a manifest would hide it, and cached instances share theirs.
-            use_listings_cache=False,
-            skip_instance_cache=True,
-        )
-        if hasty:
-            fs.retries = 1
-        return fs
+        return S3(self.endpoint, hasty) if self._scheme == "s3" else fsspec.filesystem(self._scheme)
 
     def _place(self, path: str) -> str:
         for part in path.split("/"):
@@ -246,42 +232,9 @@ class Files:
         return f"Check the URL, AWS_ENDPOINT_URL (now {server}) and AWS_DEFAULT_REGION"
 
 
-def _files(kind: type[Files], url: str, endpoint: str | None) -> Files:
-    return kind(url, endpoint=endpoint)
-
-
-class _Transfers:
-    """Content of any size, to and from S3 by boto3: s3fs moves it through one thread."""
-
-    def __init__(self, endpoint: str | None):
-        import boto3
-
-        config = Config(connect_timeout=15, read_timeout=60, retries={"mode": "standard", "total_max_attempts": 5})
-        self._client = boto3.client("s3", endpoint_url=endpoint, config=config)
-
-    def put(self, local: Path, place: str) -> None:
-        from boto3.s3.transfer import TransferConfig
-
-        parts = TransferConfig(multipart_threshold=2 * _PART, multipart_chunksize=_PART, max_concurrency=_AT_ONCE)
-        self._client.upload_file(str(local), *_bucket_and_key(place), Config=parts)
-
-    def part(self, place: str, start: int, end: int) -> bytes:
-        """Fewer bytes where it has been cut off. Raises FileNotFoundError."""
-        bucket, key = _bucket_and_key(place)
-        try:
-            answer = self._client.get_object(Bucket=bucket, Key=key, Range=f"bytes={start}-{end - 1}")
-        except ClientError as error:
-            if code_of(error) in {"InvalidRange", "416"}:
-                return b""
-            if code_of(error) in {"404", "NoSuchKey"}:
-                raise FileNotFoundError(f"{place}: no such file") from error
-            raise
-        return bytes(answer["Body"].read())
-
-
-def _bucket_and_key(place: str) -> tuple[str, str]:
-    bucket, _, key = place.removeprefix("s3://").partition("/")
-    return bucket, key
+def sha256_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def named(name: str, what: str) -> str:
@@ -321,10 +274,9 @@ def _create_remote(fs: Any, place: str, data: bytes) -> None:
         try:
             fs.pipe_file(place, data, mode="create")
             return
+        except FileExistsError as error:
+            raise FileExistsError(f"{place}: exists already and is written only once") from error
         except OSError as error:
-            code = code_of(error)
-            if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
-                raise FileExistsError(f"{place}: exists already and is written only once") from error
-            if code not in CONFLICT or not wait:
+            if code_of(error) not in CONFLICT or not wait:
                 raise
             time.sleep(wait)

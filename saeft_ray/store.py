@@ -4,21 +4,19 @@ An artifact is a few files in `<url>/artifacts/<kind>/<key>/<build>/`. They are 
 `<url>/artifacts/<kind>/<key>/manifest.json` last, so what was left half-way does not exist. The first manifest wins.
 """
 
-import hashlib
 import json
 import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from saeft_ray.files import NAME, Files, named
+from saeft_ray.files import NAME, Files, named, sha256_of
 from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.sealed import Damaged, from_json, to_json
 
@@ -63,9 +61,6 @@ class Store(Files):
         SAEFT_RAY_CACHE, else ~/.cache/saeft_ray, on each machine its own)."""
         super().__init__(url, endpoint=endpoint)
         self.cache = cache
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _store, (self.url, self.endpoint, self.cache)
 
     def has(self, kind: str, key: str) -> bool:
         """Whether a manifest exists. Reads no blob."""
@@ -117,7 +112,8 @@ class Store(Files):
             except Damaged as error:
                 _log.warning("%s; the artifact %s/%s is set aside and built again", error, kind, key)
                 self._set_aside(kind, key, error.build)
-            self._build(kind, key, build, described)
+            if built := self._build(kind, key, build, described):
+                return built
         return self.get(kind, key)
 
     def keys(self, kind: str, prefix: str = "") -> list[str]:
@@ -140,7 +136,8 @@ class Store(Files):
         base = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray").expanduser()
         return base / fingerprint([self.url, self.endpoint]) / kind / key
 
-    def _build(self, kind: str, key: str, build: Callable[[Path], None], describe: dict[str, object]) -> None:
+    def _build(self, kind: str, key: str, build: Callable[[Path], None], describe: dict[str, object]) -> Path | None:
+        """The folder, as of `get`; None if another builder's manifest came first."""
         name = uuid.uuid4().hex[:12]
         place = f"{_folder(kind, key)}/{name}"
         folder = Path(self.url, place) if self.local else self._cached(kind, key) / f".tmp-{name}"
@@ -148,11 +145,7 @@ class Store(Files):
         with _removed_on_error(folder):
             build(folder)
             names = _plain_files(folder, f"the builder of {kind}/{key}")
-            with ThreadPoolExecutor(1) as hashing:  # while they travel
-                blobs = hashing.submit(_blobs, folder, names)
-                for file in () if self.local else names:
-                    self._upload(folder / file, f"{place}/{file}")
-                files = blobs.result()
+            files = {file: self._blob(folder / file, f"{place}/{file}") for file in names}
         made = Manifest(kind=kind, key=key, build=name, describe=describe, files=files)
         path = f"{_folder(kind, key)}/manifest.json"
         try:
@@ -162,16 +155,16 @@ class Store(Files):
             if _build_of(self.read_bytes(path)) != name:
                 shutil.rmtree(folder, ignore_errors=True)
                 self._drop(place, files)
-                return
-        if not self.local:
-            _into_cache(folder, self._cached(kind, key) / name, made)
+                return None
+        if self.local:
+            return folder
+        _into_cache(folder, self._cached(kind, key) / name, made)
+        return self._cached(kind, key) / name
 
-    def _upload(self, local: Path, path: str) -> None:
-        with self._guard:
-            self.put_file(local, path)
-            sent, stored = local.stat().st_size, self._fs.info(self._place(path))["size"]
-        if stored != sent:
-            raise OSError(f"{self.url}/{path}: {sent} bytes sent, {stored} stored")
+    def _blob(self, local: Path, path: str) -> Blob:
+        """What the manifest says of a file that was built, which is in the store when this returns."""
+        size = local.stat().st_size
+        return Blob(size=size, sha256=_sha256(local) if self.local else self.put_file(local, path))
 
     def _drop(self, place: str, files: Mapping[str, Blob]) -> None:
         """Removes what lost against another builder; left-overs only cost space."""
@@ -219,10 +212,6 @@ class Store(Files):
                 self._fs.rm_file(self._place(path))
 
 
-def _store(url: str, endpoint: str | None, cache: Path | None) -> Store:
-    return Store(url, endpoint=endpoint, cache=cache)
-
-
 def _folder(kind: str, key: str) -> str:
     return f"artifacts/{named(kind, 'kind')}/{named(key, 'key')}"
 
@@ -247,10 +236,6 @@ def _plain_files(folder: Path, whose: str) -> list[str]:
     return [entry.name for entry in entries]
 
 
-def _blobs(folder: Path, names: Iterable[str]) -> dict[str, Blob]:
-    return {name: Blob(size=(folder / name).stat().st_size, sha256=_sha256(folder / name)) for name in names}
-
-
 def _verify(folder: Path, manifest: Manifest, shown: str) -> None:
     """Raises Damaged, naming the file as below `shown`, unless every file is what the manifest says."""
     for name, blob in manifest.files.items():
@@ -271,8 +256,7 @@ def _sha256(file: Path) -> str:
     """Hex digest; a file whose path, size and time of change are known in this process is not read again."""
     known = _digests.get(_state(file))
     if known is None:
-        with file.open("rb") as stream:
-            known = hashlib.file_digest(stream, "sha256").hexdigest()
+        known = sha256_of(file)
         _remember(file, known)
     return known
 

@@ -79,7 +79,7 @@ def test_built_once_for_forty_trials_and_not_again_by_a_second_store(make: Calla
 
 def test_an_artifact_is_hashed_once_a_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.ensure("sae", "k1", Builder())
-    monkeypatch.setattr(saeft_ray.store.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+    monkeypatch.setattr(saeft_ray.store, "sha256_of", lambda _: pytest.fail("hashed again"))
     for _ in range(3):
         store.get("sae", "k1")
 

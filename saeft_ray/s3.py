@@ -1,0 +1,121 @@
+"""S3 by boto3, in the few words of fsspec that `Files` uses: s3fs moves everything through one thread."""
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from saeft_ray.patience import code_of
+
+PART, AT_ONCE = 16 << 20, 8  # of a large file
+CHUNK = 256 << 10  # of a part: what stays in the processor's cache is cheaper to copy
+_CONNECTIONS = 32  # kept open; several threads of a process share one store
+
+
+class S3:
+    """The objects that these credentials reach. `hasty` gives up at the first failure."""
+
+    def __init__(self, endpoint: str | None, hasty: bool = False):
+        import boto3
+        from boto3.s3.transfer import TransferConfig
+
+        config = Config(
+            connect_timeout=5 if hasty else 15,
+            read_timeout=15 if hasty else 60,
+            retries={"mode": "standard", "total_max_attempts": 1 if hasty else 5},
+            max_pool_connections=_CONNECTIONS,
+        )
+        # A session of its own: boto3's default one keeps the credentials that it found first.
+        self._client = boto3.Session().client("s3", endpoint_url=endpoint, config=config)
+        self._parts = TransferConfig(multipart_threshold=2 * PART, multipart_chunksize=PART, max_concurrency=AT_ONCE)
+
+    def info(self, place: str) -> dict[str, Any]:
+        return {"type": "file", "size": self._ask(self._client.head_object, place)["ContentLength"]}
+
+    def cat_file(self, place: str) -> bytes:
+        return bytes(self._ask(self._client.get_object, place)["Body"].read())
+
+    def get_part(self, place: str, local: Path, start: int, end: int) -> None:
+        """Writes bytes `start` to `end` of an object to the same place in a local file; fewer where it ends before."""
+        try:
+            body = self._ask(self._client.get_object, place, Range=f"bytes={start}-{end - 1}")["Body"]
+        except OSError as error:
+            if code_of(error) in {"InvalidRange", "416"}:
+                return
+            raise
+        with local.open("r+b") as file:
+            file.seek(start)
+            while chunk := body.read(CHUNK):
+                try:
+                    file.write(chunk)
+                except OSError as error:
+                    error.filename = str(local)  # so that nobody waits for the server
+                    raise
+
+    def pipe_file(self, place: str, data: bytes, mode: str = "overwrite") -> None:
+        condition = {"IfNoneMatch": "*"} if mode == "create" else {}
+        self._ask(self._client.put_object, place, Body=data, **condition)
+
+    def put(self, local: Path, place: str) -> tuple[str, bool]:
+        """Copies a file; returns its SHA-256 and whether the server says that it has compared it."""
+        if local.stat().st_size > 2 * PART:
+            return self._put_large(local, place), False
+        data = local.read_bytes()
+        digest = hashlib.sha256(data)
+        checksum = b64encode(digest.digest()).decode()
+        answer = self._ask(self._client.put_object, place, Body=data, ChecksumSHA256=checksum)
+        # A server that does not know the header does not give it back.
+        return digest.hexdigest(), answer.get("ChecksumSHA256") == checksum
+
+    def _put_large(self, local: Path, place: str) -> str:
+        with ThreadPoolExecutor(1) as beside, local.open("rb") as file:
+            digest = beside.submit(hashlib.file_digest, file, "sha256")
+            self._client.upload_file(str(local), *_bucket_and_key(place), Config=self._parts)
+            return digest.result().hexdigest()
+
+    def rm_file(self, place: str) -> None:
+        self._ask(self._client.delete_object, place)
+
+    def rm(self, folder: str, recursive: bool) -> None:
+        """Everything below `folder`, one request each: not every server deletes many at once."""
+        assert recursive
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(self.rm_file, self.find(folder)))
+
+    def find(self, folder: str, detail: bool = True) -> dict[str, dict[str, Any]]:
+        """All objects below `folder`, by bucket/key."""
+        assert detail
+        bucket, key = _bucket_and_key(folder)
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/" if key else "")
+        try:
+            entries = [entry for page in pages for entry in page.get("Contents", ())]
+        except ClientError as error:
+            raise _in_python_words(error) from error
+        return {f"{bucket}/{entry['Key']}": {"type": "file", "size": entry["Size"]} for entry in entries}
+
+    def _ask(self, request: Callable[..., Any], place: str, **how: object) -> Any:
+        bucket, key = _bucket_and_key(place)
+        try:
+            return request(Bucket=bucket, Key=key, **how)
+        except ClientError as error:
+            raise _in_python_words(error) from error
+
+    @staticmethod
+    def _strip_protocol(place: str) -> str:
+        return place.removeprefix("s3://")
+
+
+def _bucket_and_key(place: str) -> tuple[str, str]:
+    bucket, _, key = place.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+def _in_python_words(error: ClientError) -> OSError:
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    kind = {403: PermissionError, 404: FileNotFoundError, 412: FileExistsError}.get(status, OSError)
+    return kind(error.response["Error"].get("Message") or str(error))
