@@ -43,6 +43,7 @@ CRASHED = died("The actor is dead because its worker process has died.")
         (died("The actor died because its node has died."), "lost"),
         (died("It was taken.", preempted=True), "lost"),
         (exceptions.NodeDiedError("gone"), "lost"),
+        (exceptions.ActorUnavailableError("its machine does not answer", bytes(16)), "lost"),
         (exceptions.OutOfMemoryError("low"), "memory"),
         (exceptions.OutOfDiskError("full"), "storage"),
         (exceptions.WorkerCrashedError(), "crashed"),

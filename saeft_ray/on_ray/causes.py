@@ -20,7 +20,8 @@ def lost_by(error: BaseException) -> Cause:
     if isinstance(error, ControllerError):
         return lost_by(error.controller_failure)
     if isinstance(error, exceptions.RayActorError):
-        gone = error.preempted or re.search("node (has died|was terminated|is dead)", str(error))
+        unreachable = isinstance(error, exceptions.ActorUnavailableError)  # its machine is not known to be dead yet
+        gone = error.preempted or unreachable or re.search("node (has died|was terminated|is dead)", str(error))
         return "lost" if gone else "crashed"
     if isinstance(error, PreemptionError | exceptions.NodeDiedError | exceptions.ObjectLostError):
         return "lost"

@@ -4,7 +4,6 @@ Tune's own state is thrown away afterwards. What must survive is in the ledger, 
 """
 
 import logging
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.protocol import Unfinished, Watcher
+from saeft_ray.scratch import scratch
 from saeft_ray.search import Deal
 from saeft_ray.store import Store
 
@@ -41,7 +41,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
     early = deal.phase == "search" and plan.config.search.early_stopping == "asha"
-    with tempfile.TemporaryDirectory(prefix="saeft_ray-tune-") as scratch:
+    with scratch("tune") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger), need),
             tune_config=tune.TuneConfig(
@@ -58,7 +58,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
             ),
             run_config=tune.RunConfig(
                 name=deal.phase,
-                storage_path=scratch,
+                storage_path=folder,
                 verbose=0,
                 callbacks=[_Ear(dealer)],
                 stop=_Stop(dealer),
@@ -119,6 +119,9 @@ class _Dealer(Searcher):  # type: ignore[misc]
     def failed(self, trial_id: str) -> None:
         """A trial of Tune's has ended with an error."""
         spec, error = self._running.pop(trial_id), self.errors.pop(trial_id)
+        if spec.id in self._ledger.finished():  # it died after its rows were written, before Tune heard of them
+            self._end(spec, self._ledger.results(self._deal.phase)[spec.id])
+            return
         if self._notice.given:  # it left, or died on its way out
             return
         cause = lost_by(error)

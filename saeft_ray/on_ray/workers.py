@@ -1,12 +1,12 @@
 """A trial on several workers: Ray Train starts them, each runs the same `trial.run` with its own rank."""
 
-import tempfile
 from contextlib import suppress
 from typing import Any
 
 from saeft_ray.leaving import Left
 from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.scratch import scratch
 from saeft_ray.store import Store
 
 RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
@@ -19,7 +19,7 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
 
     compute = plan.config.compute
     resources = {"CPU": compute.cpus, **({"GPU": int(compute.gpus)} if compute.gpus else {})}
-    with tempfile.TemporaryDirectory(prefix="saeft_ray-train-") as scratch:
+    with scratch("train") as folder:
         result = TorchTrainer(
             _work,
             train_loop_config={"plan": plan, "spec": spec, "store": store, "ledger": ledger},
@@ -28,7 +28,7 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
             ),
             run_config=ray.train.RunConfig(
                 name=spec.id,
-                storage_path=scratch,
+                storage_path=folder,
                 failure_config=ray.train.FailureConfig(max_failures=RESTARTS),
                 logging_config=ray.train.LoggingConfig(log_level="ERROR"),
             ),
