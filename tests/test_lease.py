@@ -128,7 +128,7 @@ def test_of_many_at_once_one_wins_where_the_server_ignores_the_condition(s3, s3_
 def test_who_wrote_too_late_stands_back_and_the_holder_puts_its_name_back(s3, s3_url, monkeypatch):
     with Faulty(s3.endpoint, rate=0.0, conditions="ignored") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        holder, late = Lease(Files(s3_url), "s", beat=0.1, moment=2.0), Files(s3_url)
+        holder, late = Lease(Files(s3_url), "s", beat=0.1, moment=5.0), Files(s3_url)
         holder._me = Owner(host="elsewhere", process=7, since="2026-01-01T00:00:00+00:00")
 
         def write_once(path, data):
@@ -137,7 +137,7 @@ def test_who_wrote_too_late_stands_back_and_the_holder_puts_its_name_back(s3, s3
             late.write(path, data)
 
         monkeypatch.setattr(late, "write_once", write_once)
-        with pytest.raises(Taken, match="process 7 on elsewhere"), Lease(late, "s", beat=0.1, moment=2.0):
+        with pytest.raises(Taken, match="process 7 on elsewhere"), Lease(late, "s", beat=0.1, moment=5.0):
             pass
         holder.__exit__(None, None, None)
         assert not holder.lost
