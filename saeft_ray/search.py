@@ -73,33 +73,27 @@ class SearchDeal:
 
     def __init__(self, plan: Plan, asked: Iterable[TrialSpec] = (), results: Mapping[str, float | None] | None = None):
         """`asked` are the suggestions of an earlier run of this sweep, `results` what the finished ones came to."""
-        trials = plan.config.search.trials
+        trials, results = plan.config.search.trials, results or {}
+        known: dict[str, dict[int, TrialSpec]] = {label: {} for label in plan.tunable()}
+        for spec in sorted(asked, key=lambda spec: spec.id in results):  # of two with one number, the one that ended
+            known[spec.method][spec.number] = spec
         self._studies = {
-            label: _Study(label, method, plan.config.seed, trials) for label, method in plan.tunable().items()
+            label: _Study(label, method, plan.config.seed, trials, known[label], results)
+            for label, method in plan.tunable().items()
         }
         self._seed = plan.seeds("search")[0]
         self.total = trials * len(self._studies)
-        self._again: list[TrialSpec] = []
-        results = results or {}
-        known = sorted(asked, key=lambda spec: spec.number)
-        for spec in known:
-            study = self._studies[spec.method]
-            while study.next < spec.number:  # a suggestion that never ended and whose file was lost
-                self._again.append(self._spec(spec.method, *study.suggest()))
-            study.recall(spec.number, spec.settings)
-        for spec in known:
-            if spec.id in results:
-                self.tell(spec, results[spec.id])
-        self._again += [spec for spec in known if spec.id not in results]
 
     @property
     def left(self) -> int:
-        return len(self._again) + sum(study.left for study in self._studies.values())
+        return sum(len(study.left) for study in self._studies.values())
 
     def ask(self) -> TrialSpec | None:
-        if self._again:
-            return self._again.pop(0)
-        label, study = max(self._studies.items(), key=lambda item: item[1].left)
+        behind = [item for item in self._studies.items() if item[1].behind]
+        if behind:  # what an earlier run had begun comes first
+            label, study = min(behind, key=lambda item: item[1].left[0])
+        else:
+            label, study = max(self._studies.items(), key=lambda item: len(item[1].left))
         return self._spec(label, *study.suggest())
 
     def _spec(self, label: str, number: int, settings: Method) -> TrialSpec:
@@ -111,30 +105,55 @@ class SearchDeal:
 
 class _Study:
     """One method's search. The sampler is seeded anew for every suggestion, so a suggestion is a function of its number
-    and of the results known at that time, and of nothing that a restart could lose."""
+    and of the results known at that time, and of nothing that a restart could lose. What is known of an earlier run is
+    entered in the order of numbers, so that a suggestion that was lost is made from the results that it was made from.
+    """
 
-    def __init__(self, label: str, method: Method, seed: int, trials: int):
+    def __init__(
+        self,
+        label: str,
+        method: Method,
+        seed: int,
+        trials: int,
+        known: Mapping[int, TrialSpec],
+        results: Mapping[str, float | None],
+    ):
         self._label, self._method, self._seed, self._trials = label, method, seed, trials
+        self._known = {number: spec.settings for number, spec in known.items()}
+        self._results = {number: results[spec.id] for number, spec in known.items() if spec.id in results}
         self._space = {name: _distribution(value) for name, value in method.open().items()}
         self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self._told: set[int] = set()
 
     @property
-    def left(self) -> int:
-        return self._trials - self.next
+    def left(self) -> list[int]:
+        """The numbers of all that is still to be handed out."""
+        return [number for number in range(self._next, self._trials) if number not in self._results]
 
     @property
-    def next(self) -> int:
-        """The number of the next suggestion."""
-        return len(self._study.get_trials(deepcopy=False))
+    def behind(self) -> bool:
+        """Whether an earlier run had come further."""
+        left = self.left
+        return bool(left) and left[0] <= max(self._known, default=-1)
 
     def suggest(self) -> tuple[int, Method]:
-        self._study.sampler = self._sampler(self.next)
+        """The next number that has no result yet, and its settings."""
+        while (number := self._next) in self._known:
+            self._recall(number, self._known[number])
+            if number not in self._results:
+                return number, self._known[number]
+            self.tell(number, self._results[number])
+        self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._space)
         return trial.number, self._method.at(trial.params)
 
-    def recall(self, number: int, settings: Method) -> None:
-        """Enters suggestion `number` of an earlier run, as running; numbers must come in order."""
+    @property
+    def _next(self) -> int:
+        """The first number that the study has not heard of."""
+        return len(self._study.get_trials(deepcopy=False))
+
+    def _recall(self, number: int, settings: Method) -> None:
+        """Enters a suggestion of an earlier run, as running."""
         values = {name: getattr(settings, name) for name in self._space}
         self._study.enqueue_trial(values)
         trial = self._study.ask(self._space)

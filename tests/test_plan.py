@@ -155,6 +155,16 @@ def test_a_search_begun_again_suggests_what_it_would_have():
         assert play(again) == undisturbed[stop:]
 
 
+def test_suggestions_that_were_lost_with_their_results_are_made_again_from_what_was_known_then():
+    made = plan(methods=METHODS, search={"trials": 9})
+    undisturbed = play(SearchDeal(made))
+    lost = [s for s in undisturbed if (s.method, s.number) in {("mse", 6), ("mse", 7), ("sae_ft", 0), ("sae_ft", 8)}]
+    kept = [s for s in undisturbed if s not in lost]
+    again = SearchDeal(made, kept, {s.id: value(s) for s in kept})
+    assert again.left == 4
+    assert sorted(play(again), key=str) == sorted(lost, key=str)
+
+
 def test_trials_that_were_running_are_dealt_again_first():
     made = plan(methods=METHODS, search={"trials": 4})
     deal = SearchDeal(made)
