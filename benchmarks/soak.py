@@ -94,11 +94,11 @@ class Record:
         self.servers: list[int] = []  # open files of the GCS and the three raylets
         self.written: dict[Path, tuple[int, int]] = {}  # files that are written once, as first seen
         self.processes: dict[psutil.Process, str] = {}  # Ray's workers and agents, with their titles
-        self.dealt: set[Path] = set()  # a folder of Tune's for each time that a trial was tried
+        self.dealt: set[Path] = set()  # a folder of Tune's for each time that a trial was tried, made before it begins
         self.again: list[str] = []  # trials tried once more although they had ended
 
     def look(self, driver: int, processes: dict[psutil.Process, str]) -> None:
-        dealt = set(SCRATCH.glob("saeft_ray-tune-*/confirm/confirm-*")) - self.dealt
+        dealt = set(SCRATCH.glob("ray/session_*/artifacts/*/confirm/driver_artifacts/confirm-*")) - self.dealt
         names = [folder.name.rpartition("-")[0] for folder in dealt]
         self.again += [name for name in names if self.trials / name / "rows.parquet" in self.written]
         self.dealt |= dealt
