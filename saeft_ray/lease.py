@@ -13,6 +13,7 @@ then, or know that they were too slow, and stand back.
 """
 
 import json
+import logging
 import os
 import re
 import signal
@@ -30,6 +31,7 @@ from saeft_ray.files import Files
 from saeft_ray.patience import CONFLICT, code_of
 from saeft_ray.sealed import Damaged, from_json, to_json
 
+_log = logging.getLogger(__name__)
 BEAT = 5.0  # seconds between two beats
 PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
 MOMENT = 5.0  # seconds that a contender waits for others, and within which it must have written
@@ -136,6 +138,7 @@ class Lease:
         try:
             return Owner.model_validate(from_json(self._files.read_bytes(path), path))
         except (Damaged, ValidationError):
+            _log.warning("%s/%s: damaged; whoever holds this lease is watched", self._files.url, path)
             return Owner(host="an unknown machine", process=0, since="an unknown time")
 
     def _live(self) -> None:

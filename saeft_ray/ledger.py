@@ -58,7 +58,14 @@ class Ledger:
     def begin(self, commit: str | None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found and with which code it
         goes on. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
-        return self._folder.begin({"commit": commit, "versions": _versions()})
+        told = self._folder.begin({"commit": commit, "versions": _versions()})
+        if told:  # rows can say what their lost spec was
+            paths = set(self._folder.paths("trials"))
+            for path in paths:
+                if path.endswith(f"/{ROWS}") and path.replace(ROWS, SPEC) not in paths:
+                    with suppress(Damaged):
+                        self.deal(self._spec(path, self._folder.get(path)))
+        return told
 
     def register(self, plan: Plan, commit: str | None) -> dict[str, Any]:
         """The sweep's record, written now if this is its first run.

@@ -1,7 +1,8 @@
 """The files of one sweep: written once, checked on every reading, counted only from a driver that held the lease.
 
 A driver that was taken for dead may still write (lease.py). So every driver notes at its start which files it found,
-in `leases/<its lease>.found.json`; what an earlier driver writes after that is late, and late files do not count.
+in `leases/<its lease>.found.json`; what an earlier driver writes after that is late, and late files do not count. Each
+note names all files that count, so the last one is enough, and should it be damaged, the one before it.
 """
 
 import io
@@ -58,9 +59,10 @@ class SweepFolder:
         here = [path for path in raw if self._files.exists(self._full(path))] if told else list(raw)
         before = self._accepted()
         since = self._newest or 0
-        new = [path for path in here if path not in before and checked(raw[path], path) >= since]
+        counted = [path for path in here if path in before or checked(raw[path], path) >= since]
         self._files.write(
-            self._full(f"leases/{self.lease:06d}.found.json"), to_json({**note, "files": sorted(new)}, self.lease)
+            self._full(f"leases/{self.lease:06d}.found.json"),
+            to_json({**note, "whole": True, "files": sorted(counted)}, self.lease),
         )
         self._newest = None
         for line in told:
@@ -117,15 +119,18 @@ class SweepFolder:
         return found
 
     def paths(self, part: str) -> list[str]:
-        """The files below `part` that count, sorted."""
+        """The files below `part` that count, sorted; damaged ones too, where whoever reads them must hear of it."""
         prefix = len(self._full(""))
         found = [path[prefix:] for path in self._files.list(self._full(part))]
         found = [path for path in found if not path.rpartition("/")[2].startswith(_ASIDE)]
         accepted = self._accepted()
         if self._newest:
             unknown = [path for path in found if path not in accepted and path not in self._judged]
-            self._judged |= dict.fromkeys(unknown, False) | dict.fromkeys(self.get_many(unknown), True)
-            found = [path for path in found if path in accepted or self._judged[path]]
+            raw = self._read_all(unknown)
+            for path in unknown:
+                with suppress(Damaged):
+                    self._judged[path] = path in raw and self._counts(path, raw[path])
+            found = [path for path in found if path in accepted or self._judged.get(path, True)]
         return found
 
     def _here(self) -> list[str]:
@@ -136,24 +141,27 @@ class SweepFolder:
         return single + [path for path in many if not path.rpartition("/")[2].startswith(_ASIDE)]
 
     def _counts(self, path: str, data: bytes) -> bool:
-        lease = checked(data, f"{self.url}/{path}")
-        accepted = self._accepted()
-        return path in accepted or lease >= (self._newest or 0)
+        shown = f"{self.url}/{path}"
+        lease = checked(data, shown)
+        if not lease:  # of before there were seals, or it has lost its own
+            _parsed(path, data, shown)
+        return path in self._accepted() or lease >= (self._newest or 0)
 
     def _accepted(self) -> set[str]:
-        """What drivers found at their start."""
+        """What the last driver found at its start."""
         if self._newest is None:
             self._newest = 0
             names = self._files.list(self._full("leases"))
-            found = [name for name in names if name.endswith(".found.json")]
-            for name, data in self._files.read_many(found).items():
+            for name in sorted((name for name in names if name.endswith(".found.json")), reverse=True):
                 try:
-                    note = from_json(data, f"{self._files.url}/{name}")
+                    note = from_json(self._files.read_bytes(name), f"{self._files.url}/{name}")
                 except Damaged as error:
                     _log.warning("%s; files that an earlier driver wrote late may count", error)
                     continue
                 self._newest = max(self._newest, int(name.rpartition("/")[2].partition(".")[0]))
                 self._found.update(note["files"])
+                if note.get("whole"):  # once, a note named only what the ones before it did not
+                    break
         return self._found
 
     def _read_all(self, paths: Iterable[str]) -> dict[str, bytes]:

@@ -8,36 +8,75 @@ from pathlib import Path
 import pytest
 
 from saeft_ray import results, trial
+from saeft_ray.config import METHODS as KINDS
 from saeft_ray.finetune import Place
+from saeft_ray.lease import Lease, Taken
 from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
+from saeft_ray.report.__main__ import main as report
 from saeft_ray.sealed import Damaged, from_json
-from saeft_ray.store import Store
+from saeft_ray.store import Missing, Store
+from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_folder import read_parquet
 from saeft_ray.table import read_record, read_rows
 
 import sweeps
 
+SWEEP = Path("sweeps/small")
 METHODS = {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}}
 MUTATIONS = 300
+ROUNDS = 8
+
+
+class Interrupt(Quiet):
+    """Ctrl-C after a few trials."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def ended(self, spec, selection):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def drive(plan, folder, watcher):
+    """What the door does: lease, begin, register, conduct. Returns what was told."""
+    store = Store(str(folder))
+    with Lease(store, str(SWEEP), beat=0.1, patience=0.5) as lease:
+        ledger = Ledger(store, plan.config.name, lease.token)
+        told = ledger.begin(None)
+        with pytest.raises(Taken), Lease(store, str(SWEEP), patience=4.0):
+            pass
+        ledger.register(plan, None)
+        conduct(plan, ledger, LocalRunner(plan, store, ledger), watcher)
+    return told
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A finished sweep that keeps a checkpoint too: its config and folder."""
+    """A sweep that two drivers made, and that keeps a checkpoint too: its config and folder."""
     folder = tmp_path_factory.mktemp("runs")
-    sections = {"methods": METHODS, "search": {"trials": 2}, "report": {"alpha": 0.001}}
+    sections = {"methods": METHODS, "search": {"trials": 5}, "report": {"alpha": 0.001}}
     config = sweeps.config(folder, confirm={"seeds": {"min": 3, "max": 4}}, **sections)
-    plan, _, chosen = sweeps.run_here(config)
+    plan = Plan(config, find_facts(config))
+    with pytest.raises(KeyboardInterrupt):
+        drive(plan, folder, Interrupt(after=4))
+    drive(plan, folder, Quiet())
     longer = {**sweeps.SMALL["train"], "epochs": 2}
     longer = Plan(sweeps.config(folder, train=longer, compute={"checkpoint_minutes": 0}, **sections), plan.facts)
-    training = trial.run(longer, longer.confirm(chosen)[1], Store(str(folder)), Place())
+    training = trial.run(longer, longer.confirm(chosen(folder))[1], Store(str(folder)), Place())
     next(training)
     training.close()
     return config, folder
+
+
+def chosen(folder):
+    told = from_json((folder / SWEEP / "chosen.json").read_bytes(), "")
+    return {label: KINDS[settings["type"]].model_validate(settings) for label, settings in told.items()}
 
 
 def mutate(data, draw):
@@ -80,9 +119,10 @@ def outcome(path, storage):
 def test_every_mutation_is_named_or_changes_nothing_that_is_read(whole):
     _, storage = whole
     draw = random.Random(2026)
-    files = sorted(path for path in storage.rglob("*") if path.is_file() and "leases" not in path.parts)
+    files = sorted(path for path in storage.rglob("*") if path.is_file() and path.suffix != ".beat")
     kinds = {path.name for path in files}
     assert {"sweep.json", "registration.json", "chosen.json", "spec.json", "rows.parquet", "manifest.json"} <= kinds
+    assert {"000001.json", "000002.json", "000001.found.json", "000002.found.json"} <= kinds
     assert {"state.safetensors", "model.safetensors", "head.safetensors", "activations.npy"} <= kinds
     assert any(path.parent.name == "looks" for path in files)
     named = 0
@@ -118,7 +158,7 @@ def test_readers_name_every_damaged_file_and_show_nothing(whole, tmp_path, capsy
 
 
 def comparable(url):
-    rows = [row for row in read_rows(url).to_pylist() if row["metric"] != "seconds"]
+    rows = [row for row in read_rows(str(url)).to_pylist() if row["metric"] != "seconds"]
     return sorted(rows, key=lambda row: (row["trial"], row["dataset"], row["metric"]))
 
 
@@ -140,7 +180,7 @@ def test_one_damaged_file_of_every_kind_and_the_same_sweep_makes_all_of_it_again
     for path in wanted:
         path.write_bytes(mutate(path.read_bytes(), draw))
     plan, store, _ = sweeps.opened(config)
-    ledger = Ledger(store, config.name, lease=1)
+    ledger = Ledger(store, config.name, lease=3)
     told = ledger.begin(None)
     inside = [path for path in wanted if path.is_relative_to(sweep)]
     assert all(any(str(path.relative_to(sweep)) in line for line in told) for path in inside)
@@ -152,6 +192,75 @@ def test_one_damaged_file_of_every_kind_and_the_same_sweep_makes_all_of_it_again
     assert len(list(sweep.rglob("set-aside-*"))) == len(inside), "what a user owned is still there"
 
 
+def decided(sweep):
+    record = read_record(str(sweep))
+    known = {name: record[name] for name in ("suggestions", "registration", "looks")}
+    return known, from_json((sweep / "chosen.json").read_bytes(), "chosen.json"), sorted(p.name for p in sweep.glob("trials/*"))
+
+
+def hurt_some(files, storage, draw):
+    """Damages some of `files`; those that a reader can tell, with what they hold now."""
+    hurt = {}
+    for path in draw.sample(files, min(len(files), draw.randrange(20, 31))):
+        path.write_bytes(mutate(path.read_bytes(), draw))
+    for path in files:
+        if path.suffix != ".beat" and isinstance(outcome(path, storage), Damaged):
+            hurt[path] = path.read_bytes()
+    return hurt
+
+
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_whatever_is_damaged_at_once_the_same_sweep_ends_as_it_did_and_nothing_is_silently_wrong(
+    whole, tmp_path, caplog, capsys, number
+):
+    config, quiet = whole[0], whole[1] / SWEEP
+    shutil.copytree(whole[1], tmp_path / "runs")
+    storage, sweep, draw = tmp_path / "runs", tmp_path / "runs" / SWEEP, random.Random(f"round {number}")
+    files = sorted(path for path in storage.rglob("*") if path.is_file() and path.name != "sweep.json")
+    if number == 0:  # what readers need is whole
+        files = [path for path in files if not {"trials", "looks"} & {*path.parts} and path.parent != sweep]
+    hurt = hurt_some(files, storage, draw)
+    assert len(hurt) > 10
+    inside = {path: str(path.relative_to(sweep)) for path in hurt if path.is_relative_to(sweep)}
+    owned = {path: name for path, name in inside.items() if not name.startswith("leases/")}
+    for read, door in ((comparable, results.main), (decided, report)):
+        seen = refused = None
+        try:
+            seen = read(sweep)
+        except Damaged as error:
+            refused = str(error)
+        if refused is None:
+            assert seen == read(quiet)
+            continue
+        assert number > 0
+        rows = [name for name in inside.values() if name.endswith("/rows.parquet")]
+        assert all(name in refused for name in rows) or read is decided
+        assert door([str(sweep)]) == 2
+        said = capsys.readouterr().err
+        for words in (refused, said):
+            assert any(name in words for name in inside.values())
+    caplog.clear()
+    config = config.model_copy(update={"storage": config.storage.model_copy(update={"url": str(storage)})})
+    plan = Plan(config, find_facts(config))
+    told = drive(plan, storage, Quiet())
+    assert comparable(sweep) == comparable(quiet)
+    assert decided(sweep) == decided(quiet)
+    assert sorted(name for name in owned.values() if any(name in line for line in told)) == sorted(owned.values())
+    assert len(told) == len(owned)
+    for path in owned:
+        assert hurt[path] in [aside.read_bytes() for aside in path.parent.glob("set-aside-*")]
+    for name in ("leases/000002.json", "leases/000002.found.json"):
+        assert (name in caplog.text) == (name in inside.values())
+    for path in hurt.keys() - inside.keys():
+        _, kind, key, *_ = path.relative_to(storage).parts
+        assert hurt[path] in [file.read_bytes() for file in (storage / "artifacts" / kind / key).rglob("*.*")]
+        try:
+            Store(str(storage)).get(kind, key)
+        except (Damaged, Missing):  # nobody needed it
+            continue
+        assert key in caplog.text
+
+
 def test_a_damaged_record_stops_the_sweep_and_says_so(whole, tmp_path):
     shutil.copytree(whole[1], tmp_path / "runs")
     record = tmp_path / "runs/sweeps/small/sweep.json"
@@ -159,15 +268,16 @@ def test_a_damaged_record_stops_the_sweep_and_says_so(whole, tmp_path):
     assert json.loads(changed) != json.loads(record.read_bytes())
     record.write_bytes(changed)
     with pytest.raises(Damaged, match=r"sweep\.json: content differs.*another name"):
-        Ledger(Store(str(tmp_path / "runs")), "small", lease=1).begin(None)
+        Ledger(Store(str(tmp_path / "runs")), "small", lease=3).begin(None)
 
 
 def test_files_from_before_there_were_seals_are_read(whole, tmp_path):
     shutil.copytree(whole[1], tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / SWEEP / "leases")
     for path in Path(tmp_path / "runs").rglob("*.json"):
         if "trials" in path.parts or path.name == "sweep.json":
             path.write_text(json.dumps(from_json(path.read_bytes(), "")))
-    ledger = Ledger(Store(str(tmp_path / "runs")), "small", lease=1)
+    ledger = Ledger(Store(str(tmp_path / "runs")), "small", lease=3)
     assert ledger.begin(None) == []
-    assert len(ledger.asked("search")) == 2
+    assert len(ledger.asked("search")) == 5
     assert ledger.record()["name"] == "small"

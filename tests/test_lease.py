@@ -84,6 +84,32 @@ def test_a_zombie_is_interrupted_when_it_was_succeeded(files):
     assert files.read_bytes("s/leases/000002.beat") == b"1"  # the zombie touched nothing of its successor's
 
 
+DAMAGES = {
+    "flip": lambda data: bytes([data[0] ^ 1]) + data[1:],
+    "zero": lambda data: bytes(len(data)),
+    "cut": lambda data: data[: len(data) // 2],
+    "empty": lambda data: b"",
+    "other": lambda data: b'{"a": 1}',
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_damaged_lease_files_let_nobody_in_beside_the_holder_and_nobody_wait_for_the_dead(files, how, caplog):
+    names = ("s/leases/000001.json", "s/leases/000001.beat")
+    with Lease(files, "s", beat=0.1) as holder:
+        for hurt in (names[:1], names[1:], names):
+            for name in hurt:
+                files.write(name, DAMAGES[how](files.read_bytes(name)))
+            with pytest.raises(Taken, match="runs this sweep since"), Lease(files, "s", patience=4.0):
+                pass
+    assert not holder.lost
+    for name in names:
+        files.write(name, DAMAGES[how](files.read_bytes(name)))
+    with Lease(files, "s", patience=0.3) as next_one:
+        assert next_one.token == 2
+    assert f"{files.url}/s/leases/000001.json: damaged" in caplog.text
+
+
 def contest(url, contenders=8):
     """All want the same sweep at once: the tokens of those that got it, and what the others were told."""
     won, told = [], []

@@ -60,6 +60,35 @@ def test_what_a_zombie_writes_after_it_was_succeeded_does_not_count(store):
     assert values(third.url) == counted
 
 
+@pytest.mark.parametrize("hurt", [{1}, {2}, {3}, {1, 2}, {2, 3}, {1, 2, 3}])
+def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_lose_no_rows(store, hurt, caplog):
+    made = {}
+    for lease in (1, 2, 3):
+        driver = Ledger(store, "small", lease)
+        driver.begin(None)
+        one = spec(lease, float(lease))
+        driver.deal(one)
+        driver.finish(one, [row(one, lease / 10)])
+        made[one.id] = lease / 10
+    late = spec(7, 7.0)
+    Ledger(store, "small", lease=1).finish(late, [row(late, 0.7)])
+    for lease in hurt:
+        note = f"sweeps/small/leases/{lease:06d}.found.json"
+        store.write(note, store.read_bytes(note).replace(b'"files"', b'"fules"'))
+    found = values(driver.url)
+    assert {trial: found[trial] for trial in made} == made
+    last = max({1, 2, 3} - hurt, default=0)
+    assert set(found) - set(made) <= ({late.id} if last < 2 else set()), "late files may count once two notes are gone"
+    named = {lease for lease in hurt if f"leases/{lease:06d}.found.json: content differs" in caplog.text}
+    assert named == {lease for lease in hurt if lease > last}
+    after = Ledger(store, "small", lease=4)
+    assert after.begin(None) == []
+    assert values(after.url) == found
+    caplog.clear()
+    assert values(Ledger(store, "small").url) == found
+    assert caplog.text == "", "a new note tells all; what was damaged matters no more"
+
+
 def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}})
     plan, _, ledger = sweeps.opened(config)
