@@ -94,7 +94,7 @@ class Record:
         self.servers: list[int] = []  # open files of the GCS and the three raylets
         self.written: dict[Path, tuple[int, int]] = {}  # files that are written once, as first seen
         self.processes: dict[psutil.Process, str] = {}  # Ray's workers and agents, with their titles
-        self.dealt: set[Path] = set()  # a folder of Tune's for each time that a trial was tried, made before it begins
+        self.dealt: set[Path] = set()  # a folder of Tune's for each time that a trial was dealt, made before it begins
         self.again: list[str] = []  # trials tried once more although they had ended
 
     def look(self, driver: int, processes: dict[psutil.Process, str]) -> None:
@@ -183,7 +183,7 @@ def soak(storage: Path, machines: Machines, options: argparse.Namespace) -> list
     said = log.read()
     causes = Counter(re.findall(r"WARNING confirm-.*?: ([a-z]+) [(]", said))
     print(
-        f"{options.trials} trials in {minutes:.1f} min, tried {len(record.dealt)} times; killed: {dict(killed)}, told: "
+        f"{options.trials} trials in {minutes:.1f} min, dealt {len(record.dealt)} times; killed: {dict(killed)}, told: "
         f"{dict(causes)}. Of {len(record.lives)} drivers the longest saw {seen} trials end, with {memory / 1e6:.0f} MB "
         f"at most in its first third, {memory_then / 1e6:.0f} MB in its last, {slope:.0f} kB a trial, {files} and "
         f"{files_then} open files; servers of Ray {ray_files} and {ray_files_then}. Left of {len(actors)} actors, "
