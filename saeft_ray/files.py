@@ -114,6 +114,17 @@ class Files:
                 if self.read_bytes(path) != data:
                     raise
 
+    def keeps(self, path: str, data: bytes) -> bool:
+        """Whether the store refuses to write `data`, which is at `path`, there once more as what must not exist yet."""
+        if not (self.local or self._conditional):
+            with self._guard:
+                try:
+                    _create_remote(self._fs, self._place(path), data)
+                    return False
+                except FileExistsError:
+                    self._conditional = True
+        return True
+
     def write(self, path: str, data: bytes) -> None:
         """Writes or replaces a plain file: readers see the old content or the new, never a part."""
         place = self._place(path)

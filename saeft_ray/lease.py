@@ -28,7 +28,6 @@ from typing import Self
 from pydantic import BaseModel, ValidationError
 
 from saeft_ray.files import Files
-from saeft_ray.patience import CONFLICT, code_of
 from saeft_ray.sealed import Damaged, from_json, to_json
 
 _log = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ class Lease:
             self._files.write_once(path, mine)
         except FileExistsError:
             return False
-        self._overwritable = _Conditions(self._files.url, endpoint=self._files.endpoint).ignored(path, mine)
+        self._overwritable = not self._files.keeps(path, mine)
         if not self._overwritable:
             return True
         slow = time.monotonic() - began > self._moment
@@ -173,23 +172,6 @@ class Lease:
 
     def _path(self, token: int, suffix: str) -> str:
         return f"{self._folder}/{token:06d}.{suffix}"
-
-
-class _Conditions(Files):
-    """Tells whether a server keeps what was written once."""
-
-    def ignored(self, path: str, data: bytes) -> bool:
-        """Whether `data`, which was just written to `path`, can be put there again as what must not exist yet."""
-        if self.local:
-            return False
-        try:
-            with self._guard:
-                self._fs.pipe_file(self._place(path), data, mode="create")
-        except OSError as error:
-            if isinstance(error, FileExistsError) or code_of(error) in {"PreconditionFailed", "412", *CONFLICT}:
-                return False
-            raise
-        return True
 
 
 def _alive(process: int) -> bool:

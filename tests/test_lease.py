@@ -24,8 +24,8 @@ def files(request, tmp_path):
 def stranger(files, token, host="elsewhere", process=1, beat=b"1"):
     """A lease that another machine took."""
     owner = Owner(host=host, process=process, since="2026-01-01T00:00:00+00:00")
-    files.write_once(f"s/leases/{token:06d}.json", owner.model_dump_json().encode())
     files.write(f"s/leases/{token:06d}.beat", beat)
+    files.write_once(f"s/leases/{token:06d}.json", owner.model_dump_json().encode())
 
 
 def test_the_second_is_told_who_runs_it_and_since_when(files):
