@@ -1,5 +1,6 @@
 """How each shared artifact is built, and opened again: the one place that knows both the plan and torch."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -15,6 +17,7 @@ from saeft_ray.config import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.methods import Constants, Regularized
+from saeft_ray.patience import is_full
 from saeft_ray.plan import Artifact, Plan
 from saeft_ray.sae import foreign
 from saeft_ray.store import Store
@@ -25,7 +28,12 @@ def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -
     built = []
 
     def build(folder: Path) -> None:
-        _build(artifact, plan, store, device, folder)
+        try:
+            _build(artifact, plan, store, device, folder)
+        except SafetensorError as error:
+            if is_full(error):  # as everything else that writes has it
+                raise OSError(errno.ENOSPC, str(error), str(folder)) from error
+            raise
         built.append(artifact)
 
     folder = store.ensure(artifact.kind, artifact.key, build, artifact.identity)

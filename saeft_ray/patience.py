@@ -8,6 +8,7 @@ credentials are renewed and clocks are set; then it is `Unavailable`, with the s
 import errno
 import logging
 import random
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -68,8 +69,9 @@ class Patient:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a disk is full or may not be written."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    """Whether a disk is full or may not be written. Safetensors raises no OSError, and has the number in its words."""
+    told = re.search(r"\(os error (\d+)\)", str(error)) if type(error).__name__ == "SafetensorError" else None
+    return (error.errno if isinstance(error, OSError) else told and int(told[1])) in _FULL
 
 
 def code_of(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from saeft_ray import local, report
 from saeft_ray.faults import ATTEMPTS, Attempts, cause_of, redacted, told
@@ -38,6 +39,8 @@ def raised(error, cause=None):
         (raised(RuntimeError("training failed"), MemoryError()), "memory"),
         (OSError(errno.ENOSPC, "No space left on device", "/cache/x"), "storage"),
         (Unavailable("s3://b: Access Denied"), "storage"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "storage"),
+        (SafetensorError("Error while deserializing: No such file or directory (os error 2)"), "bug"),
         (raised(RuntimeError("while loading"), OSError(errno.ENOSPC, "No space left")), "storage"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), "crashed"),
         (KeyError("head"), "bug"),
