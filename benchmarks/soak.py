@@ -14,6 +14,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -219,6 +220,7 @@ def main() -> int:
             wrong = soak(HOME / "disturbed", machines, options)
         finally:
             machines.shutdown()
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own would end this with status 1 and no word
         config = parse(SWEEP.format(storage=HOME / "quiet", seeds=options.trials // 2))
         plan, store = Plan(config, find_facts(config)), Store(str(HOME / "quiet"))
         ledger = Ledger(store, config.name)
