@@ -66,7 +66,10 @@ def cause_of(error: BaseException) -> Cause:
         return "storage"
     if any(isinstance(one, MemoryError) or "OutOfMemory" in type(one).__name__ for one in chain):
         return "memory"
-    if any(isinstance(one, RuntimeError) and re.search("out of memory|allocate memory", str(one)) for one in chain):
+    if any(
+        isinstance(one, RuntimeError) and re.search("out of memory|allocate memory|low on memory", str(one))
+        for one in chain
+    ):
         return "memory"
     # Another worker of the same trial has gone.
     if any(words in f"{type(one).__name__} {one}" for one in chain for words in _CUT_OFF):

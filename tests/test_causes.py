@@ -1,0 +1,97 @@
+"""Every way in which Ray tells that a trial did not end is known for what it is."""
+
+import pickle
+
+import pytest
+from ray import cloudpickle, exceptions
+from ray.core.generated.common_pb2 import ActorDiedErrorContext, NodeDeathInfo
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2._internal.execution.preemption import PreemptionInfo
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
+
+from saeft_ray.faults import ATTEMPTS, Attempts
+from saeft_ray.on_ray.causes import lost_by
+from saeft_ray.patience import Unavailable
+
+CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
+MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
+
+
+def died(words, preempted=False):
+    """As Ray itself makes it from what the head knows of a dead actor."""
+    node = NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED) if preempted else None
+    told = {"class_name": "ImplicitFunc", "actor_id": b"1" * 16, "error_message": words, "node_death_info": node}
+    return exceptions.ActorDiedError(cause=ActorDiedErrorContext(**told))
+
+
+CRASHED = died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR")
+GONE = died("The actor died because its node has died. Node Id: 7")
+TAKEN = died("The actor died because its node was drained.", preempted=True)
+
+
+def task(cause):
+    return exceptions.RayTaskError("train", "Traceback", cause)
+
+
+def group(*failures):
+    return WorkerGroupError("", dict(enumerate(failures)))
+
+
+def noticed(failure):
+    return WorkerHealthCheckFailedError("A worker health check failed.", failure)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (CRASHED, "crashed"),
+        (GONE, "lost"),
+        (TAKEN, "lost"),
+        (exceptions.ActorUnavailableError("away", b"1" * 16), "crashed"),
+        (exceptions.NodeDiedError("gone"), "lost"),
+        (exceptions.ObjectLostError("ab" * 28, None, ""), "lost"),
+        (exceptions.OwnerDiedError("ab" * 28, None, ""), "lost"),
+        (exceptions.WorkerCrashedError(), "crashed"),
+        (exceptions.RaySystemError("broken"), "crashed"),
+        (exceptions.LocalRayletDiedError(), "crashed"),
+        (exceptions.OutOfDiskError(), "storage"),
+        (MONITOR, "memory"),
+        (task(MemoryError()), "memory"),
+        (task(KeyError("head")), "bug"),
+        (task(Unavailable("s3://b: Access Denied")), "storage"),
+        (task(group(noticed(TAKEN), CUT_OFF)), "lost"),
+        (group(noticed(GONE), noticed(GONE)), "lost"),
+        (group(noticed(CRASHED), CUT_OFF), "crashed"),
+        (group(CUT_OFF, noticed(MONITOR)), "memory"),
+        (group(CUT_OFF, MemoryError()), "memory"),
+        (group(CUT_OFF, KeyError("head")), "bug"),
+        (group(noticed(CRASHED), KeyError("head")), "crashed"),
+        (group(CUT_OFF, Unavailable("s3://b: Access Denied")), "storage"),
+        (group(CUT_OFF, CUT_OFF), "crashed"),
+        (group(), "crashed"),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), "lost"),
+        (ControllerError(WorkerGroupStartupFailedError("a node died")), "crashed"),
+        (ControllerError(KeyError("head")), "bug"),
+        (group(WorkerHealthCheckTimeoutError("no answer")), "crashed"),
+        (PreemptionError(PreemptionInfo({}, {}), drain_timed_out=True), "lost"),
+    ],
+)
+def test_causes_on_ray_also_after_a_journey(error, cause):
+    assert lost_by(error) == cause
+    assert lost_by(pickle.loads(cloudpickle.dumps(error))) == cause
+
+
+def test_machines_may_be_taken_for_ever_while_memory_and_bugs_have_few_attempts():
+    attempts = Attempts()
+    for error in (TAKEN, GONE, task(group(noticed(TAKEN)))) * 50:
+        assert attempts.wait("t", lost_by(error), error) is not None
+    for error in (MONITOR, task(KeyError("head")), CRASHED):
+        cause = lost_by(error)
+        waits = [attempts.wait("t", cause, error) for _ in range(ATTEMPTS[cause])]
+        assert None not in waits[:-1]
+        assert waits[-1] is None
