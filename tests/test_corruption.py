@@ -195,7 +195,11 @@ def test_one_damaged_file_of_every_kind_and_the_same_sweep_makes_all_of_it_again
 def decided(sweep):
     record = read_record(str(sweep))
     known = {name: record[name] for name in ("suggestions", "registration", "looks")}
-    return known, from_json((sweep / "chosen.json").read_bytes(), "chosen.json"), sorted(p.name for p in sweep.glob("trials/*"))
+    return (
+        known,
+        from_json((sweep / "chosen.json").read_bytes(), "chosen.json"),
+        sorted(p.name for p in sweep.glob("trials/*")),
+    )
 
 
 def hurt_some(files, storage, draw):
