@@ -1,85 +1,101 @@
-"""What is behind the errors that Ray hands on: real ones of Ray's, and real processes that ran out of memory."""
+"""Every way in which Ray tells that a trial did not end is known for what it is."""
+
+import pickle
 
 import pytest
-from ray import exceptions
-from ray.core.generated.common_pb2 import ActorDeathCause, NodeDeathInfo
-from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
+from ray import cloudpickle, exceptions
+from ray.core.generated.common_pb2 import ActorDiedErrorContext, NodeDeathInfo
+from ray.train.v2._internal.exceptions import (
+    WorkerGroupStartupFailedError,
+    WorkerGroupStartupTimeoutError,
+    WorkerHealthCheckFailedError,
+    WorkerHealthCheckTimeoutError,
+)
+from ray.train.v2._internal.execution.preemption import PreemptionInfo
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from saeft_ray.faults import ATTEMPTS
+from saeft_ray.faults import ATTEMPTS, Attempts
 from saeft_ray.leaving import Left
-from saeft_ray.local import LocalRunner
 from saeft_ray.on_ray.causes import lost_by
-from saeft_ray.on_ray.runner import SETTINGS, RayRunner
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import Unfinished, conduct
-from saeft_ray.table import read_rows
+from saeft_ray.patience import Unavailable
 
-import sweeps
+CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
+MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
 
 
-def died(why, preempted=False):
-    context = ActorDeathCause().actor_died_error_context
-    context.error_message, context.actor_id = why, bytes(16)
-    if preempted:
-        context.node_death_info.reason = NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED
-    return exceptions.ActorDiedError(context)
+def died(words, preempted=False):
+    """As Ray itself makes it from what the head knows of a dead actor."""
+    node = NodeDeathInfo(reason=NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED) if preempted else None
+    told = {"class_name": "ImplicitFunc", "actor_id": b"1" * 16, "error_message": words, "node_death_info": node}
+    return exceptions.ActorDiedError(cause=ActorDiedErrorContext(**told))
 
 
-def raised(cause):
-    """As Ray hands on what a task raised."""
-    return exceptions.RayTaskError("f", "a traceback", cause)
+CRASHED = died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR")
+GONE = died("The actor died because its node has died. Node Id: 7")
+TAKEN = died("The actor died because its node was drained.", preempted=True)
 
 
-CRASHED = died("The actor is dead because its worker process has died.")
+def task(cause):
+    return exceptions.RayTaskError("train", "Traceback", cause)
+
+
+def group(*failures):
+    return WorkerGroupError("", dict(enumerate(failures)))
+
+
+def noticed(failure):
+    return WorkerHealthCheckFailedError("A worker health check failed.", failure)
 
 
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
-        (raised(Left("saved")), "lost"),
-        (raised(MemoryError()), "memory"),
-        (raised(KeyError("x")), "bug"),
         (CRASHED, "crashed"),
-        (died("The actor died because its node has died."), "lost"),
-        (died("It was taken.", preempted=True), "lost"),
+        (GONE, "lost"),
+        (TAKEN, "lost"),
+        (exceptions.ActorUnavailableError("away", b"1" * 16), "lost"),
         (exceptions.NodeDiedError("gone"), "lost"),
-        (exceptions.ActorUnavailableError("its machine does not answer", bytes(16)), "lost"),
-        (exceptions.OutOfMemoryError("low"), "memory"),
-        (exceptions.OutOfDiskError("full"), "storage"),
+        (exceptions.ObjectLostError("ab" * 28, None, ""), "lost"),
+        (exceptions.OwnerDiedError("ab" * 28, None, ""), "lost"),
         (exceptions.WorkerCrashedError(), "crashed"),
-        (raised(raised(exceptions.OutOfMemoryError("low"))), "memory"),
-        (WorkerGroupError("two", {0: RuntimeError("Connection closed by peer"), 1: died("its node has died")}), "lost"),
-        (WorkerGroupError("two", {0: RuntimeError("Connection closed by peer"), 1: CRASHED}), "crashed"),
-        (WorkerGroupError("two", {0: RuntimeError("Connection closed by peer"), 1: MemoryError()}), "memory"),
+        (exceptions.RaySystemError("broken"), "crashed"),
+        (exceptions.LocalRayletDiedError(), "crashed"),
+        (exceptions.OutOfDiskError(), "storage"),
+        (MONITOR, "memory"),
+        (task(Left("saved")), "lost"),
+        (task(MemoryError()), "memory"),
+        (task(task(MONITOR)), "memory"),
+        (task(KeyError("head")), "bug"),
+        (task(Unavailable("s3://b: Access Denied")), "storage"),
+        (task(group(noticed(TAKEN), CUT_OFF)), "lost"),
+        (group(noticed(GONE), noticed(GONE)), "lost"),
+        (group(noticed(CRASHED), CUT_OFF), "crashed"),
+        (group(CUT_OFF, noticed(MONITOR)), "memory"),
+        (group(CUT_OFF, MemoryError()), "memory"),
+        (group(CUT_OFF, KeyError("head")), "bug"),
+        (group(noticed(CRASHED), KeyError("head")), "crashed"),
+        (group(CUT_OFF, Unavailable("s3://b: Access Denied")), "storage"),
+        (group(CUT_OFF, CUT_OFF), "crashed"),
+        (group(), "crashed"),
+        (ControllerError(WorkerGroupStartupTimeoutError(2)), "lost"),
+        (ControllerError(WorkerGroupStartupFailedError("a node died")), "crashed"),
         (ControllerError(exceptions.NodeDiedError("gone")), "lost"),
-        (ControllerError(RuntimeError("shapes")), "bug"),
+        (ControllerError(KeyError("head")), "bug"),
+        (group(WorkerHealthCheckTimeoutError("no answer")), "crashed"),
+        (PreemptionError(PreemptionInfo({}, {}), drain_timed_out=True), "lost"),
     ],
 )
-def test_causes_of_rays_errors(error, cause):
+def test_causes_on_ray_also_after_a_journey(error, cause):
     assert lost_by(error) == cause
+    assert lost_by(pickle.loads(cloudpickle.dumps(error))) == cause
 
 
-@pytest.mark.slow
-def test_trials_that_ray_kills_for_memory_are_tried_twice_and_stand_in_the_table(tmp_path, monkeypatch):
-    """A node whose limit for memory is nothing kills whatever runs on it."""
-    import ray
-
-    config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 300}}, confirm={"seeds": 1})
-    plan, store, ledger = sweeps.opened(config)
-    LocalRunner(plan, store, ledger).build(plan.artifacts(), Quiet())
-    monkeypatch.setenv("RAY_memory_usage_threshold", "0.0")
-    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "50")
-    environment = {**SETTINGS, "OMP_NUM_THREADS": "1"}
-    ray.init("local", num_cpus=1, log_to_driver=False, runtime_env={"env_vars": environment})
-    try:
-        with pytest.raises(Unfinished, match=r"2 confirm trials could not be run") as caught:
-            conduct(plan, ledger, RayRunner(plan, store, ledger).__enter__(), Quiet())
-    finally:
-        ray.shutdown()
-    assert str(caught.value).count(f"memory, {ATTEMPTS['memory']} times") == 2
-    rows = read_rows(ledger.url).to_pylist()
-    assert {(row["method"], row["status"], row["value"]) for row in rows} == {
-        ("ft", "error", None),
-        ("mse", "error", None),
-    }
-    assert all("memory" in row["error"] for row in rows)
+def test_machines_may_be_taken_for_ever_while_memory_and_bugs_have_few_attempts():
+    attempts = Attempts()
+    for error in (TAKEN, GONE, task(group(noticed(TAKEN)))) * 50:
+        assert attempts.wait("t", lost_by(error), error) is not None
+    for error in (MONITOR, task(KeyError("head")), CRASHED):
+        cause = lost_by(error)
+        waits = [attempts.wait("t", cause, error) for _ in range(ATTEMPTS[cause])]
+        assert None not in waits[:-1]
+        assert waits[-1] is None

@@ -2,11 +2,13 @@
 
 import ast
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
-from test_folder import plant
+from PIL import Image
 
 import saeft_ray
 from saeft_ray import report, results, sweep, trial
@@ -95,24 +97,57 @@ def test_a_report_escapes_whatever_rows_and_records_say(tmp_path):
         assert "<script>alert(1)" not in drawing.read_text()
 
 
-def test_a_class_that_is_a_script_runs_through_a_whole_sweep_and_on_no_page(tmp_path, capsys):
-    """A class is the name of a folder, and its images are found by their paths."""
-    hostile = "<script>alert(1)<script>"
-    for split in ("train", "test"):
-        plant(tmp_path / split, {hostile: 12, "'); DROP TABLE results; --": 12}, seed=split == "test")
-    data = {"type": "folder", "train": str(tmp_path / "train")}
-    data["tests"] = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
-    data |= {"classes": {hostile: "zero", "'); DROP TABLE results; --": "one"}, "templates": ["a photo of a {}."]}
-    train = {"epochs": 1, "batch_size": 8, "lr": 1e-3}
-    sections = {"data": data, "train": train, "methods": {"zero_shot": {}, "ft": {}}}
+HOSTILE = ("<script>alert(1)<script>", "<img src=x onerror=alert(2)>", "[red]'; DROP TABLE results; --")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A data set in folders whose classes and test set have hostile names."""
+    for root in ("train", "test"):
+        for position, name in enumerate(HOSTILE):
+            (tmp_path / root / name).mkdir(parents=True)
+            for number in range(8):
+                colour = (100 * position, 30 * number, 200 - 100 * position)
+                Image.new("RGB", (32, 32), colour).save(tmp_path / root / name / f"{number}.png")
+    tests = {" ".join(HOSTILE): {"path": str(tmp_path / "test"), "role": "id"}}
+    words = dict(zip(HOSTILE, ("zero", "one", "two"), strict=True))  # the small model knows few
+    return {"type": "folder", "train": str(tmp_path / "train"), "tests": tests, "selection_share": 0.25,
+            "classes": words}  # fmt: skip
+
+
+def test_hostile_names_of_classes_and_data_sets_go_through_every_door_as_words(tmp_path, pictures, capsys):
+    sections = {"data": pictures, "methods": {"zero_shot": {}, "ft": {}}, "confirm": {"seeds": 3}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **sections)
-    assert sweep.main([file, "--plan"]) == 0
-    assert sweep.main([file, "--local"]) == 0
-    capsys.readouterr()
-    assert results.main([str(tmp_path / "runs/sweeps/small"), "SELECT count(*) AS n FROM results"]) == 0
-    page = (tmp_path / "runs/sweeps/small/report/report.html").read_text()
-    for raw in (hostile, "DROP TABLE"):
-        assert raw not in page
+    for arguments in (["--plan"], ["--local"]):
+        assert sweep.main([file, *arguments]) == 0
+    said = capsys.readouterr().out
+    assert " ".join(HOSTILE) in said, "the summary of results names the set"
+    storage = str(tmp_path / "runs/sweeps/small")
+    assert results.main([storage, "SELECT DISTINCT dataset FROM results", "--format", "csv"]) == 0
+    assert " ".join(HOSTILE) in capsys.readouterr().out
+    report_folder = tmp_path / "runs/sweeps/small/report"
+    page = (report_folder / "report.html").read_text()
+    assert "&lt;script&gt;alert(1)&lt;script&gt;" in page
+    for file in report_folder.iterdir():
+        if file.suffix in (".html", ".svg"):
+            assert not [name for name in HOSTILE[:2] if name in file.read_text()], file.name
+    assert trial.main([storage, next((tmp_path / "runs/sweeps/small/trials").glob("confirm-ft-*")).name]) == 0
+    shutil.rmtree(tmp_path / "test" / HOSTILE[2])
+    (tmp_path / "test" / f"[bold]{HOSTILE[1]}").mkdir()
+    assert sweep.main([str(tmp_path / "a.yaml"), "--plan"]) == 2
+    assert f"[bold]{HOSTILE[1]}" in capsys.readouterr().err
+
+
+def test_a_machine_without_credentials_is_told_so_in_a_line(s3_url, tmp_path, monkeypatch, capsys):
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        if name not in ("AWS_ENDPOINT_URL", "AWS_EC2_METADATA_DISABLED"):
+            monkeypatch.delenv(name)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    assert sweep.main([sweeps.file(tmp_path / "a.yaml", s3_url), "--local"]) == 2
+    said = capsys.readouterr().err
+    assert "No credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role" in said
+    assert said.count("\n") == 1
 
 
 def test_no_secret_reaches_files_output_or_the_log(tmp_path, monkeypatch, capsys, caplog):
