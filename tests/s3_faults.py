@@ -121,7 +121,8 @@ class Faulty:
 
     def kind(self, conditional):
         with self._lock:
-            kind = self._draw.choice(self.kinds) if self._draw.random() < self.rate else "sound"
+            # In turn, so that a few faults are of every kind.
+            kind = self.kinds[self.faults % len(self.kinds)] if self._draw.random() < self.rate else "sound"
             kind = "NotImplemented" if conditional and self.conditions == "refused" else kind
             self.seen[kind] += 1
             return kind

@@ -1,6 +1,8 @@
 """A whole sweep over a store that fails at every tenth request ends as over a sound one; refusals stop it soon."""
 
 import errno
+import re
+import subprocess
 import time
 from pathlib import Path
 
@@ -27,50 +29,133 @@ def comparable(url):
     return sorted(rows, key=lambda row: (row["trial"], row["dataset"], row["metric"]))
 
 
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """Rows of sweeps that nobody disturbed, by their sections."""
+    known = {}
+
+    def rows(**sections):
+        if repr(sections) not in known:
+            _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path_factory.mktemp("quiet"), **sections))
+            known[repr(sections)] = comparable(ledger.url)
+        return known[repr(sections)]
+
+    return rows
+
+
 @pytest.mark.slow
-def test_a_sweep_over_a_faulty_store_ends_with_the_rows_of_a_quiet_one(s3, s3_url, tmp_path, monkeypatch):
+@pytest.mark.parametrize("how", [["--local"], []], ids=["local", "ray"])
+def test_a_sweep_over_a_faulty_store_ends_with_the_rows_of_a_quiet_one(quiet, s3, s3_url, tmp_path, monkeypatch, how):
     monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
-    _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **SECTIONS))
-    with Faulty(s3.endpoint, rate=0.15) as proxy:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with Faulty(s3.endpoint, rate=0.2) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        file = sweeps.file(tmp_path / "a.yaml", s3_url, **SECTIONS, compute={"checkpoint_minutes": 0})
-        assert sweep.main([file, "--local", "--quiet"]) == 0
+        file = sweeps.file(tmp_path / "a.yaml", s3_url, **SECTIONS, compute={"checkpoint_minutes": 0, "concurrent": 1})
+        assert sweep.main([file, *how, "--quiet"]) == 0
     asked = sum(proxy.seen.values())
     assert proxy.faults >= 0.1 * asked, proxy.seen
     assert set(PASSING) < set(proxy.seen), f"every kind of fault must have happened: {proxy.seen}"
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
-    assert comparable(f"{s3_url}/sweeps/small") == comparable(quiet.url)
+    assert comparable(f"{s3_url}/sweeps/small") == quiet(**SECTIONS)
     leases = [path.rpartition("/")[2] for path in Store(s3_url).list("sweeps/small/leases")]
     assert [name for name in leases if name[6:] == ".json"] == ["000001.json"], "nobody took the lease from itself"
 
 
+PERMANENT = {"methods": {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": 300}}, "confirm": {"seeds": 2}}
+LASTING = {
+    "AccessDenied": r"Access Denied.*: allow them to list, get, put and delete objects here",
+    "NoSuchBucket": r"The specified bucket does not exist.* No such bucket: http.* has none named 'tests-",
+}
+
+
+class Begun(sweep.Quiet):
+    """Calls something once two trials of a sweep have been started."""
+
+    def __init__(self, then):
+        self.then, self.trials = then, 0
+
+    def started(self, spec):
+        self.trials += 1
+        if self.trials == 2:
+            self.then()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "how"), [("AccessDenied", ["--local"]), ("NoSuchBucket", ["--local"]), ("AccessDenied", [])],
+    ids=["403", "no such bucket", "403 on Ray"],
+)  # fmt: skip
 def test_a_lasting_refusal_stops_a_sweep_within_a_minute_and_it_goes_on_when_mended(
-    s3, s3_url, tmp_path, monkeypatch, capsys
+    quiet, s3, s3_url, tmp_path, monkeypatch, capsys, kind, how
 ):
     monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
-    methods = {"methods": {"zero_shot": {}, "ft": {}}, "confirm": {"seeds": 1}}
-    with Faulty(s3.endpoint, rate=0.0, kinds=("AccessDenied",)) as proxy:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with Faulty(s3.endpoint, rate=0.0, kinds=(kind,)) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        file = sweeps.file(tmp_path / "a.yaml", s3_url, **methods)
+        file = sweeps.file(tmp_path / "a.yaml", s3_url, **PERMANENT)
         began = []
 
-        def forbid(*_, **__):
+        def refuse():
             proxy.rate = 1.0
             began.append(time.monotonic())
 
-        monkeypatch.setattr(sweep.Quiet, "phase", forbid)
-        assert sweep.main([file, "--local", "--quiet"]) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(sweep, "Quiet", lambda: Begun(refuse))
+            assert sweep.main([file, *how, "--quiet"]) == 1
         assert time.monotonic() - began[0] < 60
         said = capsys.readouterr().err
-        assert "allow them to list, get, put and delete" in said
-        assert "The same command goes on" in said
+        assert re.search(LASTING[kind], said)
+        assert "Nothing is lost; the same command goes on" in said or "The same command goes on" in said
         proxy.rate = 0.0
-        monkeypatch.undo()
-        monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
-        for name, value in (("ACCESS_KEY_ID", s3.access_key), ("SECRET_ACCESS_KEY", s3.secret_key)):
-            monkeypatch.setenv(f"AWS_{name}", value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
-        assert sweep.main([file, "--local", "--quiet"]) == 0
+        assert not Store(s3_url).list("sweeps/small/report")
+        assert sweep.main([file, *how, "--quiet"]) == 0
+        assert comparable(f"{s3_url}/sweeps/small") == quiet(**PERMANENT)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 2 MB, and what makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=False, capture_output=True)
+    if made.returncode:
+        pytest.skip("only root may mount a disk")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [["--local"], []], ids=["local", "ray"])
+def test_a_full_node_cache_stops_a_sweep_within_a_minute_and_it_goes_on_when_there_is_room(
+    quiet, s3_url, tmp_path, monkeypatch, capsys, small_disk, how
+):
+    disk, enlarge = small_disk
+    monkeypatch.setenv("SAEFT_RAY_CACHE", str(disk))
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    file = sweeps.file(tmp_path / "a.yaml", s3_url, **PERMANENT)
+    began = []
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep, "Quiet", lambda: Begun(lambda: began.append(time.monotonic())))
+        assert sweep.main([file, *how, "--quiet"]) == 1
+    assert time.monotonic() - began[0] < 60
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "the same command goes on" in said
+    assert "error.parquet" not in "".join(Store(s3_url).list("sweeps/small")), "no trial is to blame"
+    enlarge()
+    assert sweep.main([file, *how, "--quiet"]) == 0
+    assert comparable(f"{s3_url}/sweeps/small") == quiet(**PERMANENT)
+
+
+def test_a_disk_that_is_full_from_the_start_is_told_too(s3_url, tmp_path, monkeypatch, capsys, small_disk):
+    disk, _ = small_disk
+    monkeypatch.setenv("SAEFT_RAY_CACHE", str(disk))
+    (disk / "others").write_bytes(bytes(2 << 20))
+    file = sweeps.file(tmp_path / "a.yaml", s3_url, **PERMANENT)
+    assert sweep.main([file, "--local", "--quiet"]) == 1
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "The same command goes on once that is mended" in said
 
 
 def test_a_bucket_that_is_gone_is_no_missing_file(s3, s3_url):

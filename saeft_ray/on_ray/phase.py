@@ -6,7 +6,7 @@ Tune's own state is thrown away afterwards. What must survive is in the ledger, 
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -68,6 +68,8 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
         )
         with _heard(dealer):
             tuner.fit()
+    if notice.given:
+        leaving.tell(False)
     dealer.check()
     left = deal.left
     if left and not notice.given:
@@ -119,8 +121,9 @@ class _Dealer(Searcher):  # type: ignore[misc]
     def failed(self, trial_id: str) -> None:
         """A trial of Tune's has ended with an error."""
         spec, error = self._running.pop(trial_id), self.errors.pop(trial_id)
-        if spec.id in self._ledger.finished():  # it died after its rows were written, before Tune heard of them
-            self._end(spec, self._ledger.results(self._deal.phase)[spec.id])
+        with suppress(FileNotFoundError):  # it died after its rows were written, before Tune heard of them
+            (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
+            self._end(spec, value)
             return
         if self._notice.given:  # it left, or died on its way out
             return
@@ -139,8 +142,6 @@ class _Dealer(Searcher):  # type: ignore[misc]
 
     def check(self) -> None:
         """Raises Unfinished if trials could not be run."""
-        if self._told:
-            leaving.tell(False)
         if self.halted:
             raise self.halted
         self._attempts.check(self._deal.phase)
