@@ -93,7 +93,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     with RayRunner(plan, store, ledger) as runner:
         runner.build(plan.artifacts(), Watch())
         assert sorted(built) == sorted(["head", "activations", *["shard"] * len(whole.shards)])
-        assert built[-1] == "activations"
+        assert [kind for kind in built if kind != "head"][-1] == "activations"  # the head is nothing to wait for
         runner.build(plan.artifacts(), Watch())
         assert built[-2:] == ["head", "activations"]  # nothing of the shards is left, and nothing is missing
     assert len(whole.shards) > 2
