@@ -24,7 +24,7 @@ from saeft_ray.table import read_rows
 
 import sweeps
 
-SLOWER = {"train": {**sweeps.SMALL["train"], "epochs": 12}, "methods": {"ft": {}}, "confirm": {"seeds": 1}}
+SLOWER = {"train": {**sweeps.SMALL["train"], "epochs": 40}, "methods": {"ft": {}}, "confirm": {"seeds": 1}}
 
 
 def comparable(url):
@@ -112,8 +112,8 @@ def test_the_first_signal_asks_and_the_second_or_the_end_of_grace_is_the_end():
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2], ids=["without ray", "one worker", "two workers"])
 def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path, workers):
-    """A first checkpoint shows that the training runs; the next would come six seconds later."""
-    compute = {"workers": max(1, workers), "checkpoint_minutes": 0.1}
+    """A first checkpoint shows that the training runs; the next would come three seconds later."""
+    compute = {"workers": max(1, workers), "checkpoint_minutes": 0.05}
     sections = {**SLOWER, "compute": compute}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **sections)
     command = [sys.executable, "-m", "saeft_ray.sweep", file, *([] if workers else ["--local"])]
@@ -123,6 +123,7 @@ def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path,
     deadline = time.monotonic() + 200
     try:
         while not (first := store.keys("checkpoint")):
+            assert driver.poll() is None, "it ended before"
             assert time.monotonic() < deadline
             time.sleep(0.05)
         driver.send_signal(signal.SIGTERM)

@@ -107,7 +107,7 @@ def test_a_machine_dies_with_a_trial_on_it_and_the_rows_are_those_of_an_undistur
 
 
 def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(connected, tmp_path, caplog):
-    long = {**LONG, "train": {**LONG["train"], "epochs": 30}}
+    long = {**LONG, "train": {**LONG["train"], "epochs": 60}}
     _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
     nodes = {node.all_processes["raylet"][0].process.pid: node.node_id for node in connected.worker_nodes}
 
