@@ -37,6 +37,7 @@ from saeft_ray.methods import (
 )
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.sae import Dictionary
+from saeft_ray.sums import Sums
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
 STRETCH = 20  # steps between two looks at the loss; after each of them a training may pause
@@ -168,7 +169,7 @@ class Training:
         # Only the step is compiled, and `model` stays what it is: its keys, its hooks, its copies, its evaluation.
         compiled = place.compile and not self._sites
         self._step: nn.Module = torch.compile(self._wrapped) if compiled else self._wrapped  # type: ignore[assignment]
-        self._epoch, self._sums = 0, _Sums(place)
+        self._epoch, self._sums = 0, Sums(place)
         if resume is not None:
             self._restore(resume)
 
@@ -189,8 +190,8 @@ class Training:
                 norm = nn.utils.clip_grad_norm_(self._parameters, task.train.clip_norm)
                 sums.add(terms, norm > task.train.clip_norm)
                 last = sums.steps == batches
-                if step % STRETCH == 0 or last:
-                    sums.check_finite(self._epoch, step)
+                if (step % STRETCH == 0 or last) and (bad := sums.not_finite()):
+                    raise Diverged(f"{' and '.join(bad)} not finite by step {step} (epoch {self._epoch + 1})")
                 self._optimizer.step()
                 if self._towers is not None:
                     assert isinstance(task.method, Captioned)
@@ -204,7 +205,7 @@ class Training:
             self._epoch += 1
             seconds = sums.seconds + time.perf_counter() - began
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
-            self._sums = _Sums(place)
+            self._sums = Sums(place)
             yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched)
 
     def state(self) -> State:
@@ -217,7 +218,7 @@ class Training:
 
     def _restore(self, state: State) -> None:
         self._epoch = state.epoch
-        self._sums = _Sums(self.place, state)
+        self._sums = Sums(self.place, state.step, state.tensors)
         for name, parameter in zip(self._names, self._parameters, strict=True):
             like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
             # In the memory format of the weights: the fused optimizer reads them side by side.
@@ -354,58 +355,3 @@ def _batch(task: Task, epoch: int, index: IntArray) -> Batch:
     view = view_of(task.seed, epoch, index, task.views)
     labels = torch.from_numpy(task.split.labels[index])
     return Batch(index, view, task.split.views(index, view, task.view_seed), labels)
-
-
-class _Sums:
-    """Of the steps of one epoch so far: loss terms and clipped steps, left on the device until asked for; seconds."""
-
-    def __init__(self, place: Place, state: State | None = None) -> None:
-        """Those of a resumed epoch, if `state` is given."""
-        self._place = place
-        self.steps = state.step if state else 0
-        saved = state.tensors if state and state.step else {}
-        self._terms = {
-            name.removeprefix("sum."): self._own(tensor) for name, tensor in saved.items() if name.startswith("sum.")
-        }
-        self._clipped = self._own(saved["clipped"]) if saved else torch.zeros((), device=place.device)
-        self.seconds = float(self._own(saved["seconds"])) if saved else 0.0
-
-    def add(self, terms: dict[str, Tensor], clipped: Tensor) -> None:
-        self.steps += 1
-        self._clipped += clipped
-        for name, value in terms.items():
-            value = value.detach()
-            self._terms[name] = self._terms[name] + value if name in self._terms else value
-
-    def means(self) -> dict[str, float]:
-        """Means over steps and workers: every worker gets the same, so all of them diverge together or none does."""
-        values = self._place.mean(torch.stack(list(self._terms.values()))) / self.steps
-        return dict(zip(self._terms, values.tolist(), strict=True))
-
-    def clipped(self) -> float:
-        """The share of steps whose gradient was clipped."""
-        return float(self._clipped) / self.steps
-
-    def check_finite(self, epoch: int, step: int) -> None:
-        bad = [name for name, value in self.means().items() if not math.isfinite(value)]
-        if bad:
-            raise Diverged(f"{' and '.join(bad)} not finite by step {step} (epoch {epoch + 1})")
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint needs: (workers,) of each sum. Nothing between two epochs."""
-        if not self.steps:
-            return {}
-        sums = {f"sum.{name}": value for name, value in self._terms.items()}
-        sums |= {"clipped": self._clipped, "seconds": torch.tensor(self.seconds)}
-        return {name: self._all(value) for name, value in sums.items()}
-
-    def _all(self, mine: Tensor) -> Tensor:
-        """(workers,), everyone's own. A mean in double precision of numbers that are single: no digit is lost."""
-        each = torch.zeros(self._place.world_size, dtype=torch.float64, device=self._place.device)
-        each[self._place.rank] = mine
-        return (self._place.mean(each) * self._place.world_size).to(mine.dtype)
-
-    def _own(self, each: Tensor) -> Tensor:
-        """This worker's of (workers,); of other workers than these, their mean."""
-        same = len(each) == self._place.world_size
-        return (each[self._place.rank] if same else each.mean()).to(self._place.device)

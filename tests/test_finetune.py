@@ -14,7 +14,7 @@ from saeft_ray import finetune as finetuning
 from saeft_ray.config import DictionarySettings, Model, Train
 from saeft_ray.contrastive import Towers, info_nce
 from saeft_ray.encoder import Classifier, outputs
-from saeft_ray.finetune import Diverged, Place, State, Task, finetune, learning_rate, view_of
+from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.distance import MSE, Nuclear
 from saeft_ray.methods.layers import LDIFS
@@ -22,6 +22,7 @@ from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.probe import LinearProbe
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
+from saeft_ray.sums import Sums
 from saeft_ray.zeroshot import captions, zero_shot_head
 
 
@@ -121,10 +122,9 @@ def test_a_run_that_was_left_within_an_epoch_is_bit_equal_to_an_undisturbed_one(
 
 def test_other_workers_than_before_share_what_an_epoch_had_summed():
     tensors = {"sum.cross_entropy": torch.tensor([3.0, 5.0]), "clipped": torch.ones(2), "seconds": torch.ones(2)}
-    state = State(1, 4, tensors)
-    same = [finetuning._Sums(Place(rank=rank, world_size=2), state) for rank in (0, 1)]
+    same = [Sums(Place(rank=rank, world_size=2), 4, tensors) for rank in (0, 1)]
     assert [float(sums.means()["cross_entropy"]) for sums in same] == [0.75, 1.25]  # each its own, of 4 steps
-    assert finetuning._Sums(Place(), state).means() == {"cross_entropy": 1.0}
+    assert Sums(Place(), 4, tensors).means() == {"cross_entropy": 1.0}
 
 
 def test_stored_activations_and_the_frozen_encoder_train_alike():
