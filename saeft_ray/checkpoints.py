@@ -81,7 +81,7 @@ class Checkpoints:
 
         name = f"{self._key}-{state.epoch:05d}-{state.step:07d}"
         older = [other for other in self._names() if other < name]
-        self._store.ensure("checkpoint", name, write)
+        self._store.save("checkpoint", name, write)
         for other in older:
             self._store.remove("checkpoint", other)
 

@@ -4,16 +4,18 @@ import hashlib
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, FlexibleChecksumError
 
 from saeft_ray.patience import code_of
 
 PART, AT_ONCE = 16 << 20, 8  # of a large file
 CHUNK = 256 << 10  # of a part: what stays in the processor's cache is cheaper to copy
+_TRIES = 3
 _CONNECTIONS = 32  # kept open; several threads of a process share one store
 
 
@@ -38,7 +40,17 @@ class S3:
         return {"type": "file", "size": self._ask(self._client.head_object, place)["ContentLength"]}
 
     def cat_file(self, place: str) -> bytes:
-        return bytes(self._ask(self._client.get_object, place)["Body"].read())
+        """The content. What differs from the server's checksum is asked for again; where it stays so it is returned
+        all the same, and the checksum of whoever reads it tells what is damaged."""
+        chunks: list[bytes] = []
+        for _ in range(_TRIES):
+            chunks.clear()
+            body = self._ask(self._client.get_object, place)["Body"]
+            with suppress(FlexibleChecksumError):
+                while chunk := body.read(CHUNK):
+                    chunks.append(chunk)
+                break
+        return b"".join(chunks)
 
     def get_part(self, place: str, local: Path, start: int, end: int) -> None:
         """Writes bytes `start` to `end` of an object to the same place in a local file; fewer where it ends before."""

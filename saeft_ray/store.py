@@ -2,6 +2,7 @@
 
 An artifact is a few files in `<url>/artifacts/<kind>/<key>/<build>/`. They are written first and
 `<url>/artifacts/<kind>/<key>/manifest.json` last, so what was left half-way does not exist. The first manifest wins.
+On a remote store a small artifact is one object: its files follow, byte for byte, the JSON of the manifest.
 """
 
 import json
@@ -9,12 +10,12 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints, ValidationError
 
 from saeft_ray.files import NAME, Files, named, sha256_of
 from saeft_ray.identity import canonical, fingerprint
@@ -22,6 +23,8 @@ from saeft_ray.sealed import Damaged, from_json, to_json
 
 _log = logging.getLogger(__name__)
 _BUILDS = 3
+_SMALL = 256 << 10  # bytes of an artifact: so few take less time than one more request
+_END = b"\n}\n"  # of the JSON, where files follow; its own lines are indented
 _digests: dict[tuple[str, int, int], str] = {}
 
 _Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
@@ -38,7 +41,7 @@ class Blob(BaseModel):
     """One file of an artifact: `size` in bytes, `sha256` in hex."""
 
     model_config = ConfigDict(frozen=True)
-    size: int
+    size: NonNegativeInt
     sha256: str
 
 
@@ -68,16 +71,8 @@ class Store(Files):
 
     def manifest(self, kind: str, key: str) -> Manifest | None:
         """The artifact's manifest, None if absent. Raises Damaged if it cannot be understood."""
-        path = f"{_folder(kind, key)}/manifest.json"
-        try:
-            found = Manifest.model_validate(from_json(self.read_bytes(path), f"{self.url}/{path}"))
-        except FileNotFoundError:
-            return None
-        except ValidationError as error:
-            raise Damaged(f"{self.url}/{path}: not a manifest ({error.error_count()} faults)") from error
-        if (found.kind, found.key) != (kind, key):
-            raise Damaged(f"{self.url}/{path}: is the manifest of {found.kind}/{found.key}", found.build)
-        return found
+        found = self._look(kind, key)
+        return None if found is None else found[0]
 
     def size(self, kind: str, key: str) -> int | None:
         """Bytes in the artifact's files as its manifest says, None if absent."""
@@ -87,13 +82,14 @@ class Store(Files):
     def get(self, kind: str, key: str) -> Path:
         """A local folder with the artifact's files, verified: the stored folder itself where the store is local (do
         not write there), else a cached copy. Raises Missing or Damaged."""
-        found = self.manifest(kind, key)
+        found = self._look(kind, key)
         if found is None:
             raise Missing(f"{self.url}/{_folder(kind, key)}: no such artifact")
+        manifest, tail = found
         if not self.local:
-            return self._download(found)
-        folder = Path(self.url, _folder(kind, key), found.build)
-        _verify(folder, found, str(folder))
+            return self._download(manifest, tail)
+        folder = Path(self.url, _folder(kind, key), manifest.build)
+        _verify(folder, manifest, str(folder))
         return folder
 
     def ensure(self, kind: str, key: str, build: Callable[[Path], None], describe: Mapping[str, object] = {}) -> Path:
@@ -102,8 +98,7 @@ class Store(Files):
         `describe` (JSON) goes into the manifest for people. Of two that build at once, both get the files of the one
         whose manifest came first. What `build` raises passes through and leaves no artifact.
         """
-        # Here, so that a value that JSON cannot hold is told before an hour of building.
-        described: dict[str, object] = json.loads(canonical(describe))
+        described = _described(describe)  # before an hour of building
         for _ in range(_BUILDS):
             try:
                 return self.get(kind, key)
@@ -115,6 +110,10 @@ class Store(Files):
             if built := self._build(kind, key, build, described):
                 return built
         return self.get(kind, key)
+
+    def save(self, kind: str, key: str, write: Callable[[Path], None], describe: Mapping[str, object] = {}) -> Path:
+        """As `ensure`, but does not look first: for what is at hand, where writing it costs no more than asking."""
+        return self._build(kind, key, write, _described(describe)) or self.ensure(kind, key, write, describe)
 
     def keys(self, kind: str, prefix: str = "") -> list[str]:
         """Keys of the artifacts of `kind` that begin with `prefix`, sorted."""
@@ -145,35 +144,55 @@ class Store(Files):
         with _removed_on_error(folder):
             build(folder)
             names = _plain_files(folder, f"the builder of {kind}/{key}")
-            files = {file: self._blob(folder / file, f"{place}/{file}") for file in names}
+            files, tail = self._send(folder, place, names)
         made = Manifest(kind=kind, key=key, build=name, describe=describe, files=files)
         path = f"{_folder(kind, key)}/manifest.json"
         try:
-            self.write_once(path, to_json(made.model_dump()))
+            self.write_once(path, to_json(made.model_dump()) + tail)
         except FileExistsError:
             # Ours, if the answer to a first try was lost.
             if _build_of(self.read_bytes(path)) != name:
                 shutil.rmtree(folder, ignore_errors=True)
-                self._drop(place, files)
+                self._drop(place, () if tail else names)
                 return None
         if self.local:
             return folder
         _into_cache(folder, self._cached(kind, key) / name, made)
         return self._cached(kind, key) / name
 
-    def _blob(self, local: Path, path: str) -> Blob:
-        """What the manifest says of a file that was built, which is in the store when this returns."""
-        size = local.stat().st_size
-        return Blob(size=size, sha256=_sha256(local) if self.local else self.put_file(local, path))
+    def _send(self, folder: Path, place: str, names: Sequence[str]) -> tuple[dict[str, Blob], bytes]:
+        """What the manifest says of files that were built, and what follows it: they themselves, if they are small;
+        else they are in the store when this returns."""
+        sizes = {name: (folder / name).stat().st_size for name in names}
+        small = not self.local and sum(sizes.values()) <= _SMALL
+        files = {}
+        for name, size in sizes.items():
+            here = small or self.local
+            digest = _sha256(folder / name) if here else self.put_file(folder / name, f"{place}/{name}")
+            files[name] = Blob(size=size, sha256=digest)
+        return files, b"\n" + b"".join((folder / name).read_bytes() for name in names) if small else b""
 
-    def _drop(self, place: str, files: Mapping[str, Blob]) -> None:
+    def _drop(self, place: str, files: Sequence[str]) -> None:
         """Removes what lost against another builder; left-overs only cost space."""
         if not self.local:
             for file in files:
                 with self._guard, suppress(OSError):
                     self._fs.rm_file(self._place(f"{place}/{file}"))
 
-    def _download(self, manifest: Manifest) -> Path:
+    def _look(self, kind: str, key: str) -> tuple[Manifest, bytes | None] | None:
+        """The manifest, and of a small artifact what follows it. Raises as `manifest`."""
+        path = f"{_folder(kind, key)}/manifest.json"
+        try:
+            found, tail = _split(self.read_bytes(path), f"{self.url}/{path}")
+        except FileNotFoundError:
+            return None
+        except ValidationError as error:
+            raise Damaged(f"{self.url}/{path}: not a manifest ({error.error_count()} faults)") from error
+        if (found.kind, found.key) != (kind, key):
+            raise Damaged(f"{self.url}/{path}: is the manifest of {found.kind}/{found.key}", found.build)
+        return found, tail
+
+    def _download(self, manifest: Manifest, tail: bytes | None) -> Path:
         home = self._cached(manifest.kind, manifest.key)
         target = home / manifest.build
         if target.exists():
@@ -191,6 +210,10 @@ class Store(Files):
         temporary.mkdir(parents=True)
         with _removed_on_error(temporary):
             for file, blob in manifest.files.items():
+                if tail is not None:
+                    (temporary / file).write_bytes(tail[: blob.size])
+                    tail = tail[blob.size :]
+                    continue
                 with suppress(FileNotFoundError):
                     _remember(temporary / file, self.get_file(f"{place}/{file}", temporary / file, blob.size))
             _verify(temporary, manifest, f"{self.url}/{place}")
@@ -216,10 +239,23 @@ def _folder(kind: str, key: str) -> str:
     return f"artifacts/{named(kind, 'kind')}/{named(key, 'key')}"
 
 
+def _described(describe: Mapping[str, object]) -> dict[str, object]:
+    """A copy that is plain JSON. Raises ValueError for a value that JSON cannot hold."""
+    described: dict[str, object] = json.loads(canonical(describe))
+    return described
+
+
+def _split(raw: bytes, shown: str) -> tuple[Manifest, bytes | None]:
+    """A manifest, and what follows it. Raises ValidationError or Damaged."""
+    text, end, tail = raw.partition(_END)
+    manifest = Manifest.model_validate(from_json(text + end[:-1], shown))
+    return manifest, tail if end else None
+
+
 def _build_of(raw: bytes) -> str:
     """The build that a manifest names, "" if it cannot be trusted."""
     try:
-        return Manifest.model_validate(from_json(raw, "manifest")).build
+        return _split(raw, "manifest")[0].build
     except (ValidationError, Damaged):
         return ""
 

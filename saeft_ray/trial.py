@@ -178,7 +178,7 @@ class _Bench:
                 save_file(contiguous(model), folder / "model.safetensors")
                 write_epochs(history, folder)
 
-            self.store.ensure("endpoint", key, write, plan.endpoint(spec).identity)
+            self.store.save("endpoint", key, write, plan.endpoint(spec).identity)
             checkpoints.clear()
 
     def probe(self, model: Classifier, method: Method) -> None:

@@ -16,7 +16,8 @@ from saeft_ray.patience import Unavailable
 from saeft_ray.s3 import PART, S3
 from saeft_ray.store import Damaged, Store
 
-BYTES = bytes(range(256)) * 40
+BYTES = bytes(range(256)) * 1200
+SMALL = BYTES[:10240]  # travels with its manifest
 
 
 class Proxy(Faulty):
@@ -52,27 +53,34 @@ def write(content=BYTES):
     return lambda folder: (folder / "weights.bin").write_bytes(content)
 
 
-def is_blob(path):
-    return "weights.bin" in path
+def is_content(path):
+    return "weights.bin" in path or "manifest.json" in path
 
 
 def flipped(data):
     return data[:5000] + bytes([data[5000] ^ 1]) + data[5001:]
 
 
-def test_an_artifact_takes_three_requests_to_build_and_two_to_get(through):
+@pytest.mark.parametrize(
+    ("content", "sent", "read"),
+    [
+        pytest.param(BYTES, ["PUT", "PUT"], ["GET", "GET"], id="the content, the manifest"),
+        pytest.param(SMALL, ["PUT"], ["GET"], id="both in one"),
+    ],
+)
+def test_an_artifact_takes_few_requests(through, content, sent, read):
     proxy, store = through()
     store.check_writable()
     proxy.asked.clear()
-    store.ensure("sae", "k", write())
-    assert proxy.asked == ["GET", "PUT", "PUT"], "a look, the content, the manifest"
+    store.save("sae", "k", write(content))
+    assert proxy.asked == sent
     proxy.asked.clear()
     copy = pickle.loads(pickle.dumps(store))
-    copy.ensure("sae", "k2", write())
-    assert proxy.asked == ["GET", "PUT", "PUT"], "a copy knows that the server refuses a second writer"
+    copy.ensure("sae", "k2", write(content))
+    assert proxy.asked == ["GET", *sent], "a look; a copy knows that the server refuses a second writer"
     other, there = through()
     there.get("sae", "k")
-    assert other.asked == ["GET", "GET"], "the manifest, the content"
+    assert other.asked == read
 
 
 def test_who_does_not_know_whether_a_second_writer_is_refused_looks_first(through):
@@ -102,12 +110,12 @@ def test_the_server_refuses_content_that_differs_from_its_checksum(s3):
     assert "Contents" not in client.list_objects_v2(Bucket=bucket)
 
 
-@pytest.mark.parametrize("content", [BYTES, os.urandom(2 * PART + 1)])
+@pytest.mark.parametrize("content", [SMALL, BYTES, os.urandom(2 * PART + 1)])
 def test_what_changes_on_its_way_up_is_refused_and_sent_again(through, content):
     spoiled = []
 
     def spoil(method, path, body):
-        if method == "PUT" and is_blob(path) and not spoiled:
+        if method == "PUT" and is_content(path) and not spoiled:
             spoiled.append(path)
             return flipped(body)
         return body
@@ -119,16 +127,35 @@ def test_what_changes_on_its_way_up_is_refused_and_sent_again(through, content):
     assert (other.get("sae", "k") / "weights.bin").read_bytes() == content
 
 
-def test_what_changes_on_its_way_down_is_damaged(through):
+@pytest.mark.parametrize("content", [SMALL, BYTES])
+def test_what_changes_on_its_way_down_is_damaged(through, content):
     _, store = through()
-    store.ensure("sae", "k", write())
+    store.ensure("sae", "k", write(content))
 
     def spoil(method, path, status, headers, data):
-        return status, headers, flipped(data) if method == "GET" and is_blob(path) else data
+        spoilt = method == "GET" and is_content(path) and len(data) > len(SMALL) - 1
+        return status, headers, flipped(data) if spoilt else data
 
     _, other = through(lie_down=spoil)
     with pytest.raises(Damaged, match=r"weights\.bin: content differs from its SHA-256"):
         other.get("sae", "k")
+
+
+def test_what_changes_once_on_its_way_down_is_asked_for_again(through):
+    _, store = through()
+    store.ensure("sae", "k", write(SMALL))
+    spoiled = []
+
+    def spoil(method, path, status, headers, data):
+        if method == "GET" and not spoiled:
+            spoiled.append(path)
+            return status, headers, flipped(data)
+        return status, headers, data
+
+    proxy, other = through(lie_down=spoil)
+    assert (other.get("sae", "k") / "weights.bin").read_bytes() == SMALL
+    assert spoiled
+    assert proxy.asked == ["GET", "GET"]
 
 
 def without_checksum(method, path, status, headers, data):
@@ -145,25 +172,25 @@ def test_a_server_that_compares_no_checksum_is_asked_for_the_size(through):
     def shorter(method, path, status, headers, data):
         status, headers, data = without_checksum(method, path, status, headers, data)
         changed = [(name, "7" if name.lower() == "content-length" else value) for name, value in headers]
-        return status, changed if method == "HEAD" and is_blob(path) else headers, data
+        return status, changed if method == "HEAD" and is_content(path) else headers, data
 
     _, lying = through(lie_down=shorter)
-    with pytest.raises(OSError, match=r"weights\.bin: 10240 bytes sent, 7 stored"):
+    with pytest.raises(OSError, match=r"weights\.bin: 307200 bytes sent, 7 stored"):
         lying.ensure("sae", "k2", write())
     assert not store.has("sae", "k2")
 
 
 @pytest.mark.parametrize("kind", ["lost answer", "cut", "reset"])
 def test_a_faulty_way_changes_nothing(s3, s3_url, tmp_path, kind):
-    small, large = BYTES, os.urandom(3 * PART + 5)
+    sizes = {"small": SMALL, "middle": BYTES, "large": os.urandom(3 * PART + 5)}
     with Faulty(s3.endpoint, rate=0.25, kinds=(kind,), seed=1) as proxy:
         stores = [Store(s3_url, endpoint=proxy.endpoint, cache=tmp_path / side) for side in "ab"]
-        for key, content in (("small", small), ("large", large)):
+        for key, content in sizes.items():
             stores[0].ensure("sae", key, write(content))
             assert (stores[1].get("sae", key) / "weights.bin").read_bytes() == content
     assert proxy.seen[kind]
     manifests = [path for path in Store(s3_url).list() if path.endswith("/manifest.json")]
-    assert manifests == ["artifacts/sae/large/manifest.json", "artifacts/sae/small/manifest.json"]
+    assert manifests == [f"artifacts/sae/{key}/manifest.json" for key in sorted(sizes)]
 
 
 def test_an_object_that_was_cut_off_between_two_parts_is_damaged(s3, s3_url, tmp_path):

@@ -167,15 +167,16 @@ def test_a_bucket_that_is_gone_is_no_missing_file(s3, s3_url):
         store.write_once("sweeps/a", b"1")
 
 
-def test_a_full_cache_disk_is_told_at_once_and_leaves_nothing(s3_url, tmp_path, monkeypatch):
+@pytest.mark.parametrize("size", [5_000, 500_000])
+def test_a_full_cache_disk_is_told_at_once_and_leaves_nothing(s3_url, tmp_path, monkeypatch, size):
     build = Store(s3_url, cache=tmp_path / "a")
-    build.ensure("sae", "k", lambda folder: (folder / "weights.bin").write_bytes(b"w" * 5000))
+    build.ensure("sae", "k", lambda folder: (folder / "weights.bin").write_bytes(b"w" * size))
     there = Store(s3_url, cache=tmp_path / "b")
 
     opened = Path.open
 
     def full(path, mode="r", **how):
-        if mode == "xb":
+        if mode in ("xb", "wb"):
             raise OSError(errno.ENOSPC, "No space left on device", path)
         return opened(path, mode, **how)
 
@@ -187,4 +188,4 @@ def test_a_full_cache_disk_is_told_at_once_and_leaves_nothing(s3_url, tmp_path, 
     assert time.monotonic() - began < 5, "a full disk does not pass by waiting"
     assert not list(tmp_path.rglob(".tmp-*"))
     mended = Store(s3_url, cache=tmp_path / "b")
-    assert (mended.get("sae", "k") / "weights.bin").read_bytes() == b"w" * 5000
+    assert (mended.get("sae", "k") / "weights.bin").read_bytes() == b"w" * size
