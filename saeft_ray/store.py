@@ -129,17 +129,20 @@ class Store(Files):
         with self._guard, suppress(FileNotFoundError):
             self._fs.rm(self._place(_folder(kind, key)), recursive=True)
         if not self.local:
-            shutil.rmtree(self._cached(kind, key), ignore_errors=True)
+            copies = self._cached(kind, key, "*")
+            for copy in copies.parent.glob(copies.name):
+                shutil.rmtree(copy, ignore_errors=True)
 
-    def _cached(self, kind: str, key: str) -> Path:
+    def _cached(self, kind: str, key: str, build: str) -> Path:
         base = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray").expanduser()
-        return base / fingerprint([self.url, self.endpoint]) / kind / key
+        return base / fingerprint([self.url, self.endpoint]) / kind / f"{key}@{build}"
 
     def _build(self, kind: str, key: str, build: Callable[[Path], None], describe: dict[str, object]) -> Path | None:
         """The folder, as of `get`; None if another builder's manifest came first."""
         name = uuid.uuid4().hex[:12]
         place = f"{_folder(kind, key)}/{name}"
-        folder = Path(self.url, place) if self.local else self._cached(kind, key) / f".tmp-{name}"
+        cached = self._cached(kind, key, name)
+        folder = Path(self.url, place) if self.local else cached.with_name(f".tmp-{name}")
         folder.mkdir(parents=True)
         with _removed_on_error(folder):
             build(folder)
@@ -157,8 +160,8 @@ class Store(Files):
                 return None
         if self.local:
             return folder
-        _into_cache(folder, self._cached(kind, key) / name, made)
-        return self._cached(kind, key) / name
+        _into_cache(folder, cached, made)
+        return cached
 
     def _send(self, folder: Path, place: str, names: Sequence[str]) -> tuple[dict[str, Blob], bytes]:
         """What the manifest says of files that were built, and what follows it: they themselves, if they are small;
@@ -193,20 +196,18 @@ class Store(Files):
         return found, tail
 
     def _download(self, manifest: Manifest, tail: bytes | None) -> Path:
-        home = self._cached(manifest.kind, manifest.key)
-        target = home / manifest.build
+        target = self._cached(manifest.kind, manifest.key, manifest.build)
+        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
         if target.exists():
             try:
                 _verify(target, manifest, str(target))
                 return target
             except Damaged as error:
                 _log.warning("%s; the cached copy is fetched again", error)
-                aside = home / f".tmp-{uuid.uuid4().hex}"
                 with suppress(FileNotFoundError):
-                    target.rename(aside)
-                shutil.rmtree(aside, ignore_errors=True)
+                    target.rename(temporary)
+                shutil.rmtree(temporary, ignore_errors=True)
         place = f"{_folder(manifest.kind, manifest.key)}/{manifest.build}"
-        temporary = home / f".tmp-{uuid.uuid4().hex}"
         temporary.mkdir(parents=True)
         with _removed_on_error(temporary):
             for file, blob in manifest.files.items():

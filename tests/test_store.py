@@ -333,6 +333,13 @@ def test_keys_and_removal(make: Callable[[], Store], store: Store) -> None:
         store.remove("checkpoint", "..")
 
 
+def test_what_is_removed_leaves_the_cache_too(url: str, tmp_path: Path) -> None:
+    store = Store(url, cache=tmp_path / "cache")
+    folders = [store.save("checkpoint", key, Builder()) for key in ("a", "a-1", "a.1")]
+    store.remove("checkpoint", "a")
+    assert [folder.exists() for folder in folders] == [False, True, True]
+
+
 def test_plain_files(store: Store, make: Callable[[], Store]) -> None:
     assert store.list("rows") == ()
     store.write_once("rows/confirm/a.parquet", b"1")
