@@ -15,6 +15,7 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # drivers of trials must not see their workers' GPUs
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # rows are ours; five files a trial in the session folder are not read
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is ours: rows are safe, and the same command goes on
     "RAY_AUTH_MODE": "disabled",
     "RAY_DEDUP_LOGS": "0",
