@@ -12,6 +12,7 @@ from s3_faults import Faulty
 from saeft_ray import sweep
 from saeft_ray.files import Files
 from saeft_ray.lease import Lease, Owner, Taken
+from saeft_ray.leaving import Notice
 
 import sweeps
 
@@ -74,7 +75,7 @@ def test_a_zombie_is_interrupted_when_it_was_succeeded(files):
     lease = Lease(files, "s", beat=0.05)
 
     def hold():
-        with lease:
+        with Notice(), lease:  # as a sweep does, and whatever the shell has done with SIGINT
             stranger(files, 2)
             threading.Event().wait(20)
 
