@@ -141,8 +141,7 @@ class Store(Files):
         """The folder, as of `get`; None if another builder's manifest came first."""
         name = uuid.uuid4().hex[:12]
         place = f"{_folder(kind, key)}/{name}"
-        cached = self._cached(kind, key, name)
-        folder = Path(self.url, place) if self.local else cached.with_name(f".tmp-{name}")
+        folder = Path(self.url, place) if self.local else self._cached(kind, key, f".tmp-{name}")
         folder.mkdir(parents=True)
         with _removed_on_error(folder):
             build(folder)
@@ -160,6 +159,7 @@ class Store(Files):
                 return None
         if self.local:
             return folder
+        cached = self._cached(kind, key, name)
         _into_cache(folder, cached, made)
         return cached
 
@@ -197,7 +197,7 @@ class Store(Files):
 
     def _download(self, manifest: Manifest, tail: bytes | None) -> Path:
         target = self._cached(manifest.kind, manifest.key, manifest.build)
-        temporary = target.with_name(f".tmp-{uuid.uuid4().hex}")
+        temporary = self._cached(manifest.kind, manifest.key, f".tmp-{uuid.uuid4().hex}")
         if target.exists():
             try:
                 _verify(target, manifest, str(target))
@@ -241,7 +241,7 @@ def _folder(kind: str, key: str) -> str:
 
 
 def _described(describe: Mapping[str, object]) -> dict[str, object]:
-    """A copy that is plain JSON. Raises ValueError for a value that JSON cannot hold."""
+    """A copy that is plain JSON. Raises TypeError for a value that JSON cannot hold."""
     described: dict[str, object] = json.loads(canonical(describe))
     return described
 

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -333,11 +335,24 @@ def test_keys_and_removal(make: Callable[[], Store], store: Store) -> None:
         store.remove("checkpoint", "..")
 
 
+DIES_WRITING = """
+import os, pathlib, sys
+from saeft_ray.store import Store
+def write(folder):
+    (folder / "weights.bin").write_bytes(b"half")
+    os._exit(9)
+Store(sys.argv[1], cache=pathlib.Path(sys.argv[2])).save("checkpoint", "a", write)
+"""
+
+
 def test_what_is_removed_leaves_the_cache_too(url: str, tmp_path: Path) -> None:
     store = Store(url, cache=tmp_path / "cache")
     folders = [store.save("checkpoint", key, Builder()) for key in ("a", "a-1", "a.1")]
+    subprocess.run([sys.executable, "-c", DIES_WRITING, url, tmp_path / "cache"])
+    assert len(list(tmp_path.rglob("weights.bin"))) == 4
     store.remove("checkpoint", "a")
     assert [folder.exists() for folder in folders] == [False, True, True]
+    assert len(list(tmp_path.rglob("weights.bin"))) == 2
 
 
 def test_plain_files(store: Store, make: Callable[[], Store]) -> None:
@@ -426,7 +441,7 @@ def test_local_urls_are_absolute_and_need_no_copy(tmp_path: Path, monkeypatch: p
     assert Store("runs/store").url == Store(f"file://{tmp_path}/runs/store").url == str(tmp_path / "runs" / "store")
     folder = Store("runs/store").ensure("sae", "k1", Builder())
     assert folder.is_relative_to(tmp_path / "runs" / "store")
-    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".tmp")]
+    assert not list(tmp_path.rglob("*.tmp*"))
 
 
 def test_the_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
