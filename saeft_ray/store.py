@@ -11,7 +11,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -150,13 +150,13 @@ class Store(Files):
         made = Manifest(kind=kind, key=key, build=name, describe=describe, files=files)
         path = f"{_folder(kind, key)}/manifest.json"
         try:
-            self.write_once(path, to_json(made.model_dump()) + tail)
+            # Not where the store is local: there the folder is the artifact, whose manifest may be in place already.
+            with nullcontext() if self.local else _removed_on_error(folder):
+                self.write_once(path, to_json(made.model_dump()) + tail)
         except FileExistsError:
-            # Ours, if the answer to a first try was lost.
-            if _build_of(self.read_bytes(path)) != name:
-                shutil.rmtree(folder, ignore_errors=True)
-                self._drop(place, () if tail else names)
-                return None
+            shutil.rmtree(folder, ignore_errors=True)
+            self._drop(place, () if tail else names)
+            return None
         if self.local:
             return folder
         cached = self._cached(kind, key, name)

@@ -128,6 +128,17 @@ def test_what_changes_on_its_way_up_is_refused_and_sent_again(through, content):
 
 
 @pytest.mark.parametrize("content", [SMALL, BYTES])
+def test_what_cannot_be_sent_leaves_nothing_in_the_cache(through, tmp_path, content):
+    proxy, store = through()
+    store.check_writable()
+    store._fs._limits["refused"] = 0.3
+    proxy.kinds, proxy.rate = ("AccessDenied",), 1.0
+    with pytest.raises(Unavailable, match="Access Denied"):
+        store.save("sae", "k", write(content))
+    assert not list(tmp_path.rglob("weights.bin"))
+
+
+@pytest.mark.parametrize("content", [SMALL, BYTES])
 def test_what_changes_on_its_way_down_is_damaged(through, content):
     _, store = through()
     store.ensure("sae", "k", write(content))
