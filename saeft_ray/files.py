@@ -118,12 +118,8 @@ class Files:
         """Whether the store refuses to write `data`, which is at `path`, there once more as what must not exist yet."""
         if not (self.local or self._conditional):
             with self._guard:
-                try:
-                    _create_remote(self._fs, self._place(path), data)
-                    return False
-                except FileExistsError:
-                    self._conditional = True
-        return True
+                self._conditional = _keeps(self._fs, self._place(path), data)
+        return self.local or self._conditional
 
     def write(self, path: str, data: bytes) -> None:
         """Writes or replaces a plain file: readers see the old content or the new, never a part."""
@@ -193,11 +189,9 @@ class Files:
             with self._guard:
                 with suppress(FileExistsError):  # of a first try whose answer was lost
                     _create_remote(fs, place, b"check")
-                try:
-                    _create_remote(fs, place, b"again")
+                self._conditional = _keeps(fs, place, b"again")
+                if not self._conditional:
                     _log.warning("%s: the server ignores If-None-Match, so two writers at once may both win", self.url)
-                except FileExistsError:
-                    self._conditional = True
                 fs.cat_file(place)
                 fs.rm_file(place)
         except Unavailable as error:
@@ -278,6 +272,15 @@ def _write_local(path: Path, data: bytes, *, replace: bool) -> None:
                 stream.write(data)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keeps(fs: Any, place: str, data: bytes) -> bool:
+    """Whether `place`, which exists, stays what it is when `data` is written there as what must not exist yet."""
+    try:
+        _create_remote(fs, place, data)
+    except FileExistsError:
+        return True
+    return False
 
 
 def _create_remote(fs: Any, place: str, data: bytes) -> None:

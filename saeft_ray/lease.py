@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import re
-import signal
 import socket
 import threading
 import time
@@ -28,6 +27,7 @@ from typing import Self
 from pydantic import BaseModel, ValidationError
 
 from saeft_ray.files import Files
+from saeft_ray.leaving import interrupt
 from saeft_ray.sealed import Damaged, from_json, to_json
 
 _log = logging.getLogger(__name__)
@@ -147,9 +147,7 @@ class Lease:
             try:
                 if self._newest() > self.token:
                     self.lost = True
-                    main = threading.main_thread().ident
-                    assert main is not None
-                    signal.pthread_kill(main, signal.SIGINT)  # a real signal, so that it wakes a call that waits
+                    interrupt()
                     return
                 self._show_life(count)
             except OSError:

@@ -15,6 +15,13 @@ class Left(Exception):  # noqa: N818 - nothing is wrong
     """A trial was told to go: it saved what it had, and goes on from there elsewhere or later."""
 
 
+def interrupt() -> None:
+    """Sends this process's main thread a SIGINT: a real signal, so that it wakes a call that waits."""
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, signal.SIGINT)
+
+
 class Notice:
     """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
 
@@ -67,8 +74,6 @@ class Notice:
         self.given = True
         # Not print: a signal may come within one.
         os.write(2, f"\nstopping: trials save checkpoints, {self._grace:.0f} s at most; again to stop now\n".encode())
-        main = threading.main_thread().ident
-        assert main is not None
-        self._timer = threading.Timer(self._grace, signal.pthread_kill, (main, signal.SIGINT))
+        self._timer = threading.Timer(self._grace, interrupt)
         self._timer.daemon = True
         self._timer.start()

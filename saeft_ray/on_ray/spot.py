@@ -31,9 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
         time.sleep(options.every)
     command = [str(Path(sys.executable).with_name("ray")), "drain-node", "--reason", "DRAIN_NODE_REASON_PREEMPTION"]
     command += ["--reason-message", "spot notice", "--deadline-remaining-seconds", str(left)]
-    for name in ("address", "node_id"):
-        if value := getattr(options, name.removesuffix("_id")):
-            command += [f"--{name.replace('_', '-')}", value]
+    command += ["--address", options.address] if options.address else []
+    command += ["--node-id", options.node] if options.node else []
     print(f"spot notice: this machine goes in {left} s", flush=True)
     return subprocess.run(command).returncode  # noqa: S603 - no shell; words of this machine's own administrator
 
