@@ -10,6 +10,8 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+from loopback import Loopback
+
 from s3_server import S3Server
 
 REFUSALS = {  # S3's own words and status
@@ -24,7 +26,7 @@ REFUSALS = {  # S3's own words and status
 PASSING = ("InternalError", "SlowDown", "RequestTimeTooSkewed", "ExpiredToken", "reset", "slow", "cut", "lost answer")
 
 
-class Faulty:
+class Faulty(Loopback):
     """A context manager. A share `rate` of all requests meets one of `kinds`; `seen` counts what happened.
 
     `conditions` is what becomes of If-None-Match: "kept", "refused", or "ignored", as by servers that do not know it.
@@ -104,16 +106,7 @@ class Faulty:
             def handle_error(self, *_):
                 pass  # a connection that was reset on purpose
 
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Handler, Server)
 
     @property
     def faults(self):

@@ -15,6 +15,7 @@ from saeft_ray.protocol import conduct
 from saeft_ray.store import Store
 from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_file import parse
+from saeft_ray.table import read_rows
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -57,3 +58,8 @@ def run_here(config: SweepConfig) -> tuple[Plan, Ledger, dict[str, Method]]:
     """The whole sweep, serially in this process."""
     plan, store, ledger = opened(config)
     return plan, ledger, conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+
+
+def comparable(url: object) -> list[dict[str, Any]]:
+    """The rows of a sweep that do not depend on the machine, in one order."""
+    return sorted((row for row in read_rows(str(url)).to_pylist() if row["metric"] != "seconds"), key=str)

@@ -24,6 +24,7 @@ from saeft_ray.sweep_folder import read_parquet
 from saeft_ray.table import read_record, read_rows
 
 import sweeps
+from sweeps import comparable
 
 SWEEP = Path("sweeps/small")
 METHODS = {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}}
@@ -155,11 +156,6 @@ def test_readers_name_every_damaged_file_and_show_nothing(whole, tmp_path, capsy
     look.write_bytes(look.read_bytes().replace(b"undecided", b"better"))
     with pytest.raises(Damaged, match=look.name):
         read_record(str(sweep))
-
-
-def comparable(url):
-    rows = [row for row in read_rows(str(url)).to_pylist() if row["metric"] != "seconds"]
-    return sorted(rows, key=lambda row: (row["trial"], row["dataset"], row["metric"]))
 
 
 def test_one_damaged_file_of_every_kind_and_the_same_sweep_makes_all_of_it_again(whole, tmp_path, caplog):

@@ -15,9 +15,10 @@ from s3_faults import Faulty
 from saeft_ray.ledger import Ledger
 from saeft_ray.sealed import from_json
 from saeft_ray.store import Store
-from saeft_ray.table import read_record, read_rows
+from saeft_ray.table import read_record
 
 import sweeps
+from sweeps import comparable
 
 SECTIONS = {
     "methods": {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}},
@@ -67,11 +68,6 @@ def until(condition, *running, seconds=120):
         assert time.monotonic() < deadline
         assert all(process.poll() is None for process in running), "it ended before"
         time.sleep(0.01)
-
-
-def comparable(url):
-    rows = [row for row in read_rows(str(url)).to_pylist() if row["metric"] != "seconds"]
-    return sorted(rows, key=lambda row: (row["trial"], row["dataset"], row["metric"]))
 
 
 def protocol(sweep):

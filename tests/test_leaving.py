@@ -9,10 +9,9 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from loopback import Metadata
 
 from saeft_ray import finetune, trial
 from saeft_ray.finetune import Place
@@ -20,16 +19,11 @@ from saeft_ray.leaving import Left, Notice
 from saeft_ray.on_ray import spot
 from saeft_ray.plan import TrialSpec
 from saeft_ray.store import Store
-from saeft_ray.table import read_rows
 
 import sweeps
+from sweeps import comparable
 
 SLOWER = {"train": {**sweeps.SMALL["train"], "epochs": 40}, "methods": {"ft": {}}, "confirm": {"seeds": 1}}
-
-
-def comparable(url):
-    rows = [row for row in read_rows(url).to_pylist() if row["metric"] != "seconds"]
-    return sorted(str(row) for row in rows)
 
 
 @pytest.fixture
@@ -143,50 +137,6 @@ def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path,
     if workers == 1:
         _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **SLOWER))
         assert comparable(str(folder)) == comparable(quiet.url)
-
-
-class Metadata:
-    """A context manager: what an EC2 machine tells itself (IMDSv2), on loopback. `goes` is the time of its end."""
-
-    def __init__(self):
-        self.goes, self.asked = None, 0
-        told = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_PUT(self):
-                self.say(200 if self.headers["X-aws-ec2-metadata-token-ttl-seconds"] else 400, "a token")
-
-            def do_GET(self):
-                told.asked += 1
-                if self.headers["X-aws-ec2-metadata-token"] != "a token":
-                    self.say(401, "")
-                elif told.goes is None or self.path != "/latest/meta-data/spot/instance-action":
-                    self.say(404, "")
-                else:
-                    self.say(200, json.dumps({"action": "terminate", "time": told.goes}))
-
-            def say(self, status, text):
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self):
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._server.shutdown()
-        self._server.server_close()
-
-    def ends_in(self, seconds):
-        self.goes = (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_spot_notice_is_read_as_aws_gives_it():

@@ -10,15 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_leaving import Metadata
+from loopback import Metadata
 
 from saeft_ray.on_ray.runner import SETTINGS, RayRunner
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
-from saeft_ray.table import read_rows
 
 import sweeps
 from s3_server import free_ports
+from sweeps import comparable
 
 pytestmark = pytest.mark.slow
 ENVIRONMENT = {**SETTINGS, "OMP_NUM_THREADS": "1"}
@@ -45,11 +45,6 @@ def connected(cluster):
     ray.init(address=cluster.address, log_to_driver=False, runtime_env={"env_vars": ENVIRONMENT})
     yield cluster
     ray.shutdown()
-
-
-def comparable(url):
-    rows = [row for row in read_rows(url).to_pylist() if row["metric"] != "seconds"]
-    return sorted(str(row) for row in rows)
 
 
 def disturbed(config, disturb):

@@ -12,9 +12,9 @@ from s3_faults import PASSING, Faulty
 from saeft_ray import sweep
 from saeft_ray.patience import Unavailable
 from saeft_ray.store import Store
-from saeft_ray.table import read_rows
 
 import sweeps
+from sweeps import comparable
 
 SECTIONS = {
     "methods": {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}},
@@ -22,11 +22,6 @@ SECTIONS = {
     "rerank": {"top": 1, "seeds": 1},
     "confirm": {"seeds": 1},
 }
-
-
-def comparable(url):
-    rows = [row for row in read_rows(url).to_pylist() if row["metric"] != "seconds"]
-    return sorted(rows, key=lambda row: (row["trial"], row["dataset"], row["metric"]))
 
 
 @pytest.fixture(scope="module")
