@@ -42,7 +42,7 @@ from saeft_ray.local import LocalRunner  # noqa: E402
 from saeft_ray.plan import Plan  # noqa: E402
 from saeft_ray.progress import Quiet  # noqa: E402
 from saeft_ray.protocol import conduct  # noqa: E402
-from saeft_ray.store import Store  # noqa: E402
+from saeft_ray.storage.store import Store  # noqa: E402
 from saeft_ray.sweep import find_facts  # noqa: E402
 from saeft_ray.sweep_file import parse  # noqa: E402
 from saeft_ray.table import read_rows  # noqa: E402

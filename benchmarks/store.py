@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 
 import s3_server
 

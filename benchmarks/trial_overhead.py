@@ -17,7 +17,7 @@ from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_file import parse
 

@@ -17,10 +17,10 @@ from saeft_ray.config import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.encoder import Classifier
 from saeft_ray.methods import Constants, Regularized
-from saeft_ray.patience import is_full
 from saeft_ray.plan import Artifact, Plan
 from saeft_ray.sae import foreign
-from saeft_ray.store import Store
+from saeft_ray.storage.retry import is_full
+from saeft_ray.storage.store import Store
 
 
 def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -> Path:

@@ -12,8 +12,8 @@ from torch import nn
 
 from saeft_ray.finetune import Epoch, Place, State, Training
 from saeft_ray.leaving import Left
-from saeft_ray.sealed import Damaged
-from saeft_ray.store import Missing, Store
+from saeft_ray.storage.checksum import Damaged
+from saeft_ray.storage.store import Missing, Store
 
 _log = logging.getLogger(__name__)
 _SHARE = 50  # a checkpoint that takes a minute is followed by this many without one

@@ -21,7 +21,7 @@ from rich.progress import track
 
 from saeft_ray.datasets.samples import Samples, filesystem, find, is_local
 from saeft_ray.datasets.shards import INDEX, Shard, TarShards, read_index, scanned, sorted_index, to_parquet
-from saeft_ray.identity import fingerprint
+from saeft_ray.storage.fingerprint import fingerprint
 
 _WRITERS = 4
 _RECORDS = "unfinished"  # the folder of what is known of each shard until there is an index

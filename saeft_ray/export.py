@@ -22,7 +22,7 @@ from saeft_ray.evaluate import interpolate
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.plan import Plan, TrialSpec
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,23 +9,21 @@
 Divergence is none of these: it is a result, and a row (`finetune.Diverged`).
 """
 
-import os
 import re
 import traceback
 from collections import Counter
-from collections.abc import Mapping
 from typing import Literal
 
 from saeft_ray.leaving import Left
-from saeft_ray.patience import Unavailable, is_full
 from saeft_ray.protocol import Unfinished
 from saeft_ray.rows import Phase
+from saeft_ray.storage.redact import redacted
+from saeft_ray.storage.retry import Unavailable, is_full
 
 Cause = Literal["lost", "crashed", "memory", "bug", "storage"]
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}
 LONGEST = 60.0  # seconds between two attempts
 _LINES = 24
-_SECRET = re.compile(r"KEY|SECRET|TOKEN|PASSWORD", re.IGNORECASE)
 _CUT_OFF = ("Connection closed by peer", "Connection reset by peer", "DistBackendError", "DistNetworkError")
 
 
@@ -86,15 +84,6 @@ def told(error: BaseException, text: str | None = None) -> str:
 
 def last_line(error: BaseException) -> str:
     return redacted((str(error).strip().splitlines() or [type(error).__name__])[-1])
-
-
-def redacted(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """`text` without the values of secret variables of the environment, and without what a URL may carry."""
-    for name, value in environment.items():
-        if _SECRET.search(name) and len(value) >= 8:
-            text = text.replace(value, "***")
-    text = re.sub(r"://[^/@\s]+@", "://***@", text)
-    return re.sub(r"((?:X-Amz-\w+|Signature|AWSAccessKeyId|token)=)[^&\s'\"]+", r"\1***", text)
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -26,9 +26,9 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
-from saeft_ray.files import Files
 from saeft_ray.leaving import interrupt
-from saeft_ray.sealed import Damaged, from_json, to_json
+from saeft_ray.storage.checksum import Damaged, from_json, to_json
+from saeft_ray.storage.files import Files
 
 _log = logging.getLogger(__name__)
 BEAT = 5.0  # seconds between two beats

@@ -24,14 +24,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from saeft_ray.config import SweepConfig
-from saeft_ray.files import Files
-from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.methods import Method
 from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
 from saeft_ray.registration import same_look
 from saeft_ray.rows import Phase, Row, table
-from saeft_ray.sealed import KEY, Damaged, from_json, mark, seal
-from saeft_ray.store import Store
+from saeft_ray.storage.checksum import KEY, Damaged, from_json, mark, seal
+from saeft_ray.storage.files import Files
+from saeft_ray.storage.fingerprint import canonical, fingerprint
+from saeft_ray.storage.store import Store
 from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.table import ERROR, ROWS
 

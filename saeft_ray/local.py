@@ -12,7 +12,7 @@ from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Artifact, Plan, TrialSpec
 from saeft_ray.protocol import Watcher
 from saeft_ray.search import Deal
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 
 _log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from saeft_ray.methods.captions import Captioned
 from saeft_ray.plan import Plan
 from saeft_ray.rows import PHASES
 from saeft_ray.space import lowest
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
 
 SLOW = 2.0  # seconds for three requests to the store, beyond which it is too far away

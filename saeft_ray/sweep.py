@@ -14,17 +14,17 @@ from rich.table import Table
 from saeft_ray import sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import NotSeen
-from saeft_ray.faults import redacted
 from saeft_ray.lease import Lease
 from saeft_ray.leaving import Notice
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
-from saeft_ray.patience import Unavailable, is_full
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
-from saeft_ray.sealed import Damaged
-from saeft_ray.store import Store
+from saeft_ray.storage.checksum import Damaged
+from saeft_ray.storage.redact import redacted
+from saeft_ray.storage.retry import Unavailable, is_full
+from saeft_ray.storage.store import Store
 
 
 def main(arguments: list[str] | None = None) -> int:

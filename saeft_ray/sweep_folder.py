@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saeft_ray.files import Files
-from saeft_ray.identity import fingerprint
-from saeft_ray.sealed import Damaged, checked, from_json, to_json
+from saeft_ray.storage.checksum import Damaged, checked, from_json, to_json
+from saeft_ray.storage.files import Files
+from saeft_ray.storage.fingerprint import fingerprint
 
 _log = logging.getLogger(__name__)
 RECORD = "sweep.json"

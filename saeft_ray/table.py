@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from saeft_ray.files import Files
 from saeft_ray.rows import SCHEMA
-from saeft_ray.sealed import from_json
+from saeft_ray.storage.checksum import from_json
+from saeft_ray.storage.files import Files
 from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
 
 ROWS = "rows.parquet"

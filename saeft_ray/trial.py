@@ -30,8 +30,8 @@ from saeft_ray.methods.plain import WiseFT
 from saeft_ray.methods.probe import Probed
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
-from saeft_ray.sealed import Damaged
-from saeft_ray.store import Missing, Store
+from saeft_ray.storage.checksum import Damaged
+from saeft_ray.storage.store import Missing, Store
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import yaml
 
 from saeft_ray.config import METHODS
 from saeft_ray.methods import Regularized
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.sweep_file import parse
 from saeft_ray.table import read_rows
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from saeft_ray import encoder
 from saeft_ray.config import Model
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.table import read_rows
 
 import sweeps

@@ -17,8 +17,8 @@ from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.report.__main__ import main as report
-from saeft_ray.sealed import Damaged, from_json
-from saeft_ray.store import Missing, Store
+from saeft_ray.storage.checksum import Damaged, from_json
+from saeft_ray.storage.store import Missing, Store
 from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_folder import read_parquet
 from saeft_ray.table import read_record, read_rows

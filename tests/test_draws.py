@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from saeft_ray import draws
-from saeft_ray.identity import canonical, fingerprint
 from saeft_ray.rows import pack, unpack
+from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 
 def test_a_draw_depends_on_its_names_alone():

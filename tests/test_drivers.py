@@ -13,8 +13,8 @@ import pytest
 from s3_faults import Faulty
 
 from saeft_ray.ledger import Ledger
-from saeft_ray.sealed import from_json
-from saeft_ray.store import Store
+from saeft_ray.storage.checksum import from_json
+from saeft_ray.storage.store import Store
 from saeft_ray.table import read_record
 
 import sweeps

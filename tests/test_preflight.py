@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from saeft_ray import preflight
-from saeft_ray.files import Files
 from saeft_ray.plan import Plan
+from saeft_ray.storage.files import Files
 from saeft_ray.sweep import find_facts
 
 import sweeps

@@ -9,7 +9,7 @@ from saeft_ray.ledger import Ledger
 from saeft_ray.methods.distance import MSE
 from saeft_ray.plan import TrialSpec, row_of
 from saeft_ray.search import SearchDeal
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.table import read_rows
 
 import sweeps

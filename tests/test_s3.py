@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 from s3_faults import Faulty
 
-from saeft_ray.patience import Unavailable
-from saeft_ray.s3 import PART, S3
-from saeft_ray.store import Damaged, Store
+from saeft_ray.storage.retry import Unavailable
+from saeft_ray.storage.s3 import PART, S3
+from saeft_ray.storage.store import Damaged, Store
 
 BYTES = bytes(range(256)) * 1200
 SMALL = BYTES[:10240]  # travels with its manifest

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from saeft_ray.scratch import scratch
+from saeft_ray.storage.temporary import scratch
 
-HOLD = "from saeft_ray.scratch import scratch\nwith scratch('here') as folder: print(folder, flush=True); input()"
+HOLD = """
+from saeft_ray.storage.temporary import scratch
+with scratch("here") as folder:
+    print(folder, flush=True)
+    input()
+"""
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from PIL import Image
 import saeft_ray
 from saeft_ray import report, results, sweep, trial
 from saeft_ray.rows import table
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 from saeft_ray.sweep_file import parse
 from saeft_ray.yaml_text import Loader
 

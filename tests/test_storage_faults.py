@@ -10,8 +10,8 @@ import pytest
 from s3_faults import PASSING, Faulty
 
 from saeft_ray import sweep
-from saeft_ray.patience import Unavailable
-from saeft_ray.store import Store
+from saeft_ray.storage.retry import Unavailable
+from saeft_ray.storage.store import Store
 
 import sweeps
 from sweeps import comparable

@@ -15,10 +15,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-import saeft_ray.store
-from saeft_ray.files import Files
-from saeft_ray.sealed import from_json, to_json
-from saeft_ray.store import Damaged, Manifest, Missing, Store
+import saeft_ray.storage.store
+from saeft_ray.storage.checksum import from_json, to_json
+from saeft_ray.storage.files import Files
+from saeft_ray.storage.store import Damaged, Manifest, Missing, Store
 
 from s3_server import S3Server, free_ports
 
@@ -127,7 +127,7 @@ def test_small_artifacts_of_before_are_read(make: Callable[[], Store], store: St
 
 def test_an_artifact_is_hashed_once_a_process(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.ensure("sae", "k1", Builder())
-    monkeypatch.setattr(saeft_ray.store, "sha256_of", lambda _: pytest.fail("hashed again"))
+    monkeypatch.setattr(saeft_ray.storage.store, "sha256_of", lambda _: pytest.fail("hashed again"))
     for _ in range(3):
         store.get("sae", "k1")
 
@@ -337,7 +337,7 @@ def test_keys_and_removal(make: Callable[[], Store], store: Store) -> None:
 
 DIES_WRITING = """
 import os, pathlib, sys
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
 def write(folder):
     (folder / "weights.bin").write_bytes(b"half")
     os._exit(9)

@@ -18,8 +18,8 @@ from saeft_ray.plan import TrialSpec
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.rows import SCHEMA, unpack
-from saeft_ray.sealed import from_json
-from saeft_ray.store import Store
+from saeft_ray.storage.checksum import from_json
+from saeft_ray.storage.store import Store
 from saeft_ray.table import read_record, read_rows
 
 import sweeps

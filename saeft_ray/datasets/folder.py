@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saeft_ray import identity
 from saeft_ray.datasets import Dataset, Role
 from saeft_ray.datasets.samples import Place, Samples, find, some
 from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.storage.fingerprint import fingerprint
 
 
 class TestFolder(BaseModel):
@@ -67,10 +67,10 @@ class Folder(Dataset):
 
     def fingerprint(self) -> str:
         trees = {name: self._tree(path).fingerprint for name, path in self._paths().items()}
-        return identity.fingerprint({"trees": trees, **self._drawn})
+        return fingerprint({"trees": trees, **self._drawn})
 
     def train_fingerprint(self) -> str:
-        return identity.fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
+        return fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
 
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been mended since

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saeft_ray import identity
 from saeft_ray.datasets import Dataset, NotSeen, Role, imagenet_classes
 from saeft_ray.datasets.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
 from saeft_ray.datasets.samples import Place, Samples, Unseen, find, some
 from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.storage.fingerprint import fingerprint
 
 RED_BORDER = 2  # pixels around every image of ObjectNet, to be cut off before anything else
 
@@ -95,10 +95,10 @@ class ImageNet(Dataset):
     def fingerprint(self) -> str:
         tests = {name: self._fingerprint(name) for name in self._tests}
         groups = {name: None if (g := self._counts_as(name)) is None else g.tolist() for name in self._seen_tests()}
-        return identity.fingerprint({"train": self.train_fingerprint(), "tests": tests, "counts_as": groups})
+        return fingerprint({"train": self.train_fingerprint(), "tests": tests, "counts_as": groups})
 
     def train_fingerprint(self) -> str:
-        return identity.fingerprint(
+        return fingerprint(
             {
                 "train": self._fingerprint("train"),
                 "classes": self.wnids,

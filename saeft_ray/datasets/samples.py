@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
 
-from saeft_ray import identity
 from saeft_ray.datasets.pictures import SUFFIXES, Corrupt, check
 from saeft_ray.draws import IntArray
+from saeft_ray.storage.fingerprint import fingerprint
 
 _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
 _NAMED = 5  # how many of many are named in one problem
@@ -76,7 +76,7 @@ class Samples(ABC):
         for file, size in zip(self.files, self.sizes.tolist(), strict=True):
             names.update(f"{file}\0{size}\0".encode(errors="surrogateescape"))
         contents = [digest for digest, _ in self._sampled]
-        return identity.fingerprint([list(self.classes), names.hexdigest(), contents])
+        return fingerprint([list(self.classes), names.hexdigest(), contents])
 
     def held_out(self, count: Callable[[int], int]) -> NDArray[np.bool_]:
         """Which files are held out: `count` of the number in each class, at least one but never all, by the hash of

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from saeft_ray import identity
 from saeft_ray.datasets import Dataset, NotSeen
 from saeft_ray.datasets.samples import LocalFolder, Samples, Unseen
 from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.storage.fingerprint import fingerprint
 
 _SAMPLED = 64  # images of a part whose content enters its fingerprint
 Measure = Callable[[IntArray, IntArray], dict[str, float]]  # of (N,) predicted classes and labels
@@ -39,7 +39,7 @@ class Part(NamedTuple):
             lines.update(name + f"\0{self.samples.sizes[i]}\0{label}\0".encode())
         spaced = np.unique(np.linspace(0, len(self.members) - 1, min(_SAMPLED, len(self.members))).astype(int))
         contents = [hashlib.sha256(self.samples.peek(i)).hexdigest() for i in self.members[spaced].tolist()]
-        return identity.fingerprint([lines.hexdigest(), contents])
+        return fingerprint([lines.hexdigest(), contents])
 
 
 class Tabled(Dataset):
@@ -83,14 +83,14 @@ class Tabled(Dataset):
         if not self._is_seen:
             return "not seen"
         tests = {name: part.fingerprint() for name, part in self._parts[1].items() if name != "train"}
-        return identity.fingerprint({"train": self.train_fingerprint(), "tests": tests})
+        return fingerprint({"train": self.train_fingerprint(), "tests": tests})
 
     def train_fingerprint(self) -> str:
         if not self._is_seen:
             return "not seen"
         names, parts = self._parts
         views = Views(scale=self.scale, flip=self.flip).identity()
-        return identity.fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
+        return fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
     def problems(self) -> list[str]:
         self.__dict__.pop("_found", None)  # it may have been mended since

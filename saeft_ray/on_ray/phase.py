@@ -24,9 +24,9 @@ from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.protocol import Unfinished, Watcher
-from saeft_ray.scratch import scratch
 from saeft_ray.search import Deal
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
+from saeft_ray.storage.temporary import scratch
 
 _log = logging.getLogger(__name__)
 # Pages of tracebacks of trials that go on; what matters of them is told here in a line, or stands in the results.

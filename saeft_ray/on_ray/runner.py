@@ -26,14 +26,14 @@ for _name, _value in SETTINGS.items():
 import ray  # noqa: E402
 
 from saeft_ray import artifacts as building  # noqa: E402
-from saeft_ray.faults import redacted  # noqa: E402
 from saeft_ray.leaving import Notice  # noqa: E402
 from saeft_ray.ledger import Ledger  # noqa: E402
 from saeft_ray.on_ray.phase import run_phase  # noqa: E402
 from saeft_ray.plan import Artifact, Plan  # noqa: E402
 from saeft_ray.protocol import Watcher  # noqa: E402
 from saeft_ray.search import Deal  # noqa: E402
-from saeft_ray.store import Store  # noqa: E402
+from saeft_ray.storage.redact import redacted  # noqa: E402
+from saeft_ray.storage.store import Store  # noqa: E402
 
 # What workers inherit; credentials travel by environment alone, never inside a pickled object.
 INHERITED = ("AWS_", "SAEFT_RAY_", "OMP_NUM_THREADS", "HF_", "NCCL_", "GLOO_")

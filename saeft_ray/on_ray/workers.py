@@ -6,8 +6,8 @@ from typing import Any
 from saeft_ray.leaving import Left
 from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Plan, TrialSpec
-from saeft_ray.scratch import scratch
-from saeft_ray.store import Store
+from saeft_ray.storage.store import Store
+from saeft_ray.storage.temporary import scratch
 
 RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
 

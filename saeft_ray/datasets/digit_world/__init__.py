@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from saeft_ray import identity
 from saeft_ray.datasets import Dataset, Role
 from saeft_ray.datasets.digit_world import digits
 from saeft_ray.datasets.digit_world.styles import (
@@ -21,6 +20,7 @@ from saeft_ray.datasets.digit_world.styles import (
     SHIFTS,
     STROKES,
 )
+from saeft_ray.storage.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     from saeft_ray.datasets.digit_world.splits import DigitSplit
@@ -67,9 +67,7 @@ class DigitWorld(Dataset):
         return DigitSplit(name, self.cue, image_size)
 
     def fingerprint(self) -> str:
-        return identity.fingerprint(
-            {"digits": digits.fingerprint(), "render": RENDER_VERSION, "settings": self.model_dump()}
-        )
+        return fingerprint({"digits": digits.fingerprint(), "render": RENDER_VERSION, "settings": self.model_dump()})
 
     def problems(self) -> list[str]:
         return digits.problems()

@@ -17,9 +17,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints, ValidationError
 
-from saeft_ray.files import NAME, Files, named, sha256_of
-from saeft_ray.identity import canonical, fingerprint
-from saeft_ray.sealed import Damaged, from_json, to_json
+from saeft_ray.storage.checksum import Damaged, from_json, to_json
+from saeft_ray.storage.files import NAME, Files, named, sha256_of
+from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 _log = logging.getLogger(__name__)
 _BUILDS = 3

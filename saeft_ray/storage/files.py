@@ -17,8 +17,8 @@ from typing import Any
 
 import fsspec
 
-from saeft_ray.patience import CONFLICT, Patient, Unavailable, code_of
-from saeft_ray.s3 import AT_ONCE, CHUNK, PART, S3
+from saeft_ray.storage.retry import CONFLICT, Patient, Unavailable, code_of
+from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART, S3
 
 _log = logging.getLogger(__name__)
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no leading dot: no "..", and temporary files have a space of their own

@@ -11,7 +11,7 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
-from saeft_ray.patience import code_of
+from saeft_ray.storage.retry import code_of
 
 PART, AT_ONCE = 16 << 20, 8  # of a large file
 CHUNK = 256 << 10  # of a part: what stays in the processor's cache is cheaper to copy
