@@ -14,11 +14,12 @@ import torch
 from step import Pictures, medians
 
 from saeft_ray import encoder, sae
-from saeft_ray.config import METHODS, DictionarySettings, Model, Train
+from saeft_ray.config import METHODS
 from saeft_ray.contrastive import Towers
 from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
+from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.zeroshot import captions, zero_shot_head
 from saeft_ray.zeroshot import head as head_of
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from saeft_ray import sae
-from saeft_ray.config import DictionarySettings
+from saeft_ray.settings import DictionarySettings
 
 SIZES = {"digit world": (9000, 64, 256, 8, 512, 150), "ViT-B/32": (8192, 512, 2048, 32, 1024, 16)}
 LARGE = 200_000  # rows of the file from which rows alone are read

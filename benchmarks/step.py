@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from saeft_ray import encoder, sae
-from saeft_ray.config import DictionarySettings, Model, Train
 from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.settings import DictionarySettings, Model, Train
 
 
 class Pictures:

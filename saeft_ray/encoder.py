@@ -18,7 +18,7 @@ import fsspec
 import torch
 from torch import Tensor, nn
 
-from saeft_ray.config import Compute, Model
+from saeft_ray.settings import Compute, Model
 from saeft_ray.words import WordTokenizer
 
 SHIPPED = Path(__file__).parent / "models"

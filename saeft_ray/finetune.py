@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws, encoder, monitors
-from saeft_ray.config import Compute, Train
 from saeft_ray.contrastive import Step, Towers, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
@@ -37,6 +36,7 @@ from saeft_ray.methods import (
 )
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.sae import Dictionary
+from saeft_ray.settings import Compute, Train
 from saeft_ray.sums import Sums
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap

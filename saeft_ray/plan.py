@@ -9,7 +9,7 @@ from saeft_ray.config import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.rows import PHASES, Phase, Row
-from saeft_ray.space import Choices
+from saeft_ray.settings import Choices
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.

@@ -16,7 +16,7 @@ from saeft_ray.draws import seed_of
 from saeft_ray.methods import Method
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.rows import Phase
-from saeft_ray.space import Choices, Range
+from saeft_ray.settings import Choices, Range
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

@@ -192,7 +192,7 @@ def show(plan: Plan, console: Console) -> None:
 
 
 def _shown(value: object) -> str:
-    from saeft_ray.space import Choices, Range
+    from saeft_ray.settings import Choices, Range
 
     if isinstance(value, Range):
         return f"searched in {value.low:g} … {value.high:g}{' (log)' if value.log else ''}"

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from saeft_ray.config import DATASETS, METHODS, Compute, DictionarySettings, Report, SweepConfig, Train
+from saeft_ray.config import DATASETS, METHODS, Report, SweepConfig
 from saeft_ray.methods import Method
 from saeft_ray.methods.sparse import CodePenalty
+from saeft_ray.settings import Compute, DictionarySettings, Train
 from saeft_ray.yaml_text import Loader
 
 Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)

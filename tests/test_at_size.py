@@ -12,7 +12,7 @@ from test_finetune import Large, Noise, captioned, frozen_activations, model, ta
 
 import saeft_ray.plan
 from saeft_ray import activations, artifacts, encoder, sae, trial
-from saeft_ray.config import METHODS, Compute, DictionarySettings, Model, Train
+from saeft_ray.config import METHODS
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
 from saeft_ray.local import LocalRunner
@@ -23,6 +23,7 @@ from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Quiet
+from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.sweep import find_facts
 from saeft_ray.sweep_file import parse
 

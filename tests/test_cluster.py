@@ -24,7 +24,7 @@ from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.commands import _bootstrap_config
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from saeft_ray.config import Compute
+from saeft_ray.settings import Compute
 
 import kuberay
 

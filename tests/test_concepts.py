@@ -13,10 +13,10 @@ import torch
 from scipy.stats import rankdata
 
 from saeft_ray import encoder, sae
-from saeft_ray.config import DictionarySettings, Model
 from saeft_ray.datasets.digit_world.render import Draw, render
 from saeft_ray.datasets.digit_world.splits import coverage, members
 from saeft_ray.datasets.digit_world.styles import BROAD, DIGITS, GROUNDS, INKS
+from saeft_ray.settings import DictionarySettings, Model
 
 # The sizes of `sweeps/quickstart.yaml`.
 SETTINGS = DictionarySettings(width=256, k=8, steps=800, batch_size=512)

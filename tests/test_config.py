@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from saeft_ray.config import SweepConfig
-from saeft_ray.space import Choices, Range
+from saeft_ray.settings import Choices, Range
 from saeft_ray.sweep_file import parse
 
 from sweeps import SMALL

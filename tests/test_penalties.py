@@ -178,8 +178,8 @@ def test_sae_w(b, d, seed, raw):
 
 def test_sae_w_moves_all_mass_at_the_cost_of_the_move():
     """One active atom each: whatever the plan is blurred by, all mass goes from one to the other."""
-    from saeft_ray.config import DictionarySettings
     from saeft_ray.sae import Dictionary
+    from saeft_ray.settings import DictionarySettings
 
     D = Dictionary(torch.eye(3), torch.eye(3), torch.zeros(3), DictionarySettings(width=3, k=1, input="raw"))
     f0, f = torch.eye(3)[:2], torch.eye(3)[[0, 2]]
@@ -187,8 +187,8 @@ def test_sae_w_moves_all_mass_at_the_cost_of_the_move():
 
 
 def test_sae_w_never_holds_a_matrix_of_the_dictionary_width():
-    from saeft_ray.config import DictionarySettings
     from saeft_ray.sae import Dictionary
+    from saeft_ray.settings import DictionarySettings
 
     atoms = torch.randn(50_000, 4, generator=torch.Generator().manual_seed(0))
     D = Dictionary(atoms, atoms, torch.zeros(4), DictionarySettings(width=50_000, k=4, input="raw"))

@@ -8,8 +8,8 @@ import torch
 from torch.nn.functional import mse_loss
 
 from saeft_ray import draws, sae
-from saeft_ray.config import DictionarySettings
 from saeft_ray.sae.training import Weights, geometric_median, gradients, initial
+from saeft_ray.settings import DictionarySettings
 
 MODEL = {"arch": "tiny", "weights": "0"}
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from saeft_ray.space import Choices, Range, highest
+from saeft_ray.settings import Choices, Range, highest
 
 if TYPE_CHECKING:
     from torch import Tensor

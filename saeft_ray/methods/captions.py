@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from saeft_ray.methods import Method
-from saeft_ray.space import Tunable
+from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, unit
 from saeft_ray.methods.sparse import residual
-from saeft_ray.space import Tunable
+from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Frozen, unit
-from saeft_ray.space import Tunable
+from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from saeft_ray.methods import LayerPenalty
-from saeft_ray.space import Tunable
+from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor

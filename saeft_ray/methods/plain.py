@@ -3,7 +3,7 @@
 from typing import ClassVar, Literal
 
 from saeft_ray.methods import Method
-from saeft_ray.space import Range, Tunable, highest
+from saeft_ray.settings import Range, Tunable, highest
 
 
 class ZeroShot(Method):

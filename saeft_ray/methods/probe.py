@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from saeft_ray.methods import Method, unit
-from saeft_ray.space import Tunable, lowest
+from saeft_ray.settings import Tunable, lowest
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from saeft_ray import draws
 from saeft_ray.methods import NOTHING, Constants, Frozen, ParameterPenalty
-from saeft_ray.space import Tunable
+from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor

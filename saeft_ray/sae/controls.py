@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from saeft_ray import draws
-from saeft_ray.config import DictionarySettings
 from saeft_ray.sae.dictionary import Dictionary
 from saeft_ray.sae.rows import Rows
 from saeft_ray.sae.training import SAMPLE, Weights, directions, finished, initial
+from saeft_ray.settings import DictionarySettings
 
 
 def random(activations: NDArray[np.float32], settings: DictionarySettings, seed: int) -> Dictionary:

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from saeft_ray.config import DictionarySettings
 from saeft_ray.methods import unit
 from saeft_ray.sae.rows import held_out
+from saeft_ray.settings import DictionarySettings
 
 _CHUNK = 4096  # rows that are coded at once
 

@@ -19,8 +19,8 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeft_ray.config import DictionarySettings
 from saeft_ray.sae.dictionary import Dictionary, not_finite
+from saeft_ray.settings import DictionarySettings
 
 _REFERENCE = ("encoder.weight", "decoder.weight", "b_pre")  # (D, d), (d, D), (d,)
 _CFG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from saeft_ray import draws
-from saeft_ray.config import DictionarySettings
 from saeft_ray.draws import IntArray
+from saeft_ray.settings import DictionarySettings
 
 HELD_OUT = 0.05  # share of images whose views measure the quality of an SAE and never train it
 KEPT = 1 << 30  # bytes of rows that are simply copied into memory; on a GPU, half of what is free there

@@ -1,0 +1,184 @@
+"""What sections of a sweep file are made of, and the sections that lower rooms read: model, training, SAE, compute."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
+
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """Settings that belong together: every key is known, typed and never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Range(Section):
+    """Any number from `low` to `high`, searched on a log scale unless `log` is false."""
+
+    low: Number
+    high: Number
+    log: bool = True
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}; give the smaller number as low")
+        if self.log and self.low == 0:
+            raise ValueError("a range on a log scale cannot start at 0; give a low above 0, or log: false")
+        return self
+
+
+class Choices(Section):
+    """One of a few numbers."""
+
+    choices: Annotated[tuple[Number, ...], Field(strict=False, min_length=1)]
+
+
+def _form(value: Any) -> str:
+    if isinstance(value, Range) or (isinstance(value, dict) and "choices" not in value):
+        return "range"
+    return "choices" if isinstance(value, dict | Choices) else "number"
+
+
+# A number in the sweep file fixes the value; a range or a list of choices leaves it open.
+Tunable = Annotated[
+    Annotated[Number, Tag("number")] | Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")],
+    Discriminator(_form),
+]
+
+
+def highest(value: "float | Range | Choices") -> float:
+    """The largest number that `value` can become."""
+    if isinstance(value, Range):
+        return value.high
+    return max(value.choices) if isinstance(value, Choices) else value
+
+
+def lowest(value: "float | Range | Choices") -> float:
+    """The smallest number that `value` can become."""
+    if isinstance(value, Range):
+        return value.low
+    return min(value.choices) if isinstance(value, Choices) else value
+
+
+class Model(Section):
+    """An open_clip model. `pretrained`: a tag of open_clip, a file, an fsspec URL, `shipped` (weights in this package)
+    or `random` (initialised from the sweep's seed)."""
+
+    arch: str
+    pretrained: str
+    mean: Annotated[tuple[float, float, float], Field(strict=False)] | None = None
+    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = None
+    """What pixels in [0, 1] are normalised by; default: what open_clip knows of the tag, OpenAI's for a file."""
+
+
+class Train(Section):
+    """One recipe for every method, so that methods differ in their penalty alone."""
+
+    epochs: Count
+    batch_size: Count = 128
+    lr: Positive = 1e-5
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    warmup: Share = 0.1
+    """Share of all steps over which the learning rate rises; it falls to 0 on a cosine afterwards."""
+    clip_norm: Positive = 1.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    views: Count | None = None
+    """Size of each image's pool of views; default: as many as epochs."""
+    cache_gb: Annotated[float, Field(ge=0)] = 50.0
+    """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """`bf16`: the image encoder runs under bf16 autocast, in training as in evaluation and where it is frozen, so that
+    moving and frozen features round alike; weights, optimizer, head, losses and penalties stay in float32."""
+
+    @model_serializer(mode="wrap")
+    def _plain_goes_unsaid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `precision` where it is fp32, so that sweeps from before there was a choice keep their identity."""
+        dumped: dict[str, Any] = handler(self)
+        return {name: value for name, value in dumped.items() if (name, value) != ("precision", "fp32")}
+
+
+class DictionarySettings(Section):
+    """The sparse autoencoder (SAE) and, with the same sizes, its controls.
+
+    `recipe: reference` trains as the paper's code does: AdamW with decay 0.01 at a constant rate, untied encoder, no
+    initial bias, atoms of any length, no auxiliary loss, and where the file does not say otherwise signed `topk` and
+    100 epochs.
+
+    `from` takes a ready SAE for the trained one: a .pt file of the reference or a folder of SAELens, by path or URL.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    source: str | None = Field(default=None, alias="from")
+    width: Count = 2048
+    k: Count = 32
+    activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
+    """The k largest pre-activations of each image, where positive or even if negative; or k an image on average."""
+    input: Literal["unit", "raw"] = "unit"
+    recipe: Literal["corrected", "reference"] = "corrected"
+    steps: Count = 5000
+    epochs: Count | None = None
+    """In the place of `steps` where given."""
+    batch_size: Count = 1024
+    lr: Positive = 1e-3
+    aux: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1 / 32
+    """Weight of the auxiliary loss by which dead atoms learn what the live ones leave."""
+    dead_after: Count = 50_000
+    """Views without activation after which an atom counts as dead."""
+    seeds: Count = 1
+    """Dictionaries of each kind; confirm seed i reads number i modulo this, so that no claim is about one draw."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_recipe(cls, value: Any) -> Any:
+        """What the file leaves open is as the reference has it, in its recipe and in its own files."""
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("recipe") == "reference":
+            return {"activation": "topk", "aux": 0.0, **({} if "steps" in value else {"epochs": 100}), **value}
+        return {"activation": "topk", **value} if str(value.get("from")).endswith((".pt", ".pth")) else value
+
+    @model_validator(mode="after")
+    def _k_is_known(self) -> Self:
+        if self.source and "k" not in self.model_fields_set:
+            raise ValueError("k is missing; with `from` it must be given, since files of SAEs do not always hold it")
+        return self
+
+
+class Compute(Section):
+    """How trials run. It never changes what they compute, beyond the rounding of sums in another order.
+
+    The batch of `train` is the whole one: `workers` and `accumulate` say into how many parts it is split.
+    """
+
+    workers: Count = 1
+    cpus: Count = 1
+    gpus: Annotated[float, Field(ge=0)] = 0
+    concurrent: Count | None = None
+    """Trials at once; default: as many as the resources hold."""
+    loaders: Annotated[int, Field(ge=0)] = 0
+    """Processes a worker that render images ahead: of the training step, of evaluation, of frozen features."""
+    accumulate: Count = 1
+    """Micro-batches into which each worker splits its share of the batch, one in memory at a time."""
+    checkpoint_activations: bool = False
+    """What blocks of a transformer give is computed anew in the backward pass, not kept: less memory, more time."""
+    compile: bool = False
+    """torch.compile for the training step. Methods that read blocks inside the encoder train without it."""
+    address: str | None = None
+    """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
