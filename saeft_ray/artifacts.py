@@ -12,11 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeft_ray import activations, encoder, sae, zeroshot
+from saeft_ray import activations, sae
 from saeft_ray.config import METHODS
 from saeft_ray.datasets import Split
-from saeft_ray.encoder import Classifier
 from saeft_ray.methods import Constants, Regularized
+from saeft_ray.model import encoder, zero_shot
+from saeft_ray.model.encoder import Classifier
 from saeft_ray.plan import Artifact, Plan
 from saeft_ray.sae import foreign
 from saeft_ray.storage.retry import is_full
@@ -73,7 +74,7 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
     config = plan.config
     if artifact.kind == "head":
         model = encoder.load(config.model, config.storage.endpoint)
-        weight = zeroshot.zero_shot_head(model, config.data.class_names(), config.data.prompts())
+        weight = zero_shot.zero_shot_head(model, config.data.class_names(), config.data.prompts())
         save_file({"weight": weight.contiguous()}, folder / "head.safetensors")
     elif artifact.shards:
         shards = [ensure(shard, plan, store, device) for shard in artifact.shards]
@@ -133,8 +134,8 @@ class _Frozen:
     def contexts(self) -> Tensor:
         config = self.plan.config
         model = encoder.load(config.model, config.storage.endpoint)
-        tokens = zeroshot.captions(model, config.data.class_names(), config.data.prompts())
-        return zeroshot.head(model.clip, tokens.transpose(0, 1)).to(self.device)
+        tokens = zero_shot.captions(model, config.data.class_names(), config.data.prompts())
+        return zero_shot.head(model.clip, tokens.transpose(0, 1)).to(self.device)
 
 
 def _dictionary(

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from saeft_ray import zeroshot
-from saeft_ray.encoder import Classifier, ClipModel, autocast
 from saeft_ray.methods.captions import Captioned
+from saeft_ray.model import zero_shot
+from saeft_ray.model.encoder import Classifier, ClipModel, autocast
 
 
 class Seen(NamedTuple):
@@ -119,7 +119,7 @@ class Towers(nn.Module):
     @torch.no_grad()
     def rebuild_head(self) -> None:
         """Gives the classifier the zero-shot head of the text tower as it is now."""
-        self.classifier.head.weight.copy_(zeroshot.head(self.text, self.captions))
+        self.classifier.head.weight.copy_(zero_shot.head(self.text, self.captions))
 
 
 def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> Seen:

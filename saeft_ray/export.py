@@ -15,11 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeft_ray import artifacts, encoder
-from saeft_ray.encoder import Classifier, ClipModel
+from saeft_ray import artifacts
 from saeft_ray.evaluate import interpolate
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store

@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from saeft_ray import draws, encoder, monitors
+from saeft_ray import draws, monitors
 from saeft_ray.contrastive import Step, Towers, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
-from saeft_ray.encoder import Classifier
 from saeft_ray.loading import ahead
 from saeft_ray.methods import (
     NOTHING,
@@ -35,6 +34,8 @@ from saeft_ray.methods import (
     Regularized,
 )
 from saeft_ray.methods.captions import Captioned
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import Compute, Train
 from saeft_ray.sums import Sums

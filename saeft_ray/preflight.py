@@ -15,15 +15,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from saeft_ray import encoder, sae, sweep_file
+from saeft_ray import sae, sweep_file
 from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
-from saeft_ray.encoder import Classifier, ClipModel
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Task, batch_count, finetune
 from saeft_ray.methods import FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.plan import Plan
 from saeft_ray.rows import PHASES
 from saeft_ray.settings import lowest

@@ -68,7 +68,7 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
     if len(unseen) < len(problems):
         raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
-    from saeft_ray import encoder
+    from saeft_ray.model import encoder
 
     model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
     facts = Facts(

@@ -16,11 +16,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from saeft_ray import activations, artifacts, encoder, zeroshot
+from saeft_ray import activations, artifacts
 from saeft_ray.checkpoints import Checkpoints, contiguous, epochs, write_epochs
 from saeft_ray.contrastive import Towers
 from saeft_ray.datasets import Split
-from saeft_ray.encoder import Classifier
 from saeft_ray.evaluate import correct, interpolate, predicted
 from saeft_ray.finetune import Diverged, Epoch, Place, Task, Training, finetune
 from saeft_ray.leaving import Left
@@ -28,6 +27,8 @@ from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.plain import WiseFT
 from saeft_ray.methods.probe import Probed
+from saeft_ray.model import encoder, zero_shot
+from saeft_ray.model.encoder import Classifier
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.rows import Row, Status, pack
 from saeft_ray.storage.checksum import Damaged
@@ -211,8 +212,8 @@ class _Bench:
         """`model` with the text tower beside it, and the teacher that `method` asks for."""
         config = self.plan.config
         clip, names = encoder.load(config.model, config.storage.endpoint), config.data.class_names()
-        captions = zeroshot.captions(clip, names, config.data.prompts())
-        asides = zeroshot.captions(clip, names, method.asides) if method.asides else captions[:, :0]
+        captions = zero_shot.captions(clip, names, config.data.prompts())
+        asides = zero_shot.captions(clip, names, method.asides) if method.asides else captions[:, :0]
         return Towers(model, clip, captions, asides, method.teacher)
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:

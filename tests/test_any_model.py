@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from saeft_ray import encoder
+from saeft_ray.model import encoder
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
 from saeft_ray.table import read_rows

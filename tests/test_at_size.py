@@ -11,7 +11,7 @@ import torch
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
 import saeft_ray.plan
-from saeft_ray import activations, artifacts, encoder, sae, trial
+from saeft_ray import activations, artifacts, sae, trial
 from saeft_ray.config import METHODS
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
@@ -21,6 +21,7 @@ from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.distance import MSE
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.plain import FineTuning
+from saeft_ray.model import encoder
 from saeft_ray.plan import Facts, Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train

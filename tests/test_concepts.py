@@ -12,10 +12,11 @@ import pytest
 import torch
 from scipy.stats import rankdata
 
-from saeft_ray import encoder, sae
+from saeft_ray import sae
 from saeft_ray.datasets.digit_world.render import Draw, render
 from saeft_ray.datasets.digit_world.splits import coverage, members
 from saeft_ray.datasets.digit_world.styles import BROAD, DIGITS, GROUNDS, INKS
+from saeft_ray.model import encoder
 from saeft_ray.settings import DictionarySettings, Model
 
 # The sizes of `sweeps/quickstart.yaml`.

@@ -19,7 +19,7 @@ from saeft_ray.datasets.digit_world.captions import VOCABULARY, captions
 from saeft_ray.datasets.digit_world.render import Draw, render
 from saeft_ray.datasets.digit_world.splits import coverage, members
 from saeft_ray.datasets.digit_world.styles import BROAD, HELD_OUT_PAIRS, SHIFTS
-from saeft_ray.words import WordTokenizer
+from saeft_ray.model.word_tokenizer import WordTokenizer
 
 WEIGHTS = pretrain.MODELS / "digit-clip.safetensors"
 WORLD = DigitWorld()

@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
-from saeft_ray import artifacts, encoder, export
+from saeft_ray import artifacts, export
 from saeft_ray.evaluate import interpolate
 from saeft_ray.methods.plain import WiseFT
+from saeft_ray.model import encoder
 
 import sweeps
 

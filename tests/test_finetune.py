@@ -9,10 +9,9 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize
 
-from saeft_ray import draws, encoder, sae
+from saeft_ray import draws, sae
 from saeft_ray import finetune as finetuning
 from saeft_ray.contrastive import Towers, info_nce
-from saeft_ray.encoder import Classifier, outputs
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.distance import MSE, Nuclear
@@ -21,9 +20,11 @@ from saeft_ray.methods.plain import FineTuning
 from saeft_ray.methods.probe import LinearProbe
 from saeft_ray.methods.sparse import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier, outputs
+from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.sums import Sums
-from saeft_ray.zeroshot import captions, zero_shot_head
 
 
 class Noise:

@@ -269,7 +269,7 @@ def test_what_is_not_there_is_told_before_anything_runs(tmp_path, capsys, sectio
 
 
 def test_weights_of_another_architecture_are_refused(tmp_path, capsys):
-    weights = "saeft_ray/models/digit-clip.safetensors"
+    weights = "saeft_ray/model/shipped/digit-clip.safetensors"
     model = {"arch": "ViT-B-32", "pretrained": weights}
     file = sweeps.file(
         tmp_path / "a.yaml", tmp_path / "runs", model=model, methods={"zero_shot": {}}, report={"baseline": "zero_shot"}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saeft_ray.datasets import Split
-    from saeft_ray.encoder import Classifier
+    from saeft_ray.model.encoder import Classifier
     from saeft_ray.plan import Facts
     from saeft_ray.sae import Dictionary
 
@@ -172,9 +172,3 @@ class ParameterPenalty(Regularized):
         self, w: "Mapping[str, Tensor]", w0: "Mapping[str, Tensor]", constants: "Constants" = NOTHING
     ) -> "dict[str, Tensor]":
         """The weighted terms by name; `w`, `w0` are the moving and the frozen weights of the encoder, by name."""
-
-
-def unit(x: "Tensor") -> "Tensor":
-    """Rows of `x` (B, d) at length 1."""
-    length: Tensor = x.norm(dim=-1, keepdim=True)
-    return x / length.clamp_min(1e-8)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, unit
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
 from saeft_ray.methods.sparse import residual
+from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Frozen, unit
+from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Frozen
+from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:

@@ -6,13 +6,14 @@ Shapes: N images, V views, d embedding width, C classes.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from saeft_ray.methods import Method, unit
+from saeft_ray.methods import Method
+from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable, lowest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saeft_ray.encoder import Classifier
+    from saeft_ray.model.encoder import Classifier
 
 STEPS = 500  # of L-BFGS at most; digit world needs 30 to 160
 

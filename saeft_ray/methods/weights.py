@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saeft_ray.datasets import Split
-    from saeft_ray.encoder import Classifier
+    from saeft_ray.model.encoder import Classifier
 
 
 class L2SP(ParameterPenalty):

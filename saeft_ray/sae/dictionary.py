@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from saeft_ray.methods import unit
+from saeft_ray.model.unit import unit
 from saeft_ray.sae.rows import held_out
 from saeft_ray.settings import DictionarySettings
 

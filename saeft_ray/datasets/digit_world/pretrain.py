@@ -20,14 +20,15 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from saeft_ray import draws, words
+from saeft_ray import draws
 from saeft_ray.datasets.digit_world import DigitWorld, digits
 from saeft_ray.datasets.digit_world.captions import CONTENT_WORDS, captions
 from saeft_ray.datasets.digit_world.render import Draw, render
 from saeft_ray.datasets.digit_world.splits import coverage
 from saeft_ray.datasets.digit_world.styles import BROAD, RENDER_VERSION
+from saeft_ray.model import word_tokenizer
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+MODELS = Path(__file__).resolve().parents[2] / "model" / "shipped"
 CONFIG = MODELS / "digit-clip.json"
 VIEWS = 10
 BATCH = 128
@@ -60,9 +61,9 @@ def new_model() -> nn.Module:
     return model
 
 
-def tokenizer() -> words.WordTokenizer:
+def tokenizer() -> word_tokenizer.WordTokenizer:
     """The tokenizer of the shipped vocabulary."""
-    return words.WordTokenizer.read(MODELS / "digit-clip.words.txt", _config()["text_cfg"]["context_length"])
+    return word_tokenizer.WordTokenizer.read(MODELS / "digit-clip.words.txt", _config()["text_cfg"]["context_length"])
 
 
 def _config() -> dict[str, Any]:

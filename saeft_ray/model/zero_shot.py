@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from saeft_ray.encoder import ClipModel
+from saeft_ray.model.encoder import ClipModel
 
 
 def zero_shot_head(model: ClipModel, class_names: Sequence[str], prompts: Sequence[str]) -> Tensor:

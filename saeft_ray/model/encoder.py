@@ -18,10 +18,10 @@ import fsspec
 import torch
 from torch import Tensor, nn
 
+from saeft_ray.model.word_tokenizer import WordTokenizer
 from saeft_ray.settings import Compute, Model
-from saeft_ray.words import WordTokenizer
 
-SHIPPED = Path(__file__).parent / "models"
+SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
 WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
 HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
