@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from saeft_ray.data import shard
-from saeft_ray.datasets.pictures import SLOTS, part
-from saeft_ray.datasets.samples import Samples, find
-from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.images.decode import SLOTS, part
+from saeft_ray.datasets.images.files import Samples
+from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.sharding import shard
+from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import uniform
 
 

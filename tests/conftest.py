@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from saeft_ray.datasets.samples import _filesystem
+from saeft_ray.datasets.images.files import _filesystem
 
 from s3_server import S3Server, start, stop
 

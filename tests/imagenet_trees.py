@@ -7,7 +7,7 @@ import numpy as np
 import open_clip
 from PIL import Image
 
-from saeft_ray.datasets.imagenet_classes import synsets
+from saeft_ray.datasets.images.imagenet_classes import synsets
 
 # tench, goldfish, hammerhead, cock, hen | analog clock, digital clock, backpack, banana
 WNIDS = tuple(synsets()[i] for i in (0, 1, 4, 7, 8, 409, 530, 414, 954))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from saeft_ray.datasets import Dataset
 from saeft_ray.datasets.folder import Folder
-from saeft_ray.datasets.pictures import SLOTS, box_of, part, part_of
+from saeft_ray.datasets.images.decode import SLOTS, box_of, part, part_of
 from saeft_ray.draws import uniform
 
 CLASSES = ("brown_bear", "cat", "dog")

@@ -16,7 +16,7 @@ from saeft_ray import sweep
 from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.imagenet import ImageNet
-from saeft_ray.datasets.imagenet_classes import synsets
+from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.evaluate import correct
 from saeft_ray.sweep import find_facts
 from saeft_ray.table import read_rows

@@ -11,9 +11,9 @@ from ray.cluster_utils import Cluster
 from safetensors.torch import save_file
 
 from saeft_ray import sweep
-from saeft_ray.data import shard
-from saeft_ray.datasets.imagenet_classes import synsets
-from saeft_ray.datasets.samples import filesystem
+from saeft_ray.datasets.images.files import filesystem
+from saeft_ray.datasets.images.imagenet_classes import synsets
+from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.on_ray.runner import INHERITED, SETTINGS
 from saeft_ray.table import read_rows
 

@@ -17,14 +17,15 @@ import pytest
 import torch
 
 from saeft_ray import data as door
-from saeft_ray.data import shard
 from saeft_ray.datasets import Split
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.imagenet import ImageNet
-from saeft_ray.datasets.imagenet_classes import synsets
-from saeft_ray.datasets.samples import Unseen, filesystem, find
-from saeft_ray.datasets.shards import INDEX, TarShards, read_index
-from saeft_ray.staging import Cache, NoRoom, Remote
+from saeft_ray.datasets.images.cache import Cache, NoRoom, Remote
+from saeft_ray.datasets.images.files import Unseen, filesystem
+from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.imagenet_classes import synsets
+from saeft_ray.datasets.images.sharding import shard
+from saeft_ray.datasets.images.shards import INDEX, TarShards, read_index
 
 from imagenet_trees import WNIDS, plant
 
@@ -125,13 +126,13 @@ def test_a_folder_at_a_url_is_read_too(trees: dict[str, str], s3_url: str) -> No
 def test_an_unreadable_bucket_is_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unseen, match=r"s3://no-such-bucket-here/train (is missing|cannot be read)"):
         find("s3://no-such-bucket-here/train")
-    from saeft_ray.datasets import samples
+    from saeft_ray.datasets.images import files
 
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    samples._filesystem.cache_clear()
+    files._filesystem.cache_clear()
     with pytest.raises(Unseen, match=f"{s3_url}/train cannot be read: "):
         find(f"{s3_url}/train")
-    samples._filesystem.cache_clear()
+    files._filesystem.cache_clear()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -151,7 +152,7 @@ def test_shards_are_the_same_each_time_and_resume(
         first = tar.getnames()
     assert first == sorted(find(trees["train"]).files)[: len(first)]
 
-    from saeft_ray.datasets.samples import LocalFolder
+    from saeft_ray.datasets.images.files import LocalFolder
 
     read, reads = LocalFolder.read, list[int]()
 
@@ -313,9 +314,9 @@ def names(folder: Path) -> set[str]:
 
 
 def test_a_download_resumes_and_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from saeft_ray import staging
+    from saeft_ray.datasets.images import cache
 
-    monkeypatch.setattr(staging, "_BLOCK", 100)
+    monkeypatch.setattr(cache, "_BLOCK", 100)
     server, cache = Server(a=blob(1)), Cache(tmp_path, limit=5000)
     remote = server.remote("a")
     broken = remote._replace(read=lambda start, end: remote.read(start, end) if start < 500 else fail())
@@ -386,9 +387,9 @@ def test_too_small_a_cache_is_told_before_anything_is_fetched(
 def test_staging_ahead(trees: dict[str, str], s3_url: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard(trees["val"], f"{s3_url}/val", SMALL)
     assert door.main(["stage", f"{s3_url}/val"]) == 0
-    samples = find(f"{s3_url}/val")
-    assert isinstance(samples, TarShards)
-    assert sum(path.stat().st_size for path in cache.iterdir()) == samples.total
+    files = find(f"{s3_url}/val")
+    assert isinstance(files, TarShards)
+    assert sum(path.stat().st_size for path in cache.iterdir()) == files.total
     assert door.main(["stage", trees["val"]]) == 2
     assert "is no URL of tar shards" in capsys.readouterr().err
-    assert json.dumps(samples.files)  # all of them text
+    assert json.dumps(files.files)  # all of them text

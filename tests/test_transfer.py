@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from saeft_ray.config import DATASETS
-from saeft_ray.data import shard
 from saeft_ray.datasets import NotSeen
-from saeft_ray.datasets.tables import Tabled
-from saeft_ray.datasets.transfer import Torchvision
+from saeft_ray.datasets.images.parts import Tabled
+from saeft_ray.datasets.images.sharding import shard
+from saeft_ray.datasets.torchvision import Torchvision
 from saeft_ray.datasets.wilds import Wilds, WorstRegion, macro_f1
 from saeft_ray.table import read_rows
 

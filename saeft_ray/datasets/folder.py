@@ -9,8 +9,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Dataset, Role
-from saeft_ray.datasets.samples import Place, Samples, find, some
-from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.images.files import Place, Samples, some
+from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
 from saeft_ray.storage.fingerprint import fingerprint
 

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saeft_ray.datasets import Dataset, NotSeen, Role, imagenet_classes
-from saeft_ray.datasets.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
-from saeft_ray.datasets.samples import Place, Samples, Unseen, find, some
-from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets import Dataset, NotSeen, Role
+from saeft_ray.datasets.images import imagenet_classes
+from saeft_ray.datasets.images.files import Place, Samples, Unseen, some
+from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
+from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
 from saeft_ray.storage.fingerprint import fingerprint
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.samples import Place, Samples, Unseen, filesystem, find, some
-from saeft_ray.datasets.tables import Part, Tabled
+from saeft_ray.datasets.images.files import Place, Samples, Unseen, filesystem, some
+from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.parts import Part, Tabled
 from saeft_ray.draws import IntArray
 
 _PUBLISHED = {

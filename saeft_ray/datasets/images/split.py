@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Split
-from saeft_ray.datasets.pictures import RENDER_VERSION, SLOTS, Corrupt, Pixels, centre, part
-from saeft_ray.datasets.samples import Samples
+from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Corrupt, Pixels, centre, part
+from saeft_ray.datasets.images.files import Samples
 from saeft_ray.draws import IntArray, uniform
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from saeft_ray.datasets import Dataset, NotSeen
-from saeft_ray.datasets.samples import LocalFolder, Samples, Unseen
-from saeft_ray.datasets.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.images.files import LocalFolder, Samples, Unseen
+from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
 from saeft_ray.storage.fingerprint import fingerprint
 

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.samples import Place, Samples, Unseen
-from saeft_ray.datasets.tables import Arrays, Files, Part, Tabled, miss, whole
+from saeft_ray.datasets.images.files import Place, Samples, Unseen
+from saeft_ray.datasets.images.parts import Arrays, Files, Part, Tabled, miss, whole
 
 Name = Literal[
     "CIFAR10",

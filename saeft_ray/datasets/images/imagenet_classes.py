@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from saeft_ray.datasets.samples import filesystem, some
+from saeft_ray.datasets.images.files import filesystem, some
 from saeft_ray.draws import IntArray
 
 PUBLISHED = {

@@ -22,9 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from saeft_ray.datasets.pictures import SUFFIXES
-from saeft_ray.datasets.samples import Samples, filesystem, is_local
-from saeft_ray.staging import Cache, Remote
+from saeft_ray.datasets.images.cache import Cache, Remote
+from saeft_ray.datasets.images.decode import SUFFIXES
+from saeft_ray.datasets.images.files import Samples, filesystem, is_local
 
 INDEX = "index.parquet"
 _OPEN = 256  # shards that a process keeps open
