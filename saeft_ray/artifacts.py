@@ -19,7 +19,7 @@ from saeft_ray.methods import Constants, Regularized
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.plan import Artifact, Plan
-from saeft_ray.sae import foreign
+from saeft_ray.sae import exchange
 from saeft_ray.storage.retry import is_full
 from saeft_ray.storage.store import Store
 
@@ -162,7 +162,7 @@ def _dictionary(
 def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
     """The SAE that the sweep file names. Raises ValueError if it is not an SAE of these features."""
     settings = plan.config.dictionary
-    found = foreign.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
+    found = exchange.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
     if found.sha256 != artifact.identity["imported"]:
         raise ValueError(
             f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"

@@ -93,9 +93,9 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
 
 def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
     """The hash of the SAE that the sweep file names. Raises ValueError if it does not fit."""
-    from saeft_ray.sae import foreign
+    from saeft_ray.sae import exchange
 
-    found = foreign.open_named(config.dictionary, d, config.storage.endpoint)
+    found = exchange.open_named(config.dictionary, d, config.storage.endpoint)
     if found.model not in (None, model):
         raise ValueError(
             f"dictionary.from: {config.dictionary.source} was made for {found.model}, but this sweep fine-tunes {model}"

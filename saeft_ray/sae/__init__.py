@@ -6,8 +6,8 @@ with, `foreign` reads and writes the formats of others.
 
 from saeft_ray.sae.controls import permuted, principal, random, untrained
 from saeft_ray.sae.dictionary import Codes, Dictionary, Quality, load, quality, save
-from saeft_ray.sae.foreign import export_saelens, import_reference, import_saelens
-from saeft_ray.sae.rows import held_out
+from saeft_ray.sae.embedding_rows import held_out
+from saeft_ray.sae.exchange import export_saelens, import_reference, import_saelens
 from saeft_ray.sae.training import train
 
 __all__ = [

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from saeft_ray import draws
 from saeft_ray.sae.dictionary import Dictionary
-from saeft_ray.sae.rows import Rows
+from saeft_ray.sae.embedding_rows import Rows
 from saeft_ray.sae.training import SAMPLE, Weights, directions, finished, initial
 from saeft_ray.settings import DictionarySettings
 

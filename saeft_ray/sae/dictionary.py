@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from saeft_ray.model.unit import unit
-from saeft_ray.sae.rows import held_out
+from saeft_ray.sae.embedding_rows import held_out
 from saeft_ray.settings import DictionarySettings
 
 _CHUNK = 4096  # rows that are coded at once

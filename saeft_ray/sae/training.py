@@ -18,7 +18,7 @@ from torch.nn.functional import embedding_bag, normalize
 from saeft_ray import draws
 from saeft_ray.draws import IntArray
 from saeft_ray.sae.dictionary import Dictionary
-from saeft_ray.sae.rows import Rows
+from saeft_ray.sae.embedding_rows import Rows
 from saeft_ray.settings import DictionarySettings
 
 # Torch warns once a process that CSR is young; the tests compare our gradients with autograd's.
