@@ -16,8 +16,8 @@ import torch
 
 from saeft_ray import sae
 from saeft_ray.finetune import Place, Task, finetune
-from saeft_ray.methods.plain import FineTuning
-from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.methods.baselines import FineTuning
+from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.model import encoder
 from saeft_ray.settings import DictionarySettings, Model, Train
 

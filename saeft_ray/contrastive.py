@@ -4,7 +4,7 @@ Shapes: B batch, d embedding width, C classes, P templates, L tokens of a captio
 """
 
 import copy
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,34 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from saeft_ray.methods.captions import Captioned
+from saeft_ray.methods.captions import Captioned, Seen
 from saeft_ray.model import zero_shot
 from saeft_ray.model.encoder import Classifier, ClipModel, autocast
-
-
-class Seen(NamedTuple):
-    """A batch through both towers of one model; rows have length 1."""
-
-    image: Tensor  # (B, d)
-    text: Tensor  # (B, d), the images' captions
-    aside: Tensor  # (B, d), their captions that tell more than the class; (0, d) where the method has none
-    scale: Tensor  # ()
-
-    @property
-    def logits(self) -> Tensor:
-        """(B, B), of every image with every caption."""
-        return self.scale * self.image @ self.text.T
-
-
-class Step(NamedTuple):
-    """What a method's penalty may use."""
-
-    seen: Seen
-    taught: Seen | None
-    labels: Tensor  # (B,)
-    projections: tuple[Tensor, Tensor]  # (v, d) of the image tower, (t, d) of the text tower
-    epoch: int  # this one, from 1
-    epochs: int
 
 
 class Towers(nn.Module):

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from saeft_ray import artifacts
 from saeft_ray.evaluate import interpolate
+from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
-from saeft_ray.methods.plain import WiseFT
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.plan import Plan, TrialSpec

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws, monitors
-from saeft_ray.contrastive import Step, Towers, info_nce
+from saeft_ray.contrastive import Towers, info_nce
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.loading import ahead
@@ -33,7 +33,7 @@ from saeft_ray.methods import (
     ParameterPenalty,
     Regularized,
 )
-from saeft_ray.methods.captions import Captioned
+from saeft_ray.methods.captions import Captioned, Step
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.sae import Dictionary

@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from saeft_ray.config import SweepConfig
 from saeft_ray.methods import Method
-from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
+from saeft_ray.methods.facts import Facts
+from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.registration import same_look
 from saeft_ray.rows import Phase, Row, table
 from saeft_ray.storage.checksum import KEY, Damaged, from_json, mark, seal

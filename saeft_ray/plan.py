@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from saeft_ray.config import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
+from saeft_ray.methods.facts import Facts
 from saeft_ray.rows import PHASES, Phase, Row
 from saeft_ray.settings import Choices
 from saeft_ray.storage.fingerprint import canonical, fingerprint
@@ -98,22 +99,6 @@ class Artifact(NamedTuple):
     @property
     def key(self) -> str:
         return fingerprint(self.identity, 24)
-
-
-class Facts(NamedTuple):
-    """What a plan must know of the world: found out once, by `sweep`, before anything runs."""
-
-    model: dict[str, str]  # encoder.identity
-    image_size: int
-    width: int  # d, the width of the embedding
-    data: str  # the data set's fingerprint, test sets and all
-    sizes: dict[str, int]  # images by split
-    classes: int
-    imported: str | None = None  # SHA-256 of the SAE that the sweep file names
-    blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
-    templates: int = 1  # of the zero-shot head
-    train: str | None = None  # the fingerprint of the training images alone; None in records of older sweeps
-    unseen: tuple[str, ...] = ()  # what a plan could not look at; nothing runs on such facts
 
 
 class Plan:

@@ -18,7 +18,8 @@ from saeft_ray.lease import Lease
 from saeft_ray.leaving import Notice
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
-from saeft_ray.plan import Facts, Plan
+from saeft_ray.methods.facts import Facts
+from saeft_ray.plan import Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
 from saeft_ray.storage.checksum import Damaged

@@ -11,7 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from saeft_ray.config import DATASETS, METHODS, Report, SweepConfig
 from saeft_ray.methods import Method
-from saeft_ray.methods.sparse import CodePenalty
+from saeft_ray.methods.sae_ft import CodePenalty
 from saeft_ray.settings import Compute, DictionarySettings, Train
 from saeft_ray.yaml_text import Loader
 

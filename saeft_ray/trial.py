@@ -24,9 +24,9 @@ from saeft_ray.evaluate import correct, interpolate, predicted
 from saeft_ray.finetune import Diverged, Epoch, Place, Task, Training, finetune
 from saeft_ray.leaving import Left
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
+from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
-from saeft_ray.methods.plain import WiseFT
-from saeft_ray.methods.probe import Probed
+from saeft_ray.methods.linear_probe import Probed
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.plan import Plan, TrialSpec, row_of

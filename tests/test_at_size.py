@@ -17,12 +17,13 @@ from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, Regularized
+from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP
-from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.embeddings import MSE
+from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.layers import LDIFS
-from saeft_ray.methods.plain import FineTuning
 from saeft_ray.model import encoder
-from saeft_ray.plan import Facts, Plan
+from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.sweep import find_facts

@@ -7,9 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saeft_ray.contrastive import Seen, Step
-from saeft_ray.methods.captions import CaRot, StarFT
-from saeft_ray.plan import Facts
+from saeft_ray.methods.captions import CaRot, Seen, StarFT, Step
+from saeft_ray.methods.facts import Facts
 
 SPURIOUS = ("a {} in the snow",)
 

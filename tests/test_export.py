@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from saeft_ray import artifacts, export
 from saeft_ray.evaluate import interpolate
-from saeft_ray.methods.plain import WiseFT
+from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
 
 import sweeps

@@ -13,12 +13,12 @@ from saeft_ray import draws, sae
 from saeft_ray import finetune as finetuning
 from saeft_ray.contrastive import Towers, info_nce
 from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
+from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
-from saeft_ray.methods.distance import MSE, Nuclear
+from saeft_ray.methods.embeddings import MSE, Nuclear
 from saeft_ray.methods.layers import LDIFS
-from saeft_ray.methods.plain import FineTuning
-from saeft_ray.methods.probe import LinearProbe
-from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.methods.linear_probe import LinearProbe
+from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, outputs

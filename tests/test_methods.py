@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from saeft_ray.config import METHODS
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty, Regularized
-from saeft_ray.methods.distance import MSE
-from saeft_ray.methods.plain import FineTuning
-from saeft_ray.methods.sparse import RandomDictionary, SaeFT
+from saeft_ray.methods.baselines import FineTuning
+from saeft_ray.methods.embeddings import MSE
+from saeft_ray.methods.sae_ft import RandomDictionary, SaeFT
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import DictionarySettings
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_methods import code, dictionary, features, frozen, norm, unit
 
-from saeft_ray.methods.codes import SaeKL, SaeL1, SaeW
-from saeft_ray.methods.distance import L1, PCA, CarFT, Nuclear, QuadraticNuclear
+from saeft_ray.methods.embeddings import L1, PCA, CarFT, Nuclear, QuadraticNuclear
 from saeft_ray.methods.layers import LDIFS
-from saeft_ray.methods.sparse import SaeFT
+from saeft_ray.methods.sae_distances import SaeKL, SaeL1, SaeW
+from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP
 
 shapes = given(b=st.integers(1, 5), d=st.integers(2, 7), seed=st.integers(0, 10**6), raw=st.booleans())

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-from saeft_ray.methods.sparse import SaeFT
-from saeft_ray.plan import Facts, Plan, TrialSpec
+from saeft_ray.methods.facts import Facts
+from saeft_ray.methods.sae_ft import SaeFT
+from saeft_ray.plan import Plan, TrialSpec
 from saeft_ray.search import ListDeal, SearchDeal, ranking
 
 from sweeps import config

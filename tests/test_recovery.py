@@ -6,7 +6,7 @@ from saeft_ray import ledger as ledgers
 from saeft_ray import sweep
 from saeft_ray.config import SweepConfig
 from saeft_ray.ledger import Ledger
-from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.embeddings import MSE
 from saeft_ray.plan import TrialSpec, row_of
 from saeft_ray.search import SearchDeal
 from saeft_ray.storage.store import Store

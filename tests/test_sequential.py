@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from saeft_ray.config import Until
-from saeft_ray.plan import Facts, Plan, TrialSpec, row_of
+from saeft_ray.methods.facts import Facts
+from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.registration import registration
 from saeft_ray.rows import Row
 from saeft_ray.sequential import SequentialDeal

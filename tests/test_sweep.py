@@ -13,7 +13,7 @@ from saeft_ray.artifacts import ensure as build
 from saeft_ray.finetune import Place
 from saeft_ray.ledger import reopen
 from saeft_ray.local import LocalRunner
-from saeft_ray.methods.distance import MSE
+from saeft_ray.methods.embeddings import MSE
 from saeft_ray.plan import TrialSpec
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from saeft_ray.datasets import Split
+    from saeft_ray.methods.facts import Facts
     from saeft_ray.model.encoder import Classifier
-    from saeft_ray.plan import Facts
     from saeft_ray.sae import Dictionary
 
 DictionaryKind = Literal["trained", "random", "untrained", "permuted", "pca"]

@@ -3,7 +3,7 @@
 Shapes: B batch, d embedding width, v and t widths of the image and the text tower before their projections.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -13,8 +13,32 @@ from saeft_ray.settings import Tunable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saeft_ray.contrastive import Step
-    from saeft_ray.plan import Facts
+    from saeft_ray.methods.facts import Facts
+
+
+class Seen(NamedTuple):
+    """A batch through both towers of one model; rows have length 1."""
+
+    image: "Tensor"  # (B, d)
+    text: "Tensor"  # (B, d), the images' captions
+    aside: "Tensor"  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    scale: "Tensor"  # ()
+
+    @property
+    def logits(self) -> "Tensor":
+        """(B, B), of every image with every caption."""
+        return self.scale * self.image @ self.text.T
+
+
+class Step(NamedTuple):
+    """What a method's penalty may use."""
+
+    seen: Seen
+    taught: Seen | None
+    labels: "Tensor"  # (B,)
+    projections: "tuple[Tensor, Tensor]"  # (v, d) of the image tower, (t, d) of the text tower
+    epoch: int  # this one, from 1
+    epochs: int
 
 
 class Captioned(Method):
@@ -29,7 +53,7 @@ class Captioned(Method):
         """Templates of captions that tell more than the class; each image gets one of these as well."""
         return ()
 
-    def penalty(self, step: "Step") -> "dict[str, Tensor]":
+    def penalty(self, step: Step) -> "dict[str, Tensor]":
         """What is added to the contrastive loss: weighted terms by name, each a scalar."""
         return {}
 
@@ -78,7 +102,7 @@ class StarFT(Captioned):
             f'spurious: {words!r} has no "{{}}" where the class goes' for words in self.spurious if "{}" not in words
         ]
 
-    def penalty(self, step: "Step") -> "dict[str, Tensor]":
+    def penalty(self, step: Step) -> "dict[str, Tensor]":
         assert isinstance(self.lambda_star, float)
         assert step.taught is not None
         same = step.labels[:, None] == step.labels
@@ -116,7 +140,7 @@ class CaRot(Captioned):
             ]
         return []
 
-    def penalty(self, step: "Step") -> "dict[str, Tensor]":
+    def penalty(self, step: Step) -> "dict[str, Tensor]":
         import torch
 
         assert step.taught is not None

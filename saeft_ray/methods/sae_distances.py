@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
-from saeft_ray.methods.sparse import residual
+from saeft_ray.methods.sae_ft import residual
 from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable
 

@@ -11,7 +11,7 @@ from saeft_ray.settings import Tunable
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from saeft_ray.plan import Facts
+    from saeft_ray.methods.facts import Facts
     from saeft_ray.sae import Dictionary
 
 
