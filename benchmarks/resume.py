@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.lease import Lease
 from saeft_ray.ledger import Ledger
 from saeft_ray.plan import Plan, row_of
@@ -25,7 +26,6 @@ from saeft_ray.protocol import conduct
 from saeft_ray.rows import pack
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
-from saeft_ray.sweep_file import parse
 from saeft_ray.table import read_rows
 
 import s3_server

@@ -44,7 +44,7 @@ from saeft_ray.progress import Quiet  # noqa: E402
 from saeft_ray.protocol import conduct  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
 from saeft_ray.sweep import find_facts  # noqa: E402
-from saeft_ray.sweep_file import parse  # noqa: E402
+from saeft_ray.config.sweep_file import parse  # noqa: E402
 from saeft_ray.table import read_rows  # noqa: E402
 
 SLOPE = 150  # kB of the driver's memory that a trial may cost: Tune keeps what it knows of each, about 50

@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.on_ray.runner import RayRunner
@@ -19,7 +20,6 @@ from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
-from saeft_ray.sweep_file import parse
 
 SWEEP = """
 name: overhead

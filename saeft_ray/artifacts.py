@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray import activations, sae
-from saeft_ray.config import METHODS
+from saeft_ray.config.schema.schema import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.methods import Constants, Regularized
 from saeft_ray.model import encoder, zero_shot

@@ -23,7 +23,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from saeft_ray.config import SweepConfig
+from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.methods import Method
 from saeft_ray.methods.facts import Facts
 from saeft_ray.plan import Plan, TrialSpec, row_of

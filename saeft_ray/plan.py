@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from saeft_ray.config import AnyMethod, SweepConfig
+from saeft_ray.config.schema.schema import AnyMethod, SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.facts import Facts

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from saeft_ray import sae, sweep_file
-from saeft_ray.config import SweepConfig
+from saeft_ray import sae
+from saeft_ray.config import sweep_file
+from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.evaluate import correct

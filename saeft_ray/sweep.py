@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from saeft_ray import sweep_file
-from saeft_ray.config import SweepConfig
+from saeft_ray.config import sweep_file
+from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.lease import Lease
 from saeft_ray.leaving import Notice

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from saeft_ray.config.schema.schema import METHODS
 
-from saeft_ray.config import METHODS
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.methods import Regularized
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep_file import parse
 from saeft_ray.table import read_rows
 
 import sweeps

@@ -8,11 +8,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from saeft_ray.config.schema.schema import METHODS
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
 import saeft_ray.plan
 from saeft_ray import activations, artifacts, sae, trial
-from saeft_ray.config import METHODS
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.evaluate import correct
 from saeft_ray.finetune import Place, Training, _batch, finetune
 from saeft_ray.local import LocalRunner
@@ -27,7 +28,6 @@ from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.sweep import find_facts
-from saeft_ray.sweep_file import parse
 
 import sweeps
 

@@ -2,10 +2,10 @@
 
 import pytest
 import yaml
+from saeft_ray.config.schema.schema import SweepConfig
 
-from saeft_ray.config import SweepConfig
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.settings import Choices, Range
-from saeft_ray.sweep_file import parse
 
 from sweeps import SMALL
 

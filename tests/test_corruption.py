@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from saeft_ray.config.schema.schema import METHODS as KINDS
 
 from saeft_ray import results, trial
-from saeft_ray.config import METHODS as KINDS
 from saeft_ray.finetune import Place
 from saeft_ray.lease import Lease, Taken
 from saeft_ray.ledger import Ledger

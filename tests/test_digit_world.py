@@ -13,7 +13,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from saeft_ray import datasets, registry
+from saeft_ray import datasets
+from saeft_ray.config import registry
 from saeft_ray.datasets.digit_world import DigitWorld, digits, pretrain
 from saeft_ray.datasets.digit_world.captions import VOCABULARY, captions
 from saeft_ray.datasets.digit_world.render import Draw, render

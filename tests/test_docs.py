@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from saeft_ray.config.schema.schema import DATASETS
 
-from saeft_ray.config import DATASETS
-from saeft_ray.sweep_file import parse
+from saeft_ray.config.sweep_file import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(

@@ -11,9 +11,9 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from saeft_ray.config.schema.schema import SweepConfig
 
 from saeft_ray import sweep
-from saeft_ray.config import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.images.imagenet_classes import synsets

@@ -20,7 +20,9 @@ def plan(**sections):
 
 
 def test_a_plan_needs_neither_torch_nor_ray():
-    code = "import saeft_ray.plan, saeft_ray.config, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
+    code = (
+        "import saeft_ray.plan, saeft_ray.config.schema, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

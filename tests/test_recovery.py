@@ -1,10 +1,10 @@
 """What a sweep does after its driver was stopped, succeeded by another, or started again with something changed."""
 
 import pytest
+from saeft_ray.config.schema.schema import SweepConfig
 
 from saeft_ray import ledger as ledgers
 from saeft_ray import sweep
-from saeft_ray.config import SweepConfig
 from saeft_ray.ledger import Ledger
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.plan import TrialSpec, row_of

@@ -12,10 +12,10 @@ from PIL import Image
 
 import saeft_ray
 from saeft_ray import report, results, sweep, trial
+from saeft_ray.config.sweep_file import parse
+from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.rows import table
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep_file import parse
-from saeft_ray.yaml_text import Loader
 
 import report_rows
 import sweeps

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from saeft_ray.config.schema.schema import Until
 
-from saeft_ray.config import Until
 from saeft_ray.methods.facts import Facts
 from saeft_ray.plan import Plan, TrialSpec, row_of
 from saeft_ray.registration import registration

@@ -13,9 +13,9 @@ from pydantic import (
 
 import saeft_ray.datasets
 import saeft_ray.methods
+from saeft_ray.config.registry import discover
 from saeft_ray.datasets import Dataset
 from saeft_ray.methods import Method
-from saeft_ray.registry import discover
 from saeft_ray.settings import Compute, Count, DictionarySettings, Model, Section, Train
 
 METHODS = discover(saeft_ray.methods, Method)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from saeft_ray.config import DATASETS, METHODS, Report, SweepConfig
+from saeft_ray.config.schema.schema import DATASETS, METHODS, Report, SweepConfig
+from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.methods import Method
 from saeft_ray.methods.sae_ft import CodePenalty
 from saeft_ray.settings import Compute, DictionarySettings, Train
-from saeft_ray.yaml_text import Loader
 
 Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
 
