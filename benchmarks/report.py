@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from saeft_ray.registration import registration
-from saeft_ray.rows import Row, pack, table
+from saeft_ray.records.preregistration import registration
+from saeft_ray.records.rows import Row, pack, table
 
 SIZES = {
     "val": 50_000, "V2": 10_000, "R": 30_000, "A": 7_500, "Sketch": 50_889, "ObjectNet": 18_574, "C": 50_000,

@@ -18,15 +18,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.lease import Lease
-from saeft_ray.ledger import Ledger
-from saeft_ray.plan import Plan, row_of
+from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
-from saeft_ray.rows import pack
+from saeft_ray.records.lease import Lease
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_rows
+from saeft_ray.records.rows import pack
+from saeft_ray.records.trial_spec import row_of
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
-from saeft_ray.table import read_rows
 
 import s3_server
 

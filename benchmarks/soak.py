@@ -37,7 +37,7 @@ import psutil  # noqa: E402 - Ray carries it
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.state import list_actors, list_placement_groups  # noqa: E402
 
-from saeft_ray.ledger import Ledger  # noqa: E402
+from saeft_ray.records.ledger import Ledger  # noqa: E402
 from saeft_ray.local import LocalRunner  # noqa: E402
 from saeft_ray.plan import Plan  # noqa: E402
 from saeft_ray.progress import Quiet  # noqa: E402
@@ -45,7 +45,7 @@ from saeft_ray.protocol import conduct  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
 from saeft_ray.sweep import find_facts  # noqa: E402
 from saeft_ray.config.sweep_file import parse  # noqa: E402
-from saeft_ray.table import read_rows  # noqa: E402
+from saeft_ray.records.read import read_rows  # noqa: E402
 
 SLOPE = 150  # kB of the driver's memory that a trial may cost: Tune keeps what it knows of each, about 50
 SERVER = re.compile(r"\S+/(gcs_server|raylet) ")

@@ -12,12 +12,12 @@ import tempfile
 import time
 
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from saeft_ray.leaving import Left
 from saeft_ray.protocol import Unfinished
-from saeft_ray.rows import Phase
+from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable, is_full
 

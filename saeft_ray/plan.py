@@ -3,15 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
-from saeft_ray.config.schema.schema import AnyMethod, SweepConfig
+from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.facts import Facts
-from saeft_ray.rows import PHASES, Phase, Row
+from saeft_ray.records.rows import PHASES, Phase
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices
-from saeft_ray.storage.fingerprint import canonical, fingerprint
+from saeft_ray.storage.fingerprint import fingerprint
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
 VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpoint": 1}
@@ -24,64 +23,6 @@ _DETERMINED_BY = {
     "trained": {"recipe", "steps", "epochs", "batch_size", "lr", "aux", "dead_after"},
     "untrained": {"recipe"},
 }
-
-
-class TrialSpec(BaseModel):
-    """One configuration with one seed in one phase: all that a trial needs beside its sweep's config.
-
-    `base` are the settings of the method that a derived one starts from. `number` counts the suggestions of a method's
-    search, the seeds of a phase otherwise.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    phase: Phase
-    method: str
-    settings: AnyMethod
-    base: AnyMethod | None = None
-    seed: int | None
-    number: int
-
-    @property
-    def configuration(self) -> str:
-        """The hash of the method and its values, whatever the seed and phase."""
-        return fingerprint([self.method, self.values], 10)
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The settings, and those of the base, as JSON."""
-        base: dict[str, Any] = {"base": self.base.model_dump(mode="json")} if self.base else {}
-        return {**self.settings.model_dump(mode="json"), **base}
-
-    @property
-    def trained(self) -> Method | None:
-        """The method whose training this trial evaluates: its own or its base's; None for the frozen model."""
-        return self.base or (self.settings if self.settings.trains else None)
-
-    @property
-    def id(self) -> str:
-        """The name of the trial: the same run has the same name on any machine and after any restart."""
-        # A search may suggest the same values twice; those are two trials.
-        key = [self.phase, self.method, self.values, self.seed, self.number if self.phase == "search" else None]
-        return f"{self.phase}-{self.method}-{fingerprint(key, 10)}"
-
-
-def row_of(sweep: str, spec: TrialSpec, dataset: str, role: str, metric: str, value: float | None, **more: Any) -> Row:
-    """A row of `spec`'s results; `more` are fields of Row."""
-    return Row(
-        sweep=sweep,
-        phase=spec.phase,
-        method=spec.method,
-        configuration=spec.configuration,
-        settings=canonical(spec.values),
-        seed=spec.seed,
-        trial=spec.id,
-        dataset=dataset,
-        role=role,
-        metric=metric,
-        value=value,
-        **more,
-    )
 
 
 class Artifact(NamedTuple):

@@ -27,7 +27,7 @@ from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.plan import Plan
-from saeft_ray.rows import PHASES
+from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from saeft_ray.ledger import Ledger
 from saeft_ray.methods import Method
-from saeft_ray.plan import Artifact, Plan, TrialSpec
-from saeft_ray.registration import registration
-from saeft_ray.rows import Phase
+from saeft_ray.plan import Artifact, Plan
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.preregistration import registration
+from saeft_ray.records.rows import Phase
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.search import Deal, ListDeal, SearchDeal, ranking
 from saeft_ray.sequential import SequentialDeal
 

@@ -20,8 +20,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from saeft_ray.rows import SCHEMA
-from saeft_ray.table import read_record, read_rows
+from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.rows import SCHEMA
 
 QUOTE = "'"
 FORMATS = ("table", "csv", "json", "md")

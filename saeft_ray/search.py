@@ -14,8 +14,9 @@ from optuna.trial import TrialState
 
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import Method
-from saeft_ray.plan import Plan, TrialSpec
-from saeft_ray.rows import Phase
+from saeft_ray.plan import Plan
+from saeft_ray.records.rows import Phase
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices, Range
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

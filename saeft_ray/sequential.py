@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
-from saeft_ray.plan import TrialSpec
-from saeft_ray.registration import designs, name_of
-from saeft_ray.rows import Phase, Row
+from saeft_ray.records.preregistration import designs, name_of
+from saeft_ray.records.rows import Phase, Row
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.stats import Design, Look, replay
 
 _AHEAD = 1  # seeds beyond the next look, so that free workers need not wait for it

@@ -14,14 +14,14 @@ from rich.table import Table
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.datasets import NotSeen
-from saeft_ray.lease import Lease
 from saeft_ray.leaving import Notice
-from saeft_ray.ledger import Ledger
 from saeft_ray.methods import LayerPenalty
 from saeft_ray.methods.facts import Facts
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Progress, Quiet
 from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.records.lease import Lease
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.checksum import Damaged
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable, is_full

@@ -29,8 +29,9 @@ from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.linear_probe import Probed
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
-from saeft_ray.plan import Plan, TrialSpec, row_of
-from saeft_ray.rows import Row, Status, pack
+from saeft_ray.plan import Plan
+from saeft_ray.records.rows import Row, Status, pack
+from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.storage.checksum import Damaged
 from saeft_ray.storage.store import Missing, Store
 
@@ -252,7 +253,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("storage", help="the sweep's folder, as `python -m saeft_ray.sweep` printed it")
     parser.add_argument("trial", help="a trial of the results table")
     options = parser.parse_args(arguments)
-    from saeft_ray.ledger import reopen
+    from saeft_ray.records.ledger import reopen
 
     try:
         plan, ledger, store = reopen(options.storage)

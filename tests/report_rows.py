@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from saeft_ray.rows import Row, pack
+from saeft_ray.records.rows import Row, pack
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 SETS = {"ID": 1000, "V2": 1000, "R": 1000, "Sketch": 1000, "ON": 1000, "C": 1000, "UCI": 899, "A": 860}

@@ -7,15 +7,15 @@ import yaml
 from saeft_ray.config.schema.schema import SweepConfig
 
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods import Method
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_rows
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
-from saeft_ray.table import read_rows
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -8,8 +8,8 @@ from saeft_ray.config.schema.schema import METHODS
 
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.methods import Regularized
+from saeft_ray.records.read import read_rows
 from saeft_ray.storage.store import Store
-from saeft_ray.table import read_rows
 
 import sweeps
 

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from saeft_ray.model import encoder
+from saeft_ray.records.read import read_rows
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
-from saeft_ray.table import read_rows
 
 import sweeps
 

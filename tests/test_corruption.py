@@ -10,18 +10,18 @@ from saeft_ray.config.schema.schema import METHODS as KINDS
 
 from saeft_ray import results, trial
 from saeft_ray.finetune import Place
-from saeft_ray.lease import Lease, Taken
-from saeft_ray.ledger import Ledger
 from saeft_ray.local import LocalRunner
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
+from saeft_ray.records.folder import read_parquet
+from saeft_ray.records.lease import Lease, Taken
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report.__main__ import main as report
 from saeft_ray.storage.checksum import Damaged, from_json
 from saeft_ray.storage.store import Missing, Store
 from saeft_ray.sweep import find_facts
-from saeft_ray.sweep_folder import read_parquet
-from saeft_ray.table import read_record, read_rows
 
 import sweeps
 from sweeps import comparable

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from test_report import edge_cases
 
-from saeft_ray.registration import registration
+from saeft_ray.records.preregistration import registration
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.markdown import render as markdown
-from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, record, rows
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from saeft_ray import draws
-from saeft_ray.rows import pack, unpack
+from saeft_ray.records.rows import pack, unpack
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 

@@ -12,10 +12,10 @@ import time
 import pytest
 from s3_faults import Faulty
 
-from saeft_ray.ledger import Ledger
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_record
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.store import Store
-from saeft_ray.table import read_record
 
 import sweeps
 from sweeps import comparable
@@ -30,7 +30,7 @@ SECTIONS = {
 QUICK = """
 import runpy, sys, threading
 from pathlib import Path
-from saeft_ray.lease import Lease
+from saeft_ray.records.lease import Lease
 Lease.__init__.__defaults__ = (0.3, 4.0, 2.0)
 newest, sight = Lease._newest, Path(sys.argv.pop(1))
 def blind(self):

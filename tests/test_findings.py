@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saeft_ray import stats
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.verdicts import verdict_of
 from saeft_ray.report.words import number, p_value
-from saeft_ray.rows import Row, table
 
 import report_rows
 from report_rows import record, rows

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from saeft_ray import artifacts, sae
-from saeft_ray.ledger import reopen
+from saeft_ray.records.ledger import reopen
 from saeft_ray.settings import DictionarySettings
 from saeft_ray.sweep import find_facts
 

@@ -15,7 +15,7 @@ from saeft_ray.datasets.images.files import filesystem
 from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.on_ray.runner import INHERITED, SETTINGS
-from saeft_ray.table import read_rows
+from saeft_ray.records.read import read_rows
 
 from imagenet_trees import WNIDS, plant, tiny
 from s3_server import free_ports

@@ -10,8 +10,8 @@ import pytest
 from s3_faults import Faulty
 
 from saeft_ray import sweep
-from saeft_ray.lease import Lease, Owner, Taken
 from saeft_ray.leaving import Notice
+from saeft_ray.records.lease import Lease, Owner, Taken
 from saeft_ray.storage.files import Files
 
 import sweeps
@@ -40,7 +40,7 @@ def test_the_second_is_told_who_runs_it_and_since_when(files):
 
 def test_a_process_that_is_gone_from_this_machine_is_succeeded_at_once(tmp_path):
     code = (
-        "import os; from saeft_ray.storage.files import Files; from saeft_ray.lease import Lease\n"
+        "import os; from saeft_ray.storage.files import Files; from saeft_ray.records.lease import Lease\n"
         f"Lease(Files({str(tmp_path)!r}), 's').__enter__(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9

@@ -17,7 +17,7 @@ from saeft_ray import finetune, trial
 from saeft_ray.finetune import Place
 from saeft_ray.leaving import Left, Notice
 from saeft_ray.on_ray import spot
-from saeft_ray.plan import TrialSpec
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 
 import sweeps

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from saeft_ray.faults import ATTEMPTS
-from saeft_ray.table import read_rows
+from saeft_ray.records.read import read_rows
 
 import sweeps
 

@@ -17,7 +17,7 @@ from saeft_ray.finetune import Place
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import Unfinished, conduct
-from saeft_ray.table import read_rows
+from saeft_ray.records.read import read_rows
 
 import sweeps
 

@@ -6,7 +6,7 @@ Nothing here says that SAE-FT is better than MSE or a random dictionary: measure
 import numpy as np
 import pytest
 
-from saeft_ray.table import read_rows
+from saeft_ray.records.read import read_rows
 
 import sweeps
 

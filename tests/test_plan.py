@@ -7,7 +7,8 @@ import pytest
 
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.sae_ft import SaeFT
-from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.plan import Plan
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.search import ListDeal, SearchDeal, ranking
 
 from sweeps import config

@@ -3,14 +3,14 @@
 import pytest
 from saeft_ray.config.schema.schema import SweepConfig
 
-from saeft_ray import ledger as ledgers
 from saeft_ray import sweep
-from saeft_ray.ledger import Ledger
 from saeft_ray.methods.embeddings import MSE
-from saeft_ray.plan import TrialSpec, row_of
+from saeft_ray.records import ledger as ledgers
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_rows
+from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.search import SearchDeal
 from saeft_ray.storage.store import Store
-from saeft_ray.table import read_rows
 
 import sweeps
 

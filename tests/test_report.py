@@ -16,9 +16,9 @@ from xml.etree import ElementTree
 import pyarrow.parquet as pq
 import pytest
 
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report import write_report
 from saeft_ray.report.__main__ import main
-from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, TYPES, record, rows
 

@@ -13,11 +13,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from saeft_ray import stats
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, tables
 from saeft_ray.report.findings import Comparison, Report
 from saeft_ray.report.markdown import render as markdown
 from saeft_ray.report.page import render as page
-from saeft_ray.rows import Row, table
 
 from report_rows import record, rows
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from saeft_ray import results
+from saeft_ray.records.read import read_record, read_rows, write_file
+from saeft_ray.records.rows import table
 from saeft_ray.report.__main__ import main as report
-from saeft_ray.rows import table
-from saeft_ray.table import read_record, read_rows, write_file
 
 import report_rows
 

@@ -11,11 +11,11 @@ import pytest
 
 from saeft_ray import stats
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.registration import registration
+from saeft_ray.records.preregistration import registration
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.asides import asides
 from saeft_ray.report.findings import Comparison, Report
-from saeft_ray.rows import Row, table
 
 from report_rows import ROLES, record, rows
 from sweeps import config

@@ -14,7 +14,7 @@ import saeft_ray
 from saeft_ray import report, results, sweep, trial
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.config.yaml_loader import Loader
-from saeft_ray.rows import table
+from saeft_ray.records.rows import table
 from saeft_ray.storage.store import Store
 
 import report_rows

@@ -9,11 +9,12 @@ import pytest
 from saeft_ray.config.schema.schema import Until
 
 from saeft_ray.methods.facts import Facts
-from saeft_ray.plan import Plan, TrialSpec, row_of
-from saeft_ray.registration import registration
-from saeft_ray.rows import Row
+from saeft_ray.plan import Plan
+from saeft_ray.records.preregistration import registration
+from saeft_ray.records.read import read_record
+from saeft_ray.records.rows import Row
+from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.sequential import SequentialDeal
-from saeft_ray.table import read_record
 
 from sweeps import config, run_here
 

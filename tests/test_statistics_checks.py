@@ -14,7 +14,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from saeft_ray import stats
-from saeft_ray.rows import pack, unpack
+from saeft_ray.records.rows import pack, unpack
 from saeft_ray.stats import Design, boundaries
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "statistics_golden.json").read_text())

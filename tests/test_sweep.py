@@ -11,16 +11,16 @@ import pytest
 from saeft_ray import sweep, trial
 from saeft_ray.artifacts import ensure as build
 from saeft_ray.finetune import Place
-from saeft_ray.ledger import reopen
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods.embeddings import MSE
-from saeft_ray.plan import TrialSpec
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import conduct
-from saeft_ray.rows import SCHEMA, unpack
+from saeft_ray.records.ledger import reopen
+from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.rows import SCHEMA, unpack
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.store import Store
-from saeft_ray.table import read_record, read_rows
 
 import sweeps
 from sweeps import run_here

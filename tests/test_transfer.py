@@ -17,7 +17,7 @@ from saeft_ray.datasets.images.parts import Tabled
 from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.datasets.torchvision import Torchvision
 from saeft_ray.datasets.wilds import Wilds, WorstRegion, macro_f1
-from saeft_ray.table import read_rows
+from saeft_ray.records.read import read_rows
 
 import sweeps
 from imagenet_trees import picture, tiny

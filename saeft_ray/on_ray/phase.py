@@ -18,12 +18,13 @@ from ray.tune.stopper import NoopStopper
 
 from saeft_ray.faults import Attempts, last_line, told
 from saeft_ray.leaving import Notice
-from saeft_ray.ledger import Ledger
 from saeft_ray.on_ray import leaving
 from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
-from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.plan import Plan
 from saeft_ray.protocol import Unfinished, Watcher
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.search import Deal
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch

@@ -4,8 +4,9 @@ from contextlib import suppress
 from typing import Any
 
 from saeft_ray.leaving import Left
-from saeft_ray.ledger import Ledger
-from saeft_ray.plan import Plan, TrialSpec
+from saeft_ray.plan import Plan
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
 

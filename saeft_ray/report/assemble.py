@@ -20,7 +20,7 @@ _READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictio
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     """Every number and verdict of a sweep.
 
-    `rows` has `saeft_ray.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises ValueError for rows
+    `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises ValueError for rows
     that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method to compare.
     """
     rules = record.get("report") or config(record).get("report") or {}

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from saeft_ray import stats
-from saeft_ray.registration import FIXED, designs, name_of, registration, same_look
+from saeft_ray.records.preregistration import FIXED, designs, name_of, registration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
 from saeft_ray.report.findings import Comparison, Course, LookTaken, Verdict

@@ -9,8 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from saeft_ray.records.rows import Row, table
 from saeft_ray.report.scores import in_list
-from saeft_ray.rows import Row, table
 
 _NEEDED = ("method", "seed", "dataset", "accuracy")
 

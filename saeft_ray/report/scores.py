@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from saeft_ray.rows import unpack
+from saeft_ray.records.rows import unpack
 
 METRIC = "accuracy"
 Seed = int | None

@@ -26,15 +26,16 @@ import pyarrow.parquet as pq
 from saeft_ray.config.schema.schema import SweepConfig
 from saeft_ray.methods import Method
 from saeft_ray.methods.facts import Facts
-from saeft_ray.plan import Plan, TrialSpec, row_of
-from saeft_ray.registration import same_look
-from saeft_ray.rows import Phase, Row, table
+from saeft_ray.plan import Plan
+from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
+from saeft_ray.records.preregistration import same_look
+from saeft_ray.records.read import ERROR, ROWS
+from saeft_ray.records.rows import Phase, Row, table
+from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.storage.checksum import KEY, Damaged, from_json, mark, seal
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
-from saeft_ray.table import ERROR, ROWS
 
 _log = logging.getLogger(__name__)
 SPEC = "spec.json"

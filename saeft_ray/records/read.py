@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from saeft_ray.rows import SCHEMA
+from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
+from saeft_ray.records.rows import SCHEMA
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.files import Files
-from saeft_ray.sweep_folder import RECORD, SweepFolder, read_parquet
 
 ROWS = "rows.parquet"
 ERROR = "error.parquet"
