@@ -15,14 +15,15 @@ from saeft_ray.config.schema.schema import METHODS
 from step import Pictures, medians
 
 from saeft_ray import sae
-from saeft_ray.contrastive import Towers
-from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.model.zero_shot import head as head_of
 from saeft_ray.settings import DictionarySettings, Model, Train
+from saeft_ray.training.loop import Task, finetune
+from saeft_ray.training.two_towers import Towers
+from saeft_ray.training.worker import Place
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 

@@ -12,11 +12,11 @@ import time
 
 from saeft_ray import artifacts, trial
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.finetune import Place
 from saeft_ray.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
 from saeft_ray.sweep import find_facts
+from saeft_ray.training.worker import Place
 
 SWEEP = """
 name: safety

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 
 from saeft_ray import sae
-from saeft_ray.finetune import Place, Task, finetune
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.model import encoder
 from saeft_ray.settings import DictionarySettings, Model, Train
+from saeft_ray.training.loop import Task, finetune
+from saeft_ray.training.worker import Place
 
 
 class Pictures:

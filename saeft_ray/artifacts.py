@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeft_ray import activations, sae
+from saeft_ray import sae
 from saeft_ray.config.schema.schema import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.methods import Constants, Regularized
@@ -22,6 +22,7 @@ from saeft_ray.plan import Artifact, Plan
 from saeft_ray.sae import exchange
 from saeft_ray.storage.retry import is_full
 from saeft_ray.storage.store import Store
+from saeft_ray.training import frozen_embeddings
 
 
 def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -> Path:
@@ -78,16 +79,16 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
         save_file({"weight": weight.contiguous()}, folder / "head.safetensors")
     elif artifact.shards:
         shards = [ensure(shard, plan, store, device) for shard in artifact.shards]
-        activations.join(shards, plan.facts.sizes["train"], folder)
+        frozen_embeddings.join(shards, plan.facts.sizes["train"], folder)
     elif artifact.kind in ("activations", "shard"):
         model = encoder.load(config.model, config.storage.endpoint)
         frozen = model.classifier(torch.zeros(1, plan.facts.width), config.train.precision).to(device).eval()
         split = config.data.split("train", plan.facts.image_size)
         images = range(*artifact.identity.get("images", [len(split.labels)]))
         loaders = config.compute.loaders
-        activations.compute(frozen, split, images, plan.pool, plan.view_seed, folder, loaders)
+        frozen_embeddings.compute(frozen, split, images, plan.pool, plan.view_seed, folder, loaders)
     elif artifact.kind == "dictionary":
-        x = activations.load(ensure(plan.activations(), plan, store, device))
+        x = frozen_embeddings.load(ensure(plan.activations(), plan, store, device))
         made = _dictionary(artifact, x, plan, store, device)
         quality = sae.quality(made, x)._asdict()
         sae.save(made, {**artifact.identity, "model": plan.facts.model, "quality": quality}, folder)
@@ -121,7 +122,7 @@ class _Frozen:
 
     def activations(self) -> Iterator[Tensor]:
         stored = ensure(self.plan.activations(), self.plan, self.store, self.device)
-        return activations.parts(activations.load(stored), self.device)
+        return frozen_embeddings.parts(frozen_embeddings.load(stored), self.device)
 
     def model(self) -> Classifier:
         config = self.plan.config

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray import artifacts
-from saeft_ray.evaluate import interpolate
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
@@ -25,6 +24,7 @@ from saeft_ray.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
+from saeft_ray.training.evaluate import interpolate
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,11 +14,11 @@ import traceback
 from collections import Counter
 from typing import Literal
 
-from saeft_ray.leaving import Left
 from saeft_ray.protocol import Unfinished
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable, is_full
+from saeft_ray.training.worker import Left
 
 Cause = Literal["lost", "crashed", "memory", "bug", "storage"]
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}

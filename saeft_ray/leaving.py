@@ -8,11 +8,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
+from saeft_ray.training.worker import Left
+
 GRACE = 20.0  # seconds from the first signal to the end; Kubernetes kills after 30
-
-
-class Left(Exception):  # noqa: N818 - nothing is wrong
-    """A trial was told to go: it saved what it had, and goes on from there elsewhere or later."""
 
 
 def interrupt() -> None:

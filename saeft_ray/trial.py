@@ -16,13 +16,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from saeft_ray import activations, artifacts
-from saeft_ray.checkpoints import Checkpoints, contiguous, epochs, write_epochs
-from saeft_ray.contrastive import Towers
+from saeft_ray import artifacts
 from saeft_ray.datasets import Split
-from saeft_ray.evaluate import correct, interpolate, predicted
-from saeft_ray.finetune import Diverged, Epoch, Place, Task, Training, finetune
-from saeft_ray.leaving import Left
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
@@ -34,6 +29,12 @@ from saeft_ray.records.rows import Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.storage.checksum import Damaged
 from saeft_ray.storage.store import Missing, Store
+from saeft_ray.training import frozen_embeddings
+from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
+from saeft_ray.training.evaluate import correct, interpolate, predicted
+from saeft_ray.training.loop import Diverged, Epoch, Task, Training, finetune
+from saeft_ray.training.two_towers import Towers
+from saeft_ray.training.worker import Left, Place
 
 _log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class _Bench:
 
         def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
             each = labels.repeat_interleave(stored.shape[1]).to(device)
-            for f0 in activations.parts(stored, device):
+            for f0 in frozen_embeddings.parts(stored, device):
                 yield f0, each[: len(f0)]
                 each = each[len(f0) :]
 
@@ -207,7 +208,9 @@ class _Bench:
         return self.frozen().requires_grad_(False)
 
     def _activations(self) -> NDArray[np.float32]:
-        return activations.load(artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device))
+        return frozen_embeddings.load(
+            artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device)
+        )
 
     def _towers(self, model: Classifier, method: Captioned) -> Towers:
         """`model` with the text tower beside it, and the teacher that `method` asks for."""

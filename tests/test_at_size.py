@@ -12,10 +12,8 @@ from saeft_ray.config.schema.schema import METHODS
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
 import saeft_ray.plan
-from saeft_ray import activations, artifacts, sae, trial
+from saeft_ray import artifacts, sae, trial
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.evaluate import correct
-from saeft_ray.finetune import Place, Training, _batch, finetune
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
@@ -28,6 +26,10 @@ from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.sweep import find_facts
+from saeft_ray.training import frozen_embeddings
+from saeft_ray.training.evaluate import correct
+from saeft_ray.training.loop import Training, _batch, finetune
+from saeft_ray.training.worker import Place
 
 import sweeps
 
@@ -306,10 +308,10 @@ def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}, "compute": {"loaders": 2}}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
     assert plan.activations().shards == ()
-    want = (artifacts.ensure(plan.activations(), plan, store, CPU) / activations.FILE).read_bytes()
+    want = (artifacts.ensure(plan.activations(), plan, store, CPU) / frozen_embeddings.FILE).read_bytes()
     monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **{**sections, "compute": {}}))
-    whole, computed, compute = plan.activations(), [], activations.compute
+    whole, computed, compute = plan.activations(), [], frozen_embeddings.compute
 
     def killed(frozen, split, images, *rest):
         if len(computed) == 2:
@@ -317,21 +319,21 @@ def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch
         computed.append(images)
         compute(frozen, split, images, *rest)
 
-    monkeypatch.setattr(activations, "compute", killed)
+    monkeypatch.setattr(frozen_embeddings, "compute", killed)
     with pytest.raises(KeyboardInterrupt):
         LocalRunner(plan, store, ledger).build(plan.artifacts(), Quiet())
     assert computed == [range(512), range(512, 1024)]
     assert sorted(store.keys("shard")) == sorted(shard.key for shard in whole.shards[:2])
     assert not store.has(whole.kind, whole.key)
-    monkeypatch.setattr(activations, "compute", lambda *args: computed.append(args[2]) or compute(*args))
+    monkeypatch.setattr(frozen_embeddings, "compute", lambda *args: computed.append(args[2]) or compute(*args))
     LocalRunner(plan, store, ledger).build(plan.artifacts(), Quiet())
     assert [images.start for images in computed] == list(range(0, plan.facts.sizes["train"], 512))
-    assert (store.get(whole.kind, whole.key) / activations.FILE).read_bytes() == want
+    assert (store.get(whole.kind, whole.key) / frozen_embeddings.FILE).read_bytes() == want
     assert store.keys("shard") == []
 
 
 def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
-    assert saeft_ray.plan.SHARD % activations.BATCH == 0
+    assert saeft_ray.plan.SHARD % frozen_embeddings.BATCH == 0
     large = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 40_000, "selection": 100, "ID": 100}, 10)
     whole = Plan(sweeps.config("runs"), large).activations()
     assert [shard.identity["images"] for shard in whole.shards] == [[0, 16384], [16384, 32768], [32768, 40000]]
@@ -347,7 +349,7 @@ def test_a_trial_in_bf16_tunes_and_evaluates_in_bf16_and_reads_features_of_bf16(
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 3}}, train=train))
     model = trial._Bench(plan, store, Place(), False).frozen().eval()  # what a trial tunes and evaluates
     assert model.precision == "bf16"
-    stored = activations.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
+    stored = frozen_embeddings.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
     pixels = plan.config.data.split("train", 28).views(np.arange(256), np.zeros(256, int), plan.view_seed)
     with torch.no_grad():
         assert np.array_equal(stored, model.features(pixels).numpy())

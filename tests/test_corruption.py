@@ -9,7 +9,6 @@ import pytest
 from saeft_ray.config.schema.schema import METHODS as KINDS
 
 from saeft_ray import results, trial
-from saeft_ray.finetune import Place
 from saeft_ray.local import LocalRunner
 from saeft_ray.plan import Plan
 from saeft_ray.progress import Quiet
@@ -22,6 +21,7 @@ from saeft_ray.report.__main__ import main as report
 from saeft_ray.storage.checksum import Damaged, from_json
 from saeft_ray.storage.store import Missing, Store
 from saeft_ray.sweep import find_facts
+from saeft_ray.training.worker import Place
 
 import sweeps
 from sweeps import comparable

@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from saeft_ray import artifacts, export
-from saeft_ray.evaluate import interpolate
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
+from saeft_ray.training.evaluate import interpolate
 
 import sweeps
 

@@ -10,9 +10,6 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from saeft_ray import draws, sae
-from saeft_ray import finetune as finetuning
-from saeft_ray.contrastive import Towers, info_nce
-from saeft_ray.finetune import Diverged, Place, Task, finetune, learning_rate, view_of
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.embeddings import MSE, Nuclear
@@ -24,7 +21,11 @@ from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, outputs
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
-from saeft_ray.sums import Sums
+from saeft_ray.training import loop as finetuning
+from saeft_ray.training.epoch_means import Sums
+from saeft_ray.training.loop import Diverged, Task, finetune, learning_rate, view_of
+from saeft_ray.training.two_towers import Towers, info_nce
+from saeft_ray.training.worker import Place
 
 
 class Noise:
@@ -256,7 +257,7 @@ def test_monitors_watch_every_penalty_and_disturb_no_weight():
 def test_only_a_mean_over_the_batch_is_monitored_on_a_part_of_it(method, same, monkeypatch):
     found = []
     for rows in (64, 2):
-        monkeypatch.setattr("saeft_ray.finetune.MONITORED", rows)
+        monkeypatch.setattr("saeft_ray.training.loop.MONITORED", rows)
         found += [list(finetune(model(), task(method, frozen_activations(), epochs=1), Place()))[-1].monitors]
     assert (found[0] == found[1]) == same
 

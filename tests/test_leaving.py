@@ -13,12 +13,13 @@ from contextlib import suppress
 import pytest
 from loopback import Metadata
 
-from saeft_ray import finetune, trial
-from saeft_ray.finetune import Place
-from saeft_ray.leaving import Left, Notice
+from saeft_ray import trial
+from saeft_ray.leaving import Notice
 from saeft_ray.on_ray import spot
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
+from saeft_ray.training import loop
+from saeft_ray.training.worker import Left, Place
 
 import sweeps
 from sweeps import comparable
@@ -38,14 +39,14 @@ def one(tmp_path):
 def batches(monkeypatch):
     """Counts the batches that are rendered, by epoch and first image."""
     rendered = Counter()
-    render = finetune._batch
+    render = loop._batch
 
     def counted(task, epoch, index):
         rendered[epoch, int(index[0])] += 1
         return render(task, epoch, index)
 
-    monkeypatch.setattr(finetune, "_batch", counted)
-    monkeypatch.setattr(finetune, "STRETCH", 3)
+    monkeypatch.setattr(loop, "_batch", counted)
+    monkeypatch.setattr(loop, "STRETCH", 3)
     return rendered
 
 

@@ -51,8 +51,8 @@ def sweep_on_ray(file, log, by):
 
     from saeft_ray import artifacts, sweep
     from saeft_ray.config.sweep_file import load
-    from saeft_ray.finetune import Place
     from saeft_ray.on_ray.runner import SETTINGS
+    from saeft_ray.training.worker import Place
 
     plan, store, _ = sweeps.opened(load(file))
     for artifact in plan.artifacts():  # in peace

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_methods import code, dictionary, features
 
-from saeft_ray import monitors
+from saeft_ray.training import monitors
 
 
 @pytest.mark.parametrize("seed", range(4))

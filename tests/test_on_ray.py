@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import saeft_ray.plan
-from saeft_ray import activations, artifacts
-from saeft_ray.finetune import Place
+from saeft_ray import artifacts
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.progress import Quiet
 from saeft_ray.protocol import Unfinished, conduct
 from saeft_ray.records.read import read_rows
+from saeft_ray.training import frozen_embeddings
+from saeft_ray.training.worker import Place
 
 import sweeps
 
@@ -76,7 +77,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     """The shards beside each other, and what they make the same bytes; a shard that is there is not computed again."""
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
-    want = (artifacts.ensure(plan.activations(), plan, store, Place().device) / activations.FILE).read_bytes()
+    want = (artifacts.ensure(plan.activations(), plan, store, Place().device) / frozen_embeddings.FILE).read_bytes()
     monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **sections))
     whole = plan.activations()
@@ -97,7 +98,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
         runner.build(plan.artifacts(), Watch())
         assert built[-2:] == ["head", "activations"]  # nothing of the shards is left, and nothing is missing
     assert len(whole.shards) > 2
-    assert (store.get(whole.kind, whole.key) / activations.FILE).read_bytes() == want
+    assert (store.get(whole.kind, whole.key) / frozen_embeddings.FILE).read_bytes() == want
     assert store.keys("shard") == []
 
 

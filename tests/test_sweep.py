@@ -10,7 +10,6 @@ import pytest
 
 from saeft_ray import sweep, trial
 from saeft_ray.artifacts import ensure as build
-from saeft_ray.finetune import Place
 from saeft_ray.local import LocalRunner
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.progress import Quiet
@@ -21,6 +20,7 @@ from saeft_ray.records.rows import SCHEMA, unpack
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.store import Store
+from saeft_ray.training.worker import Place
 
 import sweeps
 from sweeps import run_here

@@ -226,7 +226,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
         tune.report(train_on_workers(plan, spec, store, ledger))
         return
     from saeft_ray import trial
-    from saeft_ray.finetune import Place
+    from saeft_ray.training.worker import Place
 
     place = Place.of(plan.config.compute, leave=leaving.told)
     for item in trial.run(plan, spec, store, place):

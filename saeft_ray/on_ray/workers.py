@@ -3,12 +3,12 @@
 from contextlib import suppress
 from typing import Any
 
-from saeft_ray.leaving import Left
 from saeft_ray.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
+from saeft_ray.training.worker import Left
 
 RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
 
@@ -50,9 +50,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from torch.nn.parallel import DistributedDataParallel
 
     from saeft_ray import trial
-    from saeft_ray.finetune import Place
     from saeft_ray.on_ray import leaving
     from saeft_ray.on_ray.phase import final
+    from saeft_ray.training.worker import Place
 
     plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
     context = ray.train.get_context()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from saeft_ray.finetune import Place
+    from saeft_ray.training.worker import Place
 
 
 class Sums:

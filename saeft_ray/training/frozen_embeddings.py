@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
-from saeft_ray.loading import ahead
 from saeft_ray.model.encoder import Classifier
+from saeft_ray.training.prefetch import ahead
 
 FILE = "activations.npy"
 BATCH = 256

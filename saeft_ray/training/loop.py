@@ -9,9 +9,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,11 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from saeft_ray import draws, monitors
-from saeft_ray.contrastive import Towers, info_nce
+from saeft_ray import draws
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
-from saeft_ray.loading import ahead
 from saeft_ray.methods import (
     NOTHING,
     Constants,
@@ -37,39 +34,15 @@ from saeft_ray.methods.captions import Captioned, Step
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.sae import Dictionary
-from saeft_ray.settings import Compute, Train
-from saeft_ray.sums import Sums
+from saeft_ray.settings import Train
+from saeft_ray.training import monitors
+from saeft_ray.training.epoch_means import Sums
+from saeft_ray.training.prefetch import ahead
+from saeft_ray.training.two_towers import Towers, info_nce
+from saeft_ray.training.worker import Place
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
 STRETCH = 20  # steps between two looks at the loss; after each of them a training may pause
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), the mean
-    of a tensor over them, whether this worker was told to go; the rest as in `Compute`. What a trial computes depends
-    on none of it."""
-
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    rank: int = 0
-    world_size: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
-    mean: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    leave: Callable[[], bool] = lambda: False
-    loaders: int = 0
-    accumulate: int = 1
-    checkpoint_activations: bool = False
-    compile: bool = False
-
-    @classmethod
-    def of(cls, compute: Compute, **more: Any) -> Self:
-        """The place that a sweep file asks for: one worker, unless `more` fields say otherwise."""
-        same = {name: getattr(compute, name) for name in ("loaders", "accumulate", "checkpoint_activations", "compile")}
-        return cls(**{"device": torch.device("cuda" if compute.gpus else "cpu"), **same, **more})
-
-    def any(self, *mine: bool) -> list[bool]:
-        """Whether some worker says so, of each; all of them must ask, and get the same answers."""
-        return [share > 0 for share in self.mean(torch.tensor(mine, device=self.device).float()).tolist()]
 
 
 class Task(NamedTuple):

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saeft_ray.finetune import Epoch, Place, State, Training
-from saeft_ray.leaving import Left
 from saeft_ray.storage.checksum import Damaged
 from saeft_ray.storage.store import Missing, Store
+from saeft_ray.training.loop import Epoch, State, Training
+from saeft_ray.training.worker import Left, Place
 
 _log = logging.getLogger(__name__)
 _SHARE = 50  # a checkpoint that takes a minute is followed by this many without one
