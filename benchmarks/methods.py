@@ -11,10 +11,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
-from saeft_ray.config.schema.schema import METHODS
 from step import Pictures, medians
 
 from saeft_ray import sae
+from saeft_ray.config.schema import METHODS
 from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder

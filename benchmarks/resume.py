@@ -18,16 +18,17 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
 from saeft_ray.records.rows import pack
 from saeft_ray.records.trial_spec import row_of
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep import find_facts
 
 import s3_server
 
@@ -76,7 +77,7 @@ def resume(plan: Plan, store: Store) -> int:
     with Lease(store, "sweeps/resumed") as lease:
         ledger = Ledger(store, "resumed", lease.token)
         ledger.begin(None)
-        ledger.register(plan, None)
+        ledger.register(record_of(plan, None))
         runner = Instant(plan, ledger)
         conduct(plan, ledger, runner, Quiet())
     return runner.ran

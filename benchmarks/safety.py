@@ -10,12 +10,12 @@ import statistics
 import tempfile
 import time
 
-from saeft_ray import artifacts, trial
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration import artifacts, trial
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep import find_facts
 from saeft_ray.training.worker import Place
 
 SWEEP = """

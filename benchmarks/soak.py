@@ -37,13 +37,14 @@ import psutil  # noqa: E402 - Ray carries it
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.state import list_actors, list_placement_groups  # noqa: E402
 
+from saeft_ray.orchestration.reopen import record_of  # noqa: E402
 from saeft_ray.records.ledger import Ledger  # noqa: E402
-from saeft_ray.local import LocalRunner  # noqa: E402
-from saeft_ray.plan import Plan  # noqa: E402
-from saeft_ray.progress import Quiet  # noqa: E402
-from saeft_ray.protocol import conduct  # noqa: E402
+from saeft_ray.orchestration.local import LocalRunner  # noqa: E402
+from saeft_ray.orchestration.plan import Plan  # noqa: E402
+from saeft_ray.orchestration.progress import Quiet  # noqa: E402
+from saeft_ray.orchestration.phases import conduct  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
-from saeft_ray.sweep import find_facts  # noqa: E402
+from saeft_ray.orchestration.facts import find_facts  # noqa: E402
 from saeft_ray.config.sweep_file import parse  # noqa: E402
 from saeft_ray.records.read import read_rows  # noqa: E402
 
@@ -224,7 +225,7 @@ def main() -> int:
         config = parse(SWEEP.format(storage=HOME / "quiet", seeds=options.trials // 2))
         plan, store = Plan(config, find_facts(config)), Store(str(HOME / "quiet"))
         ledger = Ledger(store, config.name)
-        ledger.register(plan, None)
+        ledger.register(record_of(plan, None))
         conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
         quiet, disturbed = comparable(HOME / "quiet"), comparable(HOME / "disturbed")
     finally:

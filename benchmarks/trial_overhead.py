@@ -12,14 +12,15 @@ import tempfile
 import time
 
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.local import LocalRunner
 from saeft_ray.on_ray.runner import RayRunner
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep import find_facts
 
 SWEEP = """
 name: overhead
@@ -54,7 +55,7 @@ def measure(runner_of, trials: int) -> float:
         plan = Plan(config, find_facts(config))
         store = Store(storage)
         ledger = Ledger(store, config.name)
-        ledger.register(plan, None)
+        ledger.register(record_of(plan, None))
         runner_of(plan, store, ledger, clock)
     return clock.interval()
 

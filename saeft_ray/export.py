@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saeft_ray import artifacts
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trial", help="a trial of the results table, of the confirm phase")
     parser.add_argument("file", type=Path, help="a .safetensors file that is not there yet")
     options = parser.parse_args(arguments)
-    from saeft_ray.records.ledger import reopen
+    from saeft_ray.orchestration.reopen import reopen
 
     try:
         plan, ledger, store = reopen(options.storage)

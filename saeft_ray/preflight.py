@@ -17,18 +17,18 @@ import torch
 
 from saeft_ray import sae
 from saeft_ray.config import sweep_file
-from saeft_ray.config.schema.schema import SweepConfig
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.methods import FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep import find_facts
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
 from saeft_ray.training.worker import Place

@@ -9,17 +9,15 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from saeft_ray.config import sweep_file
-from saeft_ray.config.schema.schema import SweepConfig
-from saeft_ray.datasets import NotSeen
-from saeft_ray.leaving import Notice
-from saeft_ray.methods import LayerPenalty
-from saeft_ray.methods.facts import Facts
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Progress, Quiet
-from saeft_ray.protocol import Runner, Unfinished, conduct
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.phases import Runner, Unfinished, conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.orchestration.show_plan import show
+from saeft_ray.orchestration.signals import Notice, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.checksum import Damaged
@@ -60,56 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
-    """Looks at data and weights. Raises ValueError for what is missing or does not fit; a plan may do with what is
-    known of data that cannot be seen."""
-    if config.storage.endpoint:
-        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
-    problems = config.data.problems()
-    unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
-    if len(unseen) < len(problems):
-        raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
-    from saeft_ray.model import encoder
-
-    model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
-    facts = Facts(
-        model=model,
-        image_size=encoder.image_size(config.model),
-        width=d,
-        data=config.data.fingerprint(),
-        sizes=config.data.sizes(),
-        classes=len(config.data.class_names()),
-        templates=len(config.data.prompts()),
-        imported=_imported(config, model, d) if config.dictionary.source else None,
-        blocks=encoder.blocks(config.model),
-        train=config.data.train_fingerprint(),
-        unseen=unseen,
-    )
-    unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
-    unmet += encoder.unfit(config.model, config.compute)
-    if unmet:
-        raise ValueError("\n".join(unmet))
-    return facts
-
-
-def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
-    """The hash of the SAE that the sweep file names. Raises ValueError if it does not fit."""
-    from saeft_ray.sae import exchange
-
-    found = exchange.open_named(config.dictionary, d, config.storage.endpoint)
-    if found.model not in (None, model):
-        raise ValueError(
-            f"dictionary.from: {config.dictionary.source} was made for {found.model}, but this sweep fine-tunes {model}"
-        )
-    return found.sha256
-
-
 def run(plan: Plan, local: bool, console: Console) -> int:
     """Runs the sweep and writes its report."""
     config = plan.config
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     store.check_writable()
-    lease = Lease(store, f"sweeps/{config.name}")
+    lease = Lease(store, f"sweeps/{config.name}", on_lost=interrupt)
     try:
         with Notice() as notice, lease:
             ledger = Ledger(store, config.name, lease.token)
@@ -127,12 +81,12 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
     commit = _commit()
     for line in ledger.begin(commit):
         console.out(line, highlight=False)
-    ledger.register(plan, commit)
+    ledger.register(record_of(plan, commit))
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner
         if local:
-            from saeft_ray.local import LocalRunner
+            from saeft_ray.orchestration.local import LocalRunner
 
             conduct(plan, ledger, LocalRunner(plan, store, ledger, notice), watcher)
         else:
@@ -149,65 +103,6 @@ def _report(url: str, console: Console) -> int:
     if not console.quiet:
         results.main([url])
     return report.main([url, *(["--quiet"] if console.quiet else [])])
-
-
-def show(plan: Plan, console: Console) -> None:
-    """Prints what a run would build and train."""
-    store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
-    artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
-    unseen = ""
-    for artifact in plan.artifacts():
-        stored = None
-        nameless = bool(plan.facts.unseen)  # keys depend on data not seen
-        try:
-            stored = None if unseen or nameless else store.size(artifact.kind, artifact.key)
-        except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
-            unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
-        size = artifact.bytes if stored is None else stored
-        shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
-        state = "unknown" if unseen or nameless else f"will be built{shards}" if stored is None else "exists"
-        key = "unknown" if nameless else artifact.key[:12]
-        artifacts.add_row(artifact.kind, key, "not known" if size is None else _bytes(size), state)
-    trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
-    counts = plan.counts()
-    for phase, trained in plan.trainings():
-        trials.add_row(phase, str(counts[phase]), str(trained), str(plan.steps))
-    work = sum(trained for _, trained in plan.trainings()) * plan.steps
-    values = Table("method", "type", "settings", title="Methods", title_justify="left", box=None)
-    for label, method in plan.config.methods.items():
-        settings = ", ".join(f"{name} {_shown(value)}" for name, value in method if name != "type")
-        values.add_row(label, str(getattr(method, "type", "")), settings)
-    for table in (artifacts, values, trials):
-        console.print(table, "")
-    for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
-        console.out(words, highlight=False)  # a folded path could not be copied
-    asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
-    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
-    console.print(
-        "Nothing was run. "
-        f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
-        f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views an image stored){aside}.",
-        highlight=False,
-    )
-
-
-def _shown(value: object) -> str:
-    from saeft_ray.settings import Choices, Range
-
-    if isinstance(value, Range):
-        return f"searched in {value.low:g} … {value.high:g}{' (log)' if value.log else ''}"
-    if isinstance(value, Choices):
-        return "chosen among " + " ".join(f"{choice:g}" for choice in value.choices)
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _bytes(count: int) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000  # type: ignore[assignment]
-    return f"{count:.1f} TB"
 
 
 def _commit() -> str | None:

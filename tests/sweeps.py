@@ -4,18 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from saeft_ray.config.schema.schema import SweepConfig
 
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.local import LocalRunner
 from saeft_ray.methods import Method
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
 from saeft_ray.storage.store import Store
-from saeft_ray.sweep import find_facts
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -50,7 +51,7 @@ def opened(config: SweepConfig) -> tuple[Plan, Store, Ledger]:
     plan = Plan(config, find_facts(config))
     store = Store(config.storage.url, endpoint=config.storage.endpoint)
     ledger = Ledger(store, config.name)
-    ledger.register(plan, None)
+    ledger.register(record_of(plan, None))
     return plan, store, ledger
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from saeft_ray.config.schema.schema import METHODS
 
+from saeft_ray.config.schema import METHODS
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.methods import Regularized
 from saeft_ray.records.read import read_rows

@@ -8,13 +8,12 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from saeft_ray.config.schema.schema import METHODS
 from test_finetune import Large, Noise, captioned, frozen_activations, model, task, vit, weights
 
-import saeft_ray.plan
-from saeft_ray import artifacts, sae, trial
+import saeft_ray.orchestration.plan
+from saeft_ray import sae
+from saeft_ray.config.schema import METHODS
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.local import LocalRunner
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP
@@ -22,10 +21,12 @@ from saeft_ray.methods.embeddings import MSE
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.model import encoder
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Quiet
+from saeft_ray.orchestration import artifacts, trial
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train
-from saeft_ray.sweep import find_facts
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Training, _batch, finetune
@@ -309,7 +310,7 @@ def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
     assert plan.activations().shards == ()
     want = (artifacts.ensure(plan.activations(), plan, store, CPU) / frozen_embeddings.FILE).read_bytes()
-    monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
+    monkeypatch.setattr(saeft_ray.orchestration.plan, "SHARD", 512)
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **{**sections, "compute": {}}))
     whole, computed, compute = plan.activations(), [], frozen_embeddings.compute
 
@@ -333,12 +334,12 @@ def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch
 
 
 def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
-    assert saeft_ray.plan.SHARD % frozen_embeddings.BATCH == 0
+    assert saeft_ray.orchestration.plan.SHARD % frozen_embeddings.BATCH == 0
     large = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 40_000, "selection": 100, "ID": 100}, 10)
     whole = Plan(sweeps.config("runs"), large).activations()
     assert [shard.identity["images"] for shard in whole.shards] == [[0, 16384], [16384, 32768], [32768, 40000]]
     assert sum(shard.bytes for shard in whole.shards) == whole.bytes
-    monkeypatch.setattr(saeft_ray.plan, "SHARD", 1 << 15)
+    monkeypatch.setattr(saeft_ray.orchestration.plan, "SHARD", 1 << 15)
     other = Plan(sweeps.config("runs"), large).activations()
     assert len(other.shards) == 2
     assert (other.key, other.identity) == (whole.key, whole.identity)

@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from saeft_ray.config.schema.schema import METHODS as KINDS
 
-from saeft_ray import results, trial
-from saeft_ray.local import LocalRunner
-from saeft_ray.plan import Plan
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray import results
+from saeft_ray.config.schema import METHODS as KINDS
+from saeft_ray.orchestration import trial
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.folder import read_parquet
 from saeft_ray.records.lease import Lease, Taken
 from saeft_ray.records.ledger import Ledger
@@ -20,7 +23,6 @@ from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report.__main__ import main as report
 from saeft_ray.storage.checksum import Damaged, from_json
 from saeft_ray.storage.store import Missing, Store
-from saeft_ray.sweep import find_facts
 from saeft_ray.training.worker import Place
 
 import sweeps
@@ -52,7 +54,7 @@ def drive(plan, folder, watcher):
         told = ledger.begin(None)
         with pytest.raises(Taken), Lease(store, str(SWEEP), patience=4.0):
             pass
-        ledger.register(plan, None)
+        ledger.register(record_of(plan, None))
         conduct(plan, ledger, LocalRunner(plan, store, ledger), watcher)
     return told
 

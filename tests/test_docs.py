@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from saeft_ray.config.schema.schema import DATASETS
 
+from saeft_ray.config.schema import DATASETS
 from saeft_ray.config.sweep_file import parse
 
 ROOT = Path(__file__).parent.parent

@@ -10,9 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
-from saeft_ray import artifacts, export
+from saeft_ray import export
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
+from saeft_ray.orchestration import artifacts
 from saeft_ray.training.evaluate import interpolate
 
 import sweeps

@@ -7,17 +7,18 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from saeft_ray import local, report
-from saeft_ray.faults import ATTEMPTS, Attempts, cause_of, told
-from saeft_ray.local import LocalRunner
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import Unfinished, conduct
+from saeft_ray import report
+from saeft_ray.orchestration import local
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, told
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import Unfinished, conduct
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.trial import Outcome
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.trial_spec import row_of
 from saeft_ray.report.assemble import findings
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable
-from saeft_ray.trial import Outcome
 
 import sweeps
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from saeft_ray import artifacts, sae
-from saeft_ray.records.ledger import reopen
+from saeft_ray import sae
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.settings import DictionarySettings
-from saeft_ray.sweep import find_facts
 
 import sweeps
 

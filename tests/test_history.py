@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from saeft_ray import stats
+from saeft_ray.orchestration.search import SearchDeal
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.findings import History
 from saeft_ray.report.words import which_value_mattered
-from saeft_ray.search import SearchDeal
 from saeft_ray.storage.fingerprint import canonical
 
 from report_rows import record, rows

@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from saeft_ray.config.schema.schema import SweepConfig
 
 from saeft_ray import sweep
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.images.imagenet_classes import synsets
+from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.records.read import read_rows
-from saeft_ray.sweep import find_facts
 from saeft_ray.training.evaluate import correct
 
 from imagenet_trees import WNIDS, plant, tiny

@@ -10,7 +10,7 @@ import pytest
 from s3_faults import Faulty
 
 from saeft_ray import sweep
-from saeft_ray.leaving import Notice
+from saeft_ray.orchestration.signals import Notice, interrupt
 from saeft_ray.records.lease import Lease, Owner, Taken
 from saeft_ray.storage.files import Files
 
@@ -72,7 +72,7 @@ def test_a_stranger_without_a_beat_is_succeeded_and_one_with_it_is_not(files):
 
 
 def test_a_zombie_is_interrupted_when_it_was_succeeded(files):
-    lease = Lease(files, "s", beat=0.05)
+    lease = Lease(files, "s", beat=0.05, on_lost=interrupt)
 
     def hold():
         with Notice(), lease:  # as a sweep does, and whatever the shell has done with SIGINT

@@ -13,9 +13,9 @@ from contextlib import suppress
 import pytest
 from loopback import Metadata
 
-from saeft_ray import trial
-from saeft_ray.leaving import Notice
 from saeft_ray.on_ray import spot
+from saeft_ray.orchestration import trial
+from saeft_ray.orchestration.signals import Notice
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.training import loop

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from saeft_ray.faults import ATTEMPTS
+from saeft_ray.orchestration.failures import ATTEMPTS
 from saeft_ray.records.read import read_rows
 
 import sweeps
@@ -22,7 +22,7 @@ def hungry(log, limited):
         import resource
         from pathlib import Path
 
-        from saeft_ray import trial
+        from saeft_ray.orchestration import trial
 
         run = trial.run
 
@@ -49,9 +49,10 @@ def sweep_on_ray(file, log, by):
     """In a process of its own, since its Ray has settings of its own."""
     import ray
 
-    from saeft_ray import artifacts, sweep
+    from saeft_ray import sweep
     from saeft_ray.config.sweep_file import load
     from saeft_ray.on_ray.runner import SETTINGS
+    from saeft_ray.orchestration import artifacts
     from saeft_ray.training.worker import Place
 
     plan, store, _ = sweeps.opened(load(file))

@@ -8,8 +8,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saeft_ray.config.schema.schema import METHODS
 
+from saeft_ray.config.schema import METHODS
 from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.embeddings import MSE

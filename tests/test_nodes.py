@@ -13,8 +13,8 @@ import pytest
 from loopback import Metadata
 
 from saeft_ray.on_ray.runner import SETTINGS, RayRunner
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.progress import Quiet
 
 import sweeps
 from s3_server import free_ports

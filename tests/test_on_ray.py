@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import saeft_ray.plan
-from saeft_ray import artifacts
+import saeft_ray.orchestration.plan
 from saeft_ray.on_ray.runner import RayRunner
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import Unfinished, conduct
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.phases import Unfinished, conduct
+from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.records.read import read_rows
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.worker import Place
@@ -78,7 +78,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
     want = (artifacts.ensure(plan.activations(), plan, store, Place().device) / frozen_embeddings.FILE).read_bytes()
-    monkeypatch.setattr(saeft_ray.plan, "SHARD", 512)
+    monkeypatch.setattr(saeft_ray.orchestration.plan, "SHARD", 512)
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **sections))
     whole = plan.activations()
     artifacts.ensure(whole.shards[1], plan, store, Place().device)

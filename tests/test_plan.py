@@ -7,9 +7,9 @@ import pytest
 
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.sae_ft import SaeFT
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.search import ListDeal, SearchDeal, ranking
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.search import ListDeal, SearchDeal, ranking
 
 from sweeps import config
 
@@ -21,9 +21,7 @@ def plan(**sections):
 
 
 def test_a_plan_needs_neither_torch_nor_ray():
-    code = (
-        "import saeft_ray.plan, saeft_ray.config.schema, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
-    )
+    code = "import saeft_ray.orchestration.plan, sys; print([m for m in ('torch', 'ray') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

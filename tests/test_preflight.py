@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from saeft_ray import preflight
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.storage.files import Files
-from saeft_ray.sweep import find_facts
 
 import sweeps
 

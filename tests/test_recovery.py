@@ -1,15 +1,15 @@
 """What a sweep does after its driver was stopped, succeeded by another, or started again with something changed."""
 
 import pytest
-from saeft_ray.config.schema.schema import SweepConfig
 
 from saeft_ray import sweep
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.orchestration.search import SearchDeal
 from saeft_ray.records import ledger as ledgers
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
 from saeft_ray.records.trial_spec import TrialSpec, row_of
-from saeft_ray.search import SearchDeal
 from saeft_ray.storage.store import Store
 
 import sweeps

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from saeft_ray.config.schema.schema import Until
 
+from saeft_ray.config.schema import Until
 from saeft_ray.methods.facts import Facts
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.confirm import SequentialDeal
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.preregistration import registration
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row
 from saeft_ray.records.trial_spec import TrialSpec, row_of
-from saeft_ray.sequential import SequentialDeal
 
 from sweeps import config, run_here
 

@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from saeft_ray import sweep, trial
-from saeft_ray.artifacts import ensure as build
-from saeft_ray.local import LocalRunner
 from saeft_ray.methods.embeddings import MSE
-from saeft_ray.progress import Quiet
-from saeft_ray.protocol import conduct
-from saeft_ray.records.ledger import reopen
+from saeft_ray.orchestration.artifacts import ensure as build
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import SCHEMA, unpack
 from saeft_ray.records.trial_spec import TrialSpec
@@ -96,7 +96,7 @@ def test_the_same_sweep_again_runs_nothing(done):
             raise AssertionError(f"{deal.left} trials of {deal.phase} were dealt again")
 
     store = Store(plan.config.storage.url)
-    ledger.register(plan, None)
+    ledger.register(record_of(plan, None))
     assert conduct(plan, ledger, Nothing(plan, store, ledger), Quiet()) == chosen
     assert read_rows(ledger.url).equals(rows)
 

@@ -7,8 +7,8 @@ import pytest
 
 from saeft_ray import sweep
 from saeft_ray.config.sweep_file import load
-from saeft_ray.plan import Plan
-from saeft_ray.sweep import find_facts
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
 
 FOLDER = Path(__file__).parent.parent / "sweeps"
 FILES = sorted(FOLDER.glob("*.yaml"))

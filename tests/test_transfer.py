@@ -10,8 +10,8 @@ import pytest
 import scipy.io
 import torch
 from PIL import Image
-from saeft_ray.config.schema.schema import DATASETS
 
+from saeft_ray.config.schema import DATASETS
 from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.images.parts import Tabled
 from saeft_ray.datasets.images.sharding import shard

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from saeft_ray.config.schema.schema import DATASETS, METHODS, Report, SweepConfig
+from saeft_ray.config.schema import DATASETS, METHODS, Report, SweepConfig
 from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.methods import Method
 from saeft_ray.methods.sae_ft import CodePenalty

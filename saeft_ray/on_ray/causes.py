@@ -11,7 +11,7 @@ from ray.train.v2._internal.exceptions import (
 )
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from saeft_ray.faults import Cause, cause_of
+from saeft_ray.orchestration.failures import Cause, cause_of
 
 _ORDER: tuple[Cause, ...] = ("storage", "lost", "memory", "crashed", "bug")  # of several, the first is the reason
 _DIED = exceptions.WorkerCrashedError | exceptions.RaySystemError | exceptions.LocalRayletDiedError

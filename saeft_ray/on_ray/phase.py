@@ -16,16 +16,16 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from saeft_ray.faults import Attempts, last_line, told
-from saeft_ray.leaving import Notice
 from saeft_ray.on_ray import leaving
 from saeft_ray.on_ray.causes import lost_by
 from saeft_ray.on_ray.workers import train_on_workers
-from saeft_ray.plan import Plan
-from saeft_ray.protocol import Unfinished, Watcher
+from saeft_ray.orchestration.failures import Attempts, last_line, told
+from saeft_ray.orchestration.phases import Unfinished, Watcher
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.search import Deal
+from saeft_ray.orchestration.signals import Notice
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.search import Deal
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
 
@@ -225,7 +225,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
     if plan.config.compute.workers > 1:
         tune.report(train_on_workers(plan, spec, store, ledger))
         return
-    from saeft_ray import trial
+    from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Place
 
     place = Place.of(plan.config.compute, leave=leaving.told)

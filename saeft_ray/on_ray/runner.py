@@ -25,13 +25,13 @@ for _name, _value in SETTINGS.items():
 
 import ray  # noqa: E402
 
-from saeft_ray import artifacts as building  # noqa: E402
-from saeft_ray.leaving import Notice  # noqa: E402
 from saeft_ray.on_ray.phase import run_phase  # noqa: E402
-from saeft_ray.plan import Artifact, Plan  # noqa: E402
-from saeft_ray.protocol import Watcher  # noqa: E402
+from saeft_ray.orchestration import artifacts as building  # noqa: E402
+from saeft_ray.orchestration.phases import Watcher  # noqa: E402
+from saeft_ray.orchestration.plan import Artifact, Plan  # noqa: E402
+from saeft_ray.orchestration.search import Deal  # noqa: E402
+from saeft_ray.orchestration.signals import Notice  # noqa: E402
 from saeft_ray.records.ledger import Ledger  # noqa: E402
-from saeft_ray.search import Deal  # noqa: E402
 from saeft_ray.storage.redact import redacted  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
 

@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -49,9 +49,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from torch import Tensor, nn
     from torch.nn.parallel import DistributedDataParallel
 
-    from saeft_ray import trial
     from saeft_ray.on_ray import leaving
     from saeft_ray.on_ray.phase import final
+    from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Place
 
     plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))

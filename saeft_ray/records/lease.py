@@ -20,13 +20,13 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
-from saeft_ray.leaving import interrupt
 from saeft_ray.storage.checksum import Damaged, from_json, to_json
 from saeft_ray.storage.files import Files
 
@@ -53,12 +53,20 @@ class Taken(ValueError):  # noqa: N818 - the user's command, not a fault
 class Lease:
     """A context manager: holds the sweep while its body runs. Raises Taken on entry if another driver lives.
 
-    If another driver takes over meanwhile (this one was thought dead), the body is interrupted and `lost` is true.
+    If another driver takes over meanwhile (this one was thought dead), `lost` is true and `on_lost` is called, by a
+    thread of the lease's own.
     """
 
     def __init__(
-        self, files: Files, folder: str, beat: float = BEAT, patience: float = PATIENCE, moment: float = MOMENT
+        self,
+        files: Files,
+        folder: str,
+        beat: float = BEAT,
+        patience: float = PATIENCE,
+        moment: float = MOMENT,
+        on_lost: Callable[[], None] = lambda: None,
     ):
+        self._on_lost = on_lost
         self._files, self._folder = files, f"{folder}/leases"
         self._beat, self._patience, self._moment = beat, patience, moment
         self._overwritable = False
@@ -147,7 +155,7 @@ class Lease:
             try:
                 if self._newest() > self.token:
                     self.lost = True
-                    interrupt()
+                    self._on_lost()
                     return
                 self._show_life(count)
             except OSError:

@@ -14,32 +14,27 @@
 import io
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from saeft_ray.config.schema.schema import SweepConfig
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods import Method
-from saeft_ray.methods.facts import Facts
-from saeft_ray.plan import Plan
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, ROWS
 from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec, row_of
+from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY, Damaged, from_json, mark, seal
 from saeft_ray.storage.files import Files
-from saeft_ray.storage.fingerprint import canonical, fingerprint
-from saeft_ray.storage.store import Store
+from saeft_ray.storage.fingerprint import canonical
 
 _log = logging.getLogger(__name__)
 SPEC = "spec.json"
-PACKAGES = ("saeft_ray", "torch", "open_clip_torch", "ray", "optuna", "numpy", "scipy")
 
 
 class Ledger:
@@ -60,7 +55,7 @@ class Ledger:
     def begin(self, commit: str | None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found and with which code it
         goes on. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
-        told = self._folder.begin({"commit": commit, "versions": _versions()})
+        told = self._folder.begin({"commit": commit, "versions": versions()})
         if told:  # rows can say what their lost spec was
             paths = set(self._folder.paths("trials"))
             for path in paths:
@@ -69,27 +64,27 @@ class Ledger:
                         self.deal(self._spec(path, self._folder.get(path)))
         return told
 
-    def register(self, plan: Plan, commit: str | None) -> dict[str, Any]:
-        """The sweep's record, written now if this is its first run.
+    def register(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The sweep's record as it stands: `record` (`orchestration.reopen.record_of`), written now if this is its
+        first run, else what its first run wrote.
 
         Raises ValueError if the name is taken by a sweep with other settings, and says which.
         """
-        record = _record(plan, commit)
         if self._folder.put_json(RECORD, record):
             return record
         known = self.record()
-        changes = list(_differences(_today(known["config"]), record["config"]))
+        different = list(_differences(_today(known["config"]), record["config"]))
         if known["data"]["fingerprint"] != record["data"]["fingerprint"]:
-            changes.append("data: the files have changed since")
+            different.append("data: the files have changed since")
         if known["model"] != record["model"]:
-            changes.append(f"model: was {known['model']}, is now {record['model']}")
-        if changes:
+            different.append(f"model: was {known['model']}, is now {record['model']}")
+        if different:
             raise ValueError(
-                f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(changes) + "\n"
+                f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(different) + "\n"
                 f"To resume it, undo these changes; to run the changed sweep, give it another name, such as "
                 f"{self._name}-2"
             )
-        for what, old, new in _code(known, record):
+        for what, old, new in changes(known, record):
             _log.warning("%s: was %s when this sweep began and is %s now; both are recorded", what, old, new)
         return known
 
@@ -194,58 +189,6 @@ def _rows(data: bytes, shown: str) -> list[Row]:
     return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
 
 
-def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
-    """The plan, ledger and store of the sweep in folder `storage`. Raises ValueError if there is none."""
-    root, _, name = storage.rstrip("/").rpartition("/sweeps/")
-    store = Store(root or ".", endpoint=endpoint)
-    ledger = Ledger(store, name)
-    try:
-        record = ledger.record()
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
-        ) from error
-    config = SweepConfig.model_validate_json(
-        json.dumps({**record["config"], "storage": {"url": store.url, "endpoint": endpoint}})
-    )
-    data = record["data"]
-    facts = Facts(
-        model=record["model"],
-        image_size=data["image_size"],
-        width=data["width"],
-        data=data["fingerprint"],
-        sizes=data["sizes"],
-        classes=data["classes"],
-        imported=record.get("imported"),
-        train=data.get("train"),
-    )
-    return Plan(config, facts), ledger, store
-
-
-def _record(plan: Plan, commit: str | None) -> dict[str, Any]:
-    config, facts = plan.config, plan.facts
-    return {
-        "name": config.name,
-        "identity": fingerprint(config.science()),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit,
-        "versions": _versions(),
-        "config": json.loads(canonical(config.science())),
-        "model": facts.model,
-        "imported": facts.imported,
-        "data": {
-            "fingerprint": facts.data,
-            "train": facts.train,
-            "classes": facts.classes,
-            "sizes": facts.sizes,
-            "roles": dict(config.data.test_sets()),
-            "image_size": facts.image_size,
-            "width": facts.width,
-        },
-        "confirm_seeds": plan.seeds("confirm"),
-    }
-
-
 def _today(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a sweep with the defaults of those that could not be set when it began."""
     try:
@@ -254,28 +197,6 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         return config
     today: dict[str, Any] = json.loads(canonical(known.science()))
     return today
-
-
-def _versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
-
-
-def _code(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Name, old and new version of the code that has changed."""
-    for name in PACKAGES:
-        old, new = known["versions"].get(name), now["versions"].get(name)
-        if old != new:
-            yield name, old or "absent", new or "absent"
-    if known["commit"] and now["commit"] and known["commit"] != now["commit"]:
-        yield "the commit of this package", known["commit"], now["commit"]
-
-
-def _installed(name: str) -> bool:
-    try:
-        metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterable[str]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from saeft_ray.config.schema.schema import AnyMethod
+from saeft_ray.config.schema import AnyMethod
 from saeft_ray.methods import Method
 from saeft_ray.records.rows import Phase, Row
 from saeft_ray.storage.fingerprint import canonical, fingerprint

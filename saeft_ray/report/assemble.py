@@ -20,8 +20,9 @@ _READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictio
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     """Every number and verdict of a sweep.
 
-    `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises ValueError for rows
-    that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method to compare.
+    `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises
+    ValueError for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method
+    to compare.
     """
     rules = record.get("report") or config(record).get("report") or {}
     alpha, margin = float(rules.get("alpha") or 0.05), rules.get("margin")

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import Method
-from saeft_ray.plan import Plan
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices, Range

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from saeft_ray.methods import Method
-from saeft_ray.plan import Artifact, Plan
+from saeft_ray.orchestration.confirm import SequentialDeal
+from saeft_ray.orchestration.plan import Artifact, Plan
+from saeft_ray.orchestration.search import Deal, ListDeal, SearchDeal, ranking
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.preregistration import registration
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.search import Deal, ListDeal, SearchDeal, ranking
-from saeft_ray.sequential import SequentialDeal
 
 
 class Unfinished(RuntimeError):  # noqa: N818 - nothing is wrong with what was done

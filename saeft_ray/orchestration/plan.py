@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from saeft_ray.config.schema.schema import SweepConfig
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.facts import Facts

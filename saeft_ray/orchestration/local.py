@@ -4,14 +4,14 @@ import logging
 import time
 from collections.abc import Sequence
 
-from saeft_ray import artifacts, trial
-from saeft_ray.faults import Attempts, cause_of, last_line, told
-from saeft_ray.leaving import Notice
-from saeft_ray.plan import Artifact, Plan
-from saeft_ray.protocol import Watcher
+from saeft_ray.orchestration import artifacts, trial
+from saeft_ray.orchestration.failures import Attempts, cause_of, last_line, told
+from saeft_ray.orchestration.phases import Watcher
+from saeft_ray.orchestration.plan import Artifact, Plan
+from saeft_ray.orchestration.search import Deal
+from saeft_ray.orchestration.signals import Notice
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.search import Deal
 from saeft_ray.storage.store import Store
 from saeft_ray.training.worker import Left, Place
 

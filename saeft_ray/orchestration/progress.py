@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from saeft_ray.plan import Artifact
+from saeft_ray.orchestration.plan import Artifact
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 

@@ -13,12 +13,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray import sae
-from saeft_ray.config.schema.schema import METHODS
+from saeft_ray.config.schema import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.methods import Constants, Regularized
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
-from saeft_ray.plan import Artifact, Plan
+from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.sae import exchange
 from saeft_ray.storage.retry import is_full
 from saeft_ray.storage.store import Store

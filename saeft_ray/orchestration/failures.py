@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from typing import Literal
 
-from saeft_ray.protocol import Unfinished
+from saeft_ray.orchestration.phases import Unfinished
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable, is_full

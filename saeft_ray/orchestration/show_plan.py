@@ -1,0 +1,67 @@
+"""A plan as tables: what a run would build and train."""
+
+from rich.console import Console
+from rich.table import Table
+
+from saeft_ray.methods import LayerPenalty
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.storage.store import Store
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Prints what a run would build and train."""
+    store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
+    artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
+    unseen = ""
+    for artifact in plan.artifacts():
+        stored = None
+        nameless = bool(plan.facts.unseen)  # keys depend on data not seen
+        try:
+            stored = None if unseen or nameless else store.size(artifact.kind, artifact.key)
+        except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
+            unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
+        size = artifact.bytes if stored is None else stored
+        shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
+        state = "unknown" if unseen or nameless else f"will be built{shards}" if stored is None else "exists"
+        key = "unknown" if nameless else artifact.key[:12]
+        artifacts.add_row(artifact.kind, key, "not known" if size is None else _bytes(size), state)
+    trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
+    counts = plan.counts()
+    for phase, trained in plan.trainings():
+        trials.add_row(phase, str(counts[phase]), str(trained), str(plan.steps))
+    work = sum(trained for _, trained in plan.trainings()) * plan.steps
+    values = Table("method", "type", "settings", title="Methods", title_justify="left", box=None)
+    for label, method in plan.config.methods.items():
+        settings = ", ".join(f"{name} {_shown(value)}" for name, value in method if name != "type")
+        values.add_row(label, str(getattr(method, "type", "")), settings)
+    for table in (artifacts, values, trials):
+        console.print(table, "")
+    for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
+        console.out(words, highlight=False)  # a folded path could not be copied
+    asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
+    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
+    console.print(
+        "Nothing was run. "
+        f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
+        f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
+        f" ({plan.pool} of {plan.config.views} views an image stored){aside}.",
+        highlight=False,
+    )
+
+
+def _shown(value: object) -> str:
+    from saeft_ray.settings import Choices, Range
+
+    if isinstance(value, Range):
+        return f"searched in {value.low:g} … {value.high:g}{' (log)' if value.log else ''}"
+    if isinstance(value, Choices):
+        return "chosen among " + " ".join(f"{choice:g}" for choice in value.choices)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _bytes(count: int) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000  # type: ignore[assignment]
+    return f"{count:.1f} TB"

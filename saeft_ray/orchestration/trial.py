@@ -1,0 +1,245 @@
+"""One trial end to end: (plan, spec, store, place) → reports of its epochs, then its rows."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from saeft_ray.datasets import Split
+from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
+from saeft_ray.methods.baselines import WiseFT
+from saeft_ray.methods.captions import Captioned
+from saeft_ray.methods.linear_probe import Probed
+from saeft_ray.model import encoder, zero_shot
+from saeft_ray.model.encoder import Classifier
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.records.rows import Row, Status, pack
+from saeft_ray.records.trial_spec import TrialSpec, row_of
+from saeft_ray.storage.checksum import Damaged
+from saeft_ray.storage.store import Missing, Store
+from saeft_ray.training import frozen_embeddings
+from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
+from saeft_ray.training.evaluate import correct, interpolate, predicted
+from saeft_ray.training.loop import Diverged, Epoch, Task, Training, finetune
+from saeft_ray.training.two_towers import Towers
+from saeft_ray.training.worker import Left, Place
+
+_log = logging.getLogger(__name__)
+
+
+class Report(NamedTuple):
+    """A finished epoch; `selection` is the accuracy on the selection split where the search stops trials early."""
+
+    epoch: Epoch
+    selection: float | None
+
+
+class Outcome(NamedTuple):
+    """What a trial came to. `selection` is None if it failed."""
+
+    rows: list[Row]
+    selection: float | None
+    status: Status
+
+
+def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = False) -> Iterator[Report | Outcome]:
+    """Trains and evaluates `spec`; yields a Report after every epoch that it runs and one Outcome at the end.
+
+    A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
+    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
+    wrong is raised, and Left if `place` was told to go. Ranks other than 0 yield an Outcome without rows.
+    """
+    if any(place.any(place.leave())):
+        raise Left("before it began")
+    bench = _Bench(plan, store, place, replay)
+    try:
+        model, history = bench.frozen(), list[Epoch]()
+        if spec.trained is not None:
+            yield from bench.train(model, spec, history)
+        else:
+            bench.probe(model, spec.settings)
+        if isinstance(spec.settings, WiseFT):
+            assert isinstance(spec.settings.alpha, float)
+            model = interpolate(bench.frozen(), model, spec.settings.alpha)
+    except Diverged as error:
+        yield Outcome(_failed(plan, spec, str(error)) if place.rank == 0 else [], None, "failed")
+        return
+    if place.rank != 0:
+        yield Outcome([], None, "ok")
+        return
+    rows = _training_rows(plan, spec, history)
+    selection = None
+    for dataset, role in _evaluated(plan, spec).items():
+        split = bench.split(dataset)
+        answers = predicted(model, split, place.device, loaders=place.loaders)
+        right = answers == split.labels
+        accuracy = float(right.mean())
+        selection = accuracy if role == "selection" else selection
+        rows.append(
+            row_of(
+                plan.config.name,
+                spec,
+                dataset,
+                role,
+                "accuracy",
+                accuracy,
+                n=len(right),
+                examples=split.order,
+                correct=pack(right),
+            )
+        )
+        rows += [row_of(plan.config.name, spec, dataset, role, *more) for more in split.measures(answers).items()]
+    yield Outcome(rows, selection, "ok")
+
+
+class _Bench:
+    """What a trial works with: data, models and artifacts of one sweep at one place."""
+
+    def __init__(self, plan: Plan, store: Store, place: Place, replay: bool):
+        self.plan, self.store, self.place, self.replay = plan, store, place, replay
+
+    def split(self, name: str) -> Split:
+        key = (self.plan.facts.data, name, self.plan.facts.image_size)
+        if key not in _SPLITS:
+            _SPLITS[key] = self.plan.config.data.split(name, self.plan.facts.image_size)
+        return _SPLITS[key]
+
+    def frozen(self) -> Classifier:
+        """A fresh copy of the frozen encoder with the zero-shot head."""
+        config = self.plan.config
+        model = encoder.load(config.model, config.storage.endpoint)
+        head = artifacts.head(self.plan, self.store)
+        return model.classifier(head, config.train.precision).to(self.place.device)
+
+    def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
+        """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
+        endpoint = self.plan.endpoint(spec)
+        folder = None
+        if not self.replay:
+            with suppress(Missing):
+                try:
+                    folder = self.store.get("endpoint", endpoint.key)
+                except Damaged as error:
+                    _log.warning("%s; it is trained again", error)
+        if folder is None:
+            yield from self._train(model, spec, endpoint.key, history)
+        else:
+            model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.place.device)))
+            history[:] = epochs(folder)
+
+    def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[Report]:
+        plan, place, method = self.plan, self.place, spec.trained
+        assert method is not None
+        assert spec.seed is not None
+        checkpoints = Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
+        needs = {artifact.kind: artifact for artifact in plan.needs(spec)}
+        task = Task(
+            split=self.split("train"),
+            view_seed=plan.view_seed,
+            views=plan.config.views,
+            train=plan.config.train,
+            method=method,
+            seed=spec.seed,
+            frozen=self._frozen_side(method),
+            dictionary=artifacts.dictionary(needs["dictionary"], plan, self.store) if "dictionary" in needs else None,
+            constants=artifacts.constants(needs["constants"], plan, self.store) if "constants" in needs else NOTHING,
+        )
+        self.probe(model, method)
+        whole = self._towers(model, method) if isinstance(method, Captioned) else model
+        state = None if self.replay else checkpoints.latest(whole, history)
+
+        def pause(training: Training) -> None:
+            if not self.replay:
+                checkpoints.offer(whole, training, history)
+
+        training = finetune(whole, task, place, state, pause)
+        early = spec.phase == "search" and plan.config.search.early_stopping != "none"
+        for epoch in training:
+            history.append(epoch)
+            selection = None
+            if early and place.rank == 0:
+                right = correct(model, self.split("selection"), place.device, loaders=place.loaders)
+                selection = float(right.mean())
+            if epoch.epoch < plan.config.train.epochs:
+                pause(training)
+            yield Report(epoch, selection)
+        if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
+
+            def write(folder: Path) -> None:
+                save_file(contiguous(model), folder / "model.safetensors")
+                write_epochs(history, folder)
+
+            self.store.save("endpoint", key, write, plan.endpoint(spec).identity)
+            checkpoints.clear()
+
+    def probe(self, model: Classifier, method: Method) -> None:
+        """Gives `model` the head that `method` starts from, if that is not the zero-shot head."""
+        if not isinstance(method, Probed):
+            return
+        stored, labels = self._activations(), torch.from_numpy(self.split("train").labels)
+        device, smoothing = self.place.device, self.plan.config.train.label_smoothing
+
+        def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+            each = labels.repeat_interleave(stored.shape[1]).to(device)
+            for f0 in frozen_embeddings.parts(stored, device):
+                yield f0, each[: len(f0)]
+                each = each[len(f0) :]
+
+        method.probe(model, parts, smoothing)
+
+    def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
+        """What the penalty compares with: stored activations where they do, else the frozen model."""
+        if not isinstance(method, Regularized):
+            return None
+        if isinstance(method, FeaturePenalty) and self.plan.cached:
+            return self._activations()
+        return self.frozen().requires_grad_(False)
+
+    def _activations(self) -> NDArray[np.float32]:
+        return frozen_embeddings.load(
+            artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device)
+        )
+
+    def _towers(self, model: Classifier, method: Captioned) -> Towers:
+        """`model` with the text tower beside it, and the teacher that `method` asks for."""
+        config = self.plan.config
+        clip, names = encoder.load(config.model, config.storage.endpoint), config.data.class_names()
+        captions = zero_shot.captions(clip, names, config.data.prompts())
+        asides = zero_shot.captions(clip, names, method.asides) if method.asides else captions[:, :0]
+        return Towers(model, clip, captions, asides, method.teacher)
+
+    def _keeps_endpoint(self, spec: TrialSpec) -> bool:
+        """End points of confirm trials are kept, and of those that a derived method starts from."""
+        return spec.phase == "confirm" or spec.base is not None
+
+
+_SPLITS: dict[tuple[str, str, int], Split] = {}  # rendered once a process: a reused worker runs many trials
+
+
+def _evaluated(plan: Plan, spec: TrialSpec) -> dict[str, str]:
+    """The splits that a trial of this phase may see, with their roles; test sets in `confirm` alone."""
+    return {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
+
+
+def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
+    return [
+        row_of(plan.config.name, spec, dataset, role, "accuracy", None, status="failed", error=error)
+        for dataset, role in _evaluated(plan, spec).items()
+    ]
+
+
+def _training_rows(plan: Plan, spec: TrialSpec, history: list[Epoch]) -> list[Row]:
+    """Numbers about the training itself: the last epoch's loss terms, monitors and clip rate, and all its seconds."""
+    if not history:
+        return []
+    last = history[-1]
+    numbers = {f"loss.{name}": value for name, value in last.terms.items()}
+    numbers |= last.monitors | {"clipped": last.clipped, "seconds": sum(epoch.seconds for epoch in history)}
+    return [row_of(plan.config.name, spec, "train", "train", metric, value) for metric, value in numbers.items()]
