@@ -14,7 +14,7 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2._internal.execution.preemption import PreemptionInfo
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from saeft_ray.on_ray.causes import lost_by
+from saeft_ray.on_ray.failures import lost_by
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts
 from saeft_ray.storage.retry import Unavailable
 from saeft_ray.training.worker import Left

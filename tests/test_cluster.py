@@ -191,7 +191,7 @@ def test_the_autoscaler_prefers_spot_and_falls_back(unavailable, wanted):
 
 def test_trials_on_several_workers_count_on_the_machines_that_the_cluster_may_start(monkeypatch):
     """At the start of a sweep there is the head alone."""
-    from saeft_ray.on_ray import phase
+    from saeft_ray.on_ray import tune
 
     compute = Compute(workers=2, cpus=8, gpus=1)
     plan = SimpleNamespace(config=SimpleNamespace(compute=compute))
@@ -201,9 +201,9 @@ def test_trials_on_several_workers_count_on_the_machines_that_the_cluster_may_st
     with pytest.raises(
         ValueError, match="2 workers a trial want 16 CPUs and 2 GPUs; the cluster has 8 CPUs and 0 GPUs"
     ):
-        phase._concurrent(plan)
+        tune._concurrent(plan)
     monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: {"CPU": 136, "GPU": 8})
-    assert phase._concurrent(plan) == 4
+    assert tune._concurrent(plan) == 4
 
 
 # Rights --------------------------------------------------------------------------------------------------------

@@ -121,7 +121,7 @@ def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(c
     # A first checkpoint starts the disturbance; the next would come six seconds later.
     config = sweeps.config(tmp_path / "there", **long, compute={"checkpoint_minutes": 0.1})
     assert comparable(disturbed(config, give_notice)) == comparable(quiet.url)
-    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.phase")
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.tune")
     assert re.search(r"lost \(.*Left: saved after \d+ epochs and \d+ steps\); tried again in 1 s$", told)
 
 

@@ -170,7 +170,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path,
         conduct(plan, there, runner, Killer())
     killed[0].join()
     assert comparable(read_rows(there.url)) == comparable(read_rows(ledger.url))
-    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.phase")
+    (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.tune")
     assert "ray.tune.execution.tune_controller" not in {record.name for record in caplog.records if record.levelno > 20}
     assert re.match(r"confirm-ft-\w+: crashed \(.+\); tried again in 1 s$", told)
 

@@ -25,7 +25,7 @@ for _name, _value in SETTINGS.items():
 
 import ray  # noqa: E402
 
-from saeft_ray.on_ray.phase import run_phase  # noqa: E402
+from saeft_ray.on_ray.tune import run_phase  # noqa: E402
 from saeft_ray.orchestration import artifacts as building  # noqa: E402
 from saeft_ray.orchestration.phases import Watcher  # noqa: E402
 from saeft_ray.orchestration.plan import Artifact, Plan  # noqa: E402

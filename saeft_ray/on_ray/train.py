@@ -49,8 +49,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from torch import Tensor, nn
     from torch.nn.parallel import DistributedDataParallel
 
-    from saeft_ray.on_ray import leaving
-    from saeft_ray.on_ray.phase import final
+    from saeft_ray.on_ray import preemption
     from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Place
 
@@ -69,7 +68,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     rank = context.get_world_rank()
     there = {"device": device, "rank": rank, "world_size": size, "wrap": wrap, "mean": mean}
-    place = Place.of(plan.config.compute, **there, leave=leaving.told)
+    place = Place.of(plan.config.compute, **there, leave=preemption.told)
     last = None
     with suppress(Left):
         for item in trial.run(plan, spec, store, place):
@@ -78,3 +77,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
                 last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
     return last
+
+
+def final(selection: float | None, status: str, plan: Plan) -> dict[str, Any]:
+    """The last report of a trial. Tune compares numbers, so a failed trial reports less than any accuracy."""
+    epochs = plan.config.train.epochs
+    return {"selection": -1.0 if selection is None else selection, "status": status, "epoch": epochs}

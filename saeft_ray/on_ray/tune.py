@@ -16,9 +16,9 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
-from saeft_ray.on_ray import leaving
-from saeft_ray.on_ray.causes import lost_by
-from saeft_ray.on_ray.workers import train_on_workers
+from saeft_ray.on_ray import preemption
+from saeft_ray.on_ray.failures import lost_by
+from saeft_ray.on_ray.train import final, train_on_workers
 from saeft_ray.orchestration.failures import Attempts, last_line, told
 from saeft_ray.orchestration.phases import Unfinished, Watcher
 from saeft_ray.orchestration.plan import Plan
@@ -70,7 +70,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
         with _heard(dealer):
             tuner.fit()
     if notice.given:
-        leaving.tell(False)
+        preemption.tell(False)
     dealer.check()
     left = deal.left
     if left and not notice.given:
@@ -100,7 +100,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
         """Tells the trials that run of a notice."""
         if self._notice.given and not self._told:
             self._told = True
-            leaving.tell(True)
+            preemption.tell(True)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self._next()
@@ -228,19 +228,13 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
     from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Place
 
-    place = Place.of(plan.config.compute, leave=leaving.told)
+    place = Place.of(plan.config.compute, leave=preemption.told)
     for item in trial.run(plan, spec, store, place):
         if isinstance(item, trial.Outcome):
             ledger.finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
         elif item.selection is not None and item.epoch.epoch < plan.config.train.epochs:
             tune.report({"selection": item.selection, "epoch": item.epoch.epoch})
-
-
-def final(selection: float | None, status: str, plan: Plan) -> dict[str, Any]:
-    """The last report of a trial. Tune compares numbers, so a failed trial reports less than any accuracy."""
-    epochs = plan.config.train.epochs
-    return {"selection": -1.0 if selection is None else selection, "status": status, "epoch": epochs}
 
 
 def _name(trial: Any) -> str:
