@@ -16,7 +16,7 @@ from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.trial import Outcome
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.trial_spec import row_of
-from saeft_ray.report.assemble import findings
+from saeft_ray.report.build import findings
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import Unavailable
 

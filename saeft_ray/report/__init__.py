@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from saeft_ray.report.assemble import findings
-from saeft_ray.report.findings import Report
+from saeft_ray.report.build import findings
+from saeft_ray.report.content import Report
 
 __all__ = ["Report", "findings", "write_report"]
 
@@ -18,18 +18,18 @@ def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report
     The same rows and record give the same bytes, in whatever order the rows come. An older report there is replaced.
     """
     # Drawing needs matplotlib and jinja2, which whoever only wants the findings need not import.
-    from saeft_ray.report import plots, tables
-    from saeft_ray.report.markdown import render as markdown
-    from saeft_ray.report.page import render as page
+    from saeft_ray.report.render import exports, plots
+    from saeft_ray.report.render.html import render as page
+    from saeft_ray.report.render.markdown import render as markdown
 
     report = findings(rows, record)
     drawn = plots.draw(report)
     files = {
         "report.html": page(report, drawn),
         "report.md": markdown(report, drawn),
-        "report.json": tables.as_json(report),
-        "results.csv": tables.as_csv(report),
-        "results.tex": tables.as_latex(report),
+        "report.json": exports.as_json(report),
+        "results.csv": exports.as_csv(report),
+        "results.tex": exports.as_latex(report),
         **{f"{name}.svg": plots.standalone(svg) for name, svg in drawn.items()},
     }
     out.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report import Report, write_report
 from saeft_ray.report.from_table import read_table
-from saeft_ray.report.scores import in_list
+from saeft_ray.report.numbers import in_list
 
 _TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
 

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from saeft_ray import stats
 from saeft_ray.report import verdicts
-from saeft_ray.report.findings import Comparison, NewImages, Point
-from saeft_ray.report.scores import Score, Seed, Trials, in_list
+from saeft_ray.report.content import Comparison, NewImages, Point
+from saeft_ray.report.numbers import in_list
+from saeft_ray.report.scores import Score, Seed, Trials
 
 _EQUIVALENCE_CONFIDENCE = 0.90
 _JOINT_FROM = 8  # seeds; with fewer the least p of joint sign flips is too large to be worth it (STATISTICS 0)

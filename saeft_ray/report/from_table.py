@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report.scores import in_list
+from saeft_ray.report.numbers import in_list
 
 _NEEDED = ("method", "seed", "dataset", "accuracy")
 

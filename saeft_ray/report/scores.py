@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saeft_ray.records.rows import unpack
+from saeft_ray.report.numbers import in_list
 
 METRIC = "accuracy"
 Seed = int | None
@@ -121,12 +122,6 @@ def in_order(names: Iterable[str], declared: list[str]) -> list[str]:
     known = set(names)
     first = [name for name in dict.fromkeys(declared) if name in known]
     return first + sorted(known - set(first))
-
-
-def in_list(names: Iterable[object]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    *head, last = [str(name) for name in names]
-    return f"{', '.join(head)} and {last}" if head else last
 
 
 def _by_seed(scores: Mapping[Seed, dict[str, Score]]) -> list[tuple[Seed, dict[str, Score]]]:

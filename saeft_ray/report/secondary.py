@@ -9,8 +9,9 @@ import numpy as np
 
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Family, Pair, adjusted, differences_by_example, item_mismatch
-from saeft_ray.report.findings import Checkpoints, Comparison, Curve, Description, Front, Method, OnFront
-from saeft_ray.report.scores import Score, Scores, Seed, Trials, in_list
+from saeft_ray.report.content import Checkpoints, Comparison, Curve, Description, Front, Method, OnFront
+from saeft_ray.report.numbers import in_list
+from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
 EFFECTIVE = "effective robustness"
 RESAMPLES = 2_000

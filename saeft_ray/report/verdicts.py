@@ -1,8 +1,7 @@
 """The verdict of a comparison and its sentences: each is written here and nowhere else."""
 
-from saeft_ray.report.findings import Comparison, Verdict
-from saeft_ray.report.scores import in_list
-from saeft_ray.report.words import MISSING, count, p_value, pp, where
+from saeft_ray.report.content import Comparison, Verdict
+from saeft_ray.report.numbers import MISSING, count, in_list, p_value, pp, where
 from saeft_ray.stats import MIN_PAIRS, Paired
 
 _CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from saeft_ray.report import tables, words
-from saeft_ray.report.asides import asides, effective_note
-from saeft_ray.report.findings import Cell, Comparison, Report
+from saeft_ray.report import numbers
+from saeft_ray.report.content import Cell, Comparison, Report
+from saeft_ray.report.render import exports, phrases
+from saeft_ray.report.render.extra_sections import asides, effective_note
 
 _CAPTIONS = {
     "forest": "Differences from the baseline with intervals and every seed",
@@ -23,7 +24,7 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
     if report.open:
         out += ["**Open:** no verdict before the rule says so. Trials are still to come."]
     out += [_text(report.headline)]
-    out += [f"**How to read this.** {_text(words.how_to_read(report.baseline, report.alpha, report.source))}"]
+    out += [f"**How to read this.** {_text(phrases.how_to_read(report.baseline, report.alpha, report.source))}"]
     if report.primary:
         out += [
             "## Verdicts",
@@ -33,7 +34,7 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         out += ["## Before you conclude anything", _bullets(_text(w.text) for w in report.warnings)]
     if report.load_bearing:
         out += ["## Is the SAE load-bearing?", *(_text(control.answer) for control in report.load_bearing)]
-    if pairs := words.declared(report):
+    if pairs := phrases.declared(report):
         told = [f"**{_text(c.method)} against {_text(c.against)}: {c.verdict}.** {_text(c.sentence)}" for c in pairs]
         out += ["## Declared pairs", _bullets(told)]
     if report.methods:
@@ -58,24 +59,24 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
     for aside in asides(report):
         out += [f"### {_text(aside.title)}", _text(aside.text), _table(aside.head, aside.lines)]
-    coursed = words.coursed(report)
+    coursed = phrases.coursed(report)
     if coursed:
         lines = [
-            [words.named(c, report.baseline), *words.look_cells(look), look.verdict]
+            [phrases.named(c, report.baseline), *phrases.look_cells(look), look.verdict]
             for c in coursed
             if c.course
             for look in c.course.looks
         ]
         head = ["method", "seeds", "pairs", "difference, pp (interval for all looks)", "t", "boundary", "sequential p"]
-        out += ["## Looks", _text(words.how_to_read_looks(coursed[0], report.alpha))]
+        out += ["## Looks", _text(phrases.how_to_read_looks(coursed[0], report.alpha))]
         out += [_table([*head, "decision"], lines)]
     if report.searches:
         out += ["## Selection and budget", _searches(report)]
         out += ["Scores that chose a configuration are optimistic and are not evidence."]
         if "search" in drawn:
-            out += ["![Scores of each search in order](search.svg)", words.HOW_TO_READ_SEARCH]
-        if mattered := [line for line in map(words.which_value_mattered, report.searches) if line]:
-            out += [words.HOW_TO_READ_IMPORTANCE, _bullets(map(_text, mattered))]
+            out += ["![Scores of each search in order](search.svg)", phrases.HOW_TO_READ_SEARCH]
+        if mattered := [line for line in map(phrases.which_value_mattered, report.searches) if line]:
+            out += [phrases.HOW_TO_READ_IMPORTANCE, _bullets(map(_text, mattered))]
     if report.failures:
         out += ["## Failed runs", _failures(report)]
         out += ["A failed run is neither replaced by another seed nor counted as accuracy 0."]
@@ -86,21 +87,21 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
 
 
 def _results(report: Report) -> str:
-    digits, names = tables.decimals(report), tables.titles(report)
+    digits, names = exports.decimals(report), exports.titles(report)
     lines = []
     for method in report.methods:
-        cells = tables.cells(report, method)
-        n = words.MISSING if method.deterministic else str(max((len(cell.seeds) for cell in cells), default=0))
+        cells = exports.cells(report, method)
+        n = numbers.MISSING if method.deterministic else str(max((len(cell.seeds) for cell in cells), default=0))
         lines.append([method.name, n, *(_mean(cell, digits) for cell in cells)])
     return _table(["method", "n", *names], lines)
 
 
 def _mean(cell: Cell, digits: int) -> str:
     if cell.mean is None:
-        return words.MISSING
-    text = words.percent(cell.mean.mean, digits)
+        return numbers.MISSING
+    text = numbers.percent(cell.mean.mean, digits)
     text = f"**{text}**" if cell.leading else text
-    return text if cell.mean.half_width is None else f"{text} ± {words.percent(cell.mean.half_width, digits)}"
+    return text if cell.mean.half_width is None else f"{text} ± {numbers.percent(cell.mean.half_width, digits)}"
 
 
 def _note(report: Report, level: int) -> str:
@@ -120,19 +121,21 @@ def _shifts(report: Report) -> Iterable[str]:
     by_method = {c.method: tuple(s for s in report.shifts if s.method == c.method) for c in report.primary}
     size = report.shifts[0].family_size
     start = (
-        f"Differences from {_text(str(report.baseline))} in pp; {size} hypotheses, {words.corrected(report.shifts)}."
+        f"Differences from {_text(str(report.baseline))} in pp; {size} hypotheses, {phrases.corrected(report.shifts)}."
     )
     yield f"{start} ▲ better, ▼ worse, unmarked undecided."
     lines = [[method, *(_shift(s) for s in cells)] for method, cells in by_method.items()]
     yield _table(["method", *report.ood_sets], lines)
-    yield _bullets(f"{_text(method)}: {_text(words.secondary(cells))}." for method, cells in by_method.items() if cells)
+    yield _bullets(
+        f"{_text(method)}: {_text(phrases.secondary(cells))}." for method, cells in by_method.items() if cells
+    )
 
 
 def _shift(c: Comparison) -> str:
     if c.paired is None:
-        return words.MISSING
-    mark = "" if c.verdict == "undecided" else f" {words.MARKS[c.verdict]}"
-    return words.pp(c.paired.mean, signed=True) + mark
+        return numbers.MISSING
+    mark = "" if c.verdict == "undecided" else f" {phrases.MARKS[c.verdict]}"
+    return numbers.pp(c.paired.mean, signed=True) + mark
 
 
 def _statistics(comparisons: Sequence[Comparison], level: int) -> str:
@@ -140,16 +143,16 @@ def _statistics(comparisons: Sequence[Comparison], level: int) -> str:
     for c in comparisons:
         d = c.paired
         if d is None:
-            lines.append([c.method, c.against, "0", f"not compared: {c.refused}", *[words.MISSING] * 6, c.verdict])
+            lines.append([c.method, c.against, "0", f"not compared: {c.refused}", *[numbers.MISSING] * 6, c.verdict])
             continue
-        new = words.MISSING
+        new = numbers.MISSING
         if c.new_images is not None:
-            new = f"{words.pp(c.new_images.lo)} to {words.pp(c.new_images.hi)}"
+            new = f"{numbers.pp(c.new_images.lo)} to {numbers.pp(c.new_images.hi)}"
         lines.append(
             [
-                c.method, c.against, str(d.n), words.difference(c), new, _or_dash(d.d_z, 1), _or_dash(d.rho, 2),
-                f"{d.wins}/{d.losses}/{d.ties}", words.p_value(d.p).removeprefix("= "),
-                words.p_value(c.p_adjusted).removeprefix("= "), c.verdict,
+                c.method, c.against, str(d.n), phrases.difference(c), new, _or_dash(d.d_z, 1), _or_dash(d.rho, 2),
+                f"{d.wins}/{d.losses}/{d.ties}", numbers.p_value(d.p).removeprefix("= "),
+                numbers.p_value(c.p_adjusted).removeprefix("= "), c.verdict,
             ]
         )  # fmt: skip
     head = ["method", "against", "pairs", f"difference ({level} % CI)", "new images", "d_z", "ρ", "+/−/=", "p", "Holm"]
@@ -157,14 +160,14 @@ def _statistics(comparisons: Sequence[Comparison], level: int) -> str:
 
 
 def _searches(report: Report) -> str:
-    settings = {method.name: words.settings(method.settings) for method in report.methods}
+    settings = {method.name: phrases.settings(method.settings) for method in report.methods}
     lines = [
         [
             s.method,
-            words.spent(s),
-            settings.get(s.method, words.MISSING),
-            words.chosen(s.search),
-            words.chosen(s.rerank),
+            phrases.spent(s),
+            settings.get(s.method, numbers.MISSING),
+            phrases.chosen(s.search),
+            phrases.chosen(s.rerank),
         ]
         for s in report.searches
     ]
@@ -175,13 +178,13 @@ def _failures(report: Report) -> str:
     lines = []
     for f in report.failures:
         errors = "; ".join(f"seed {seed}: {error}" if seed is not None else error for seed, error in f.errors)
-        rate = f"{words.percent(f.lo, 0)} to {words.percent(f.hi, 0)} %"
-        lines.append([f.method, f"{f.failed} / {f.attempts}", rate, errors or words.MISSING])
+        rate = f"{numbers.percent(f.lo, 0)} to {numbers.percent(f.hi, 0)} %"
+        lines.append([f.method, f"{f.failed} / {f.attempts}", rate, errors or numbers.MISSING])
     return _table(["method", "failed / attempted", "95 % interval of the rate", "errors"], lines)
 
 
 def _or_dash(value: float | None, decimals: int) -> str:
-    return words.MISSING if value is None else words.number(value, decimals)
+    return numbers.MISSING if value is None else numbers.number(value, decimals)
 
 
 def _bullets(lines: Iterable[str]) -> str:

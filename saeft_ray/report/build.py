@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray import stats
-from saeft_ray.report import courses, disclosure, secondary, verdicts, words
+from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.comparisons import Family, Pair, compare
-from saeft_ray.report.findings import Cell, Comparison, Control, Method, Report, Warning
-from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, in_list, read_scores
+from saeft_ray.report.content import Cell, Comparison, Control, Method, Report, Warning
+from saeft_ray.report.numbers import in_list
+from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, read_scores
 
 _DERIVED = "wise_ft"
 _READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictionary, where the sweep file names none
@@ -39,17 +40,17 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     rivals = [name for name in scores.methods if name != baseline]
     size = len({*rivals, *declared} - {baseline})
 
-    rule, faults = courses.rules(record), courses.deviations(record)
+    rule, faults = sequential.rules(record), sequential.deviations(record)
     # Families without a rule of their own are read at a moment that another family's rule chose.
     other = rule.get("primary")
-    unfinished = courses.unfinished(record, scores)
+    unfinished = sequential.unfinished(record, scores)
 
     def decided(family: Family) -> tuple[Comparison, ...]:
         if unfinished:
             return tuple(map(_kept_back, compare(family, alpha, margin)))
         if (design := rule.get(family.name)) is None:
             return compare(replace(family, design=other), alpha, margin)
-        looked, contradictions = courses.run_until_decided(
+        looked, contradictions = sequential.run_until_decided(
             family, compare(replace(family, design=design), alpha, margin), design, record, alpha
         )
         faults.extend(contradictions)
@@ -85,7 +86,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         return tuple(map(_waiting, comparisons)) if is_open else comparisons
 
     controls += still_open(questioned)
-    tuned = disclosure.searches(rows, scores, record)
+    tuned = provenance.searches(rows, scores, record)
     roles = (record.get("data") or {}).get("roles") or {}
     lines = secondary.lines(rules, {*scores.ood_sets, *(d for d, role in roles.items() if role == "ood")})
     beyond = Family(name="effective", pairs=())
@@ -99,7 +100,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         baseline=baseline,
         alpha=alpha,
         margin=margin,
-        endpoint=words.where(endpoint, datasets) if datasets else "nothing",
+        endpoint=numbers.where(endpoint, datasets) if datasets else "nothing",
         confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
         id_sets=scores.id_sets,
         ood_sets=scores.ood_sets,
@@ -128,12 +129,12 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         front=None if is_open else secondary.front(scores, record, other is not None),
         curves=secondary.curves(methods),
         searches=() if record.get("source") else tuned,
-        failures=disclosure.failures(scores),
+        failures=provenance.failures(scores),
         warnings=(
             *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
-            *disclosure.not_run(rows),
+            *warnings.not_run(rows),
             *([Warning(rule="not pooled", text=f"The spread was not pooled: {unpooled}.")] if unpooled else ()),
-            *disclosure.warnings(
+            *warnings.warnings(
                 scores,
                 record,
                 primary,
@@ -148,7 +149,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
                 baseline,
             ),
         ),
-        provenance=disclosure.provenance(rows, record),
+        provenance=provenance.provenance(rows, record),
     )
 
 

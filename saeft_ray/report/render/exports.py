@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from saeft_ray.report.findings import Cell, Comparison, Method, Report
-from saeft_ray.report.words import MINUS, number, percent
+from saeft_ray.report.content import Cell, Comparison, Method, Report
+from saeft_ray.report.numbers import MINUS, number, percent
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",

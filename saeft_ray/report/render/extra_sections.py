@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from saeft_ray.report.findings import Report
-from saeft_ray.report.words import MISSING, count, number, p_value, percent, pp
+from saeft_ray.report.content import Report
+from saeft_ray.report.numbers import MISSING, count, number, p_value, percent, pp
 
 
 @dataclass(frozen=True, kw_only=True)

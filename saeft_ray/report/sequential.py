@@ -8,8 +8,9 @@ from saeft_ray import stats
 from saeft_ray.records.preregistration import FIXED, designs, name_of, registration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
-from saeft_ray.report.findings import Comparison, Course, LookTaken, Verdict
-from saeft_ray.report.scores import Scores, in_list
+from saeft_ray.report.content import Comparison, Course, LookTaken, Verdict
+from saeft_ray.report.numbers import in_list
+from saeft_ray.report.scores import Scores
 
 
 def rules(record: Mapping[str, Any]) -> dict[str, stats.Design]:

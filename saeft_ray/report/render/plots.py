@@ -17,9 +17,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from saeft_ray.report.findings import Comparison, Report
-from saeft_ray.report.scores import in_list
-from saeft_ray.report.words import coursed, named, number
+from saeft_ray.report.content import Comparison, Report
+from saeft_ray.report.numbers import in_list, number
+from saeft_ray.report.render.phrases import coursed, named
 
 INK = "#010203"
 # No green and no red: those are verdicts.
