@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from saeft_ray.errors import UserError
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
@@ -43,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             spec = ledger.spec(options.trial)
         except FileNotFoundError:
-            raise ValueError(
+            raise UserError(
                 f"{options.storage}: no trial {options.trial!r} there; see the trial column of its results"
             ) from None
         _writable(options.file)
@@ -63,14 +64,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
-    """The classifier that `spec` was evaluated with. Raises ValueError if it is not in the store."""
+    """The classifier that `spec` was evaluated with. Raises UserError if it is not in the store."""
     clip = encoder.load(plan.config.model, plan.config.storage.endpoint)
     frozen = clip.classifier(artifacts.head(plan, store))
     if spec.trained is None:
-        raise ValueError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
+        raise UserError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
     ended = plan.endpoint(spec)
     if not store.has(ended.kind, ended.key):
-        raise ValueError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
+        raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
     tuned = clip.classifier(frozen.head.weight.detach())
     tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
     if isinstance(spec.settings, WiseFT):
@@ -80,7 +81,7 @@ def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
-    """Writes both files, the second beside `file`, and returns its path. Raises ValueError for a `file` that is there
+    """Writes both files, the second beside `file`, and returns its path. Raises UserError for a `file` that is there
     already, OSError if open_clip does not read back what was written."""
     import open_clip
 
@@ -97,15 +98,15 @@ def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[st
 
 
 def _writable(file: Path) -> Path:
-    """The place of the head's file. Raises ValueError if `file` or that cannot be written."""
+    """The place of the head's file. Raises UserError if `file` or that cannot be written."""
     if file.suffix != ".safetensors":
-        raise ValueError(f"{file}: the name must end in .safetensors, by which open_clip knows how to read it")
+        raise UserError(f"{file}: the name must end in .safetensors, by which open_clip knows how to read it")
     head = file.with_suffix(".head.safetensors")
     for each in (file, head):
         if each.exists():
-            raise ValueError(f"{each}: is there already; give another name, or remove it")
+            raise UserError(f"{each}: is there already; give another name, or remove it")
     if not file.parent.is_dir():
-        raise ValueError(f"{file.parent}: no such folder; make it first")
+        raise UserError(f"{file.parent}: no such folder; make it first")
     return head
 
 

@@ -20,6 +20,7 @@ from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import UserError
 from saeft_ray.methods import FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
@@ -37,7 +38,7 @@ SLOW = 2.0  # seconds for three requests to the store, beyond which it is too fa
 
 
 class Check(NamedTuple):
-    """`find` says what it found, or raises ValueError with what to do; `needs` are checks without which it is idle."""
+    """`find` says what it found, or raises UserError with what to do; `needs` are checks without which it is idle."""
 
     name: str
     find: Callable[["Rehearsal"], str]
@@ -96,7 +97,7 @@ class Rehearsal:
         """One worker of a trial on this machine; without the others it trains on its share alone."""
         compute = self.config.compute
         if compute.gpus and not torch.cuda.is_available():
-            raise ValueError(
+            raise UserError(
                 f"compute.gpus = {compute.gpus:g}, but torch sees no GPU here; run this where a trial would run: "
                 "ray job submit --entrypoint-num-gpus 1 -- python -m saeft_ray.preflight …"
             )
@@ -172,7 +173,7 @@ def credentials(rehearsal: Rehearsal) -> str:
 
     found = botocore.session.get_session().get_credentials()
     if found is None:
-        raise ValueError("none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role")
+        raise UserError("none found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role")
     return f"from {found.method}"
 
 
@@ -185,7 +186,7 @@ def bucket(rehearsal: Rehearsal) -> str:
         store.check_writable()
         took.append(time.perf_counter() - began)
     if min(took) > SLOW:
-        raise ValueError(
+        raise UserError(
             f"{store.url}: a small file took {min(took):.1f} s to be written, read and removed; use a bucket in the "
             "region of the machines"
         )
@@ -205,7 +206,7 @@ def weights(rehearsal: Rehearsal) -> str:
     except ValueError:
         raise
     except Exception as error:
-        raise ValueError(
+        raise UserError(
             f"model.pretrained: {model.pretrained} of {model.arch} could not be fetched ({str(error)[:200]}); let this "
             "machine reach its source, or give a file or URL of the weights"
         ) from error
@@ -221,7 +222,7 @@ def memory(rehearsal: Rehearsal) -> str:
         try:
             rehearsal.seconds[label] = rehearsal.train(method)
         except torch.OutOfMemoryError as error:
-            raise ValueError(
+            raise UserError(
                 f"{label}: a step of train.batch_size = {train.batch_size} wants "
                 f"more than the {whole / 1e9:.0f} GB of this GPU; raise compute.workers or compute.accumulate, "
                 "or set compute.checkpoint_activations: true"

@@ -14,6 +14,8 @@ from pydantic import (
     model_validator,
 )
 
+from saeft_ray.errors import UserError
+
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -36,9 +38,9 @@ class Range(Section):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low >= self.high:
-            raise ValueError(f"low = {self.low:g} is not below high = {self.high:g}; give the smaller number as low")
+            raise UserError(f"low = {self.low:g} is not below high = {self.high:g}; give the smaller number as low")
         if self.log and self.low == 0:
-            raise ValueError("a range on a log scale cannot start at 0; give a low above 0, or log: false")
+            raise UserError("a range on a log scale cannot start at 0; give a low above 0, or log: false")
         return self
 
 
@@ -156,7 +158,7 @@ class DictionarySettings(Section):
     @model_validator(mode="after")
     def _k_is_known(self) -> Self:
         if self.source and "k" not in self.model_fields_set:
-            raise ValueError("k is missing; with `from` it must be given, since files of SAEs do not always hold it")
+            raise UserError("k is missing; with `from` it must be given, since files of SAEs do not always hold it")
         return self
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from rich.console import Console
 
 from saeft_ray.config import sweep_file
+from saeft_ray.errors import Damaged, Unavailable, Unfinished
 from saeft_ray.orchestration.facts import find_facts
-from saeft_ray.orchestration.phases import Runner, Unfinished, conduct
+from saeft_ray.orchestration.phases import Runner, conduct
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
 from saeft_ray.orchestration.reopen import record_of
@@ -20,9 +21,8 @@ from saeft_ray.orchestration.show_plan import show
 from saeft_ray.orchestration.signals import Notice, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.storage.checksum import Damaged
 from saeft_ray.storage.redact import redacted
-from saeft_ray.storage.retry import Unavailable, is_full
+from saeft_ray.storage.retry import is_full
 from saeft_ray.storage.store import Store
 
 

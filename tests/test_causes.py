@@ -14,10 +14,9 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2._internal.execution.preemption import PreemptionInfo
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
+from saeft_ray.errors import Preempted, Unavailable
 from saeft_ray.on_ray.failures import lost_by
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts
-from saeft_ray.storage.retry import Unavailable
-from saeft_ray.training.worker import Left
 
 CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
 MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
@@ -62,7 +61,7 @@ def noticed(failure):
         (exceptions.LocalRayletDiedError(), "crashed"),
         (exceptions.OutOfDiskError(), "storage"),
         (MONITOR, "memory"),
-        (task(Left("saved")), "lost"),
+        (task(Preempted("saved")), "lost"),
         (task(MemoryError()), "memory"),
         (task(task(MONITOR)), "memory"),
         (task(KeyError("head")), "bug"),

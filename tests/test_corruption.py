@@ -9,6 +9,7 @@ import pytest
 
 from saeft_ray import results
 from saeft_ray.config.schema import METHODS as KINDS
+from saeft_ray.errors import Damaged, Missing, Taken
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
@@ -17,12 +18,12 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.folder import read_parquet
-from saeft_ray.records.lease import Lease, Taken
+from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report.__main__ import main as report
-from saeft_ray.storage.checksum import Damaged, from_json
-from saeft_ray.storage.store import Missing, Store
+from saeft_ray.storage.checksum import from_json
+from saeft_ray.storage.store import Store
 from saeft_ray.training.worker import Place
 
 import sweeps

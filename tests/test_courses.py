@@ -12,7 +12,7 @@ from test_report import edge_cases
 
 from saeft_ray.records.preregistration import registration
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import content, write_report
+from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render.markdown import render as markdown
 
@@ -43,7 +43,7 @@ def until(counts: dict[str, int], **given: Any) -> list[Row]:
 def test_a_decided_method_shows_only_what_holds_at_every_look(tmp_path: Path) -> None:
     own = registered()
     counts = {"mse": 6, "sae_ft": 5, "random_dictionary": 5}
-    got = content(table(until(counts)), own)
+    got = findings(table(until(counts)), own)
     c = next(c for c in got.primary if c.method == "sae_ft")
     assert c.course is not None
     assert c.course.ended
@@ -79,7 +79,7 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     own = registered(engine, margin=0.0001)
     given = until({}, shift={"mse": -0.0444, "random_dictionary": -0.04})
     early = [row for row in given if row.seed is None or row.seed < 1006]
-    got = content(table(early), own)
+    got = findings(table(early), own)
     assert got.open
     assert got.headline.startswith("Open: no verdict before the rule says so.")
     c = next(c for c in got.primary if c.method == "mse")
@@ -92,9 +92,9 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
     for name in ("report.html", "report.md"):
         assert "no verdict before the rule says so" in (tmp_path / name).read_text()
     assert json.loads((tmp_path / "report.json").read_text())["open"] is True
-    none = content(table([row for row in early if row.seed is None or row.seed < 1003]), own)
+    none = findings(table([row for row in early if row.seed is None or row.seed < 1003]), own)
     assert "the first comes with 5 seeds" in next(c for c in none.primary if c.method == "mse").sentence
-    closed = content(table(given), own)
+    closed = findings(table(given), own)
     assert not closed.open
     assert not closed.load_bearing[0].answer.startswith("Open")
     assert next(c for c in closed.primary if c.method == "mse").verdict == "undecided"
@@ -104,7 +104,7 @@ def test_an_open_sweep_gives_no_verdict_and_no_plain_interval(tmp_path: Path, en
 def test_a_changed_registration_makes_everything_exploratory() -> None:
     own = registered()
     own["registration"] = {**own["registration"], "alpha": 0.01}
-    got = content(table(until({})), own)
+    got = findings(table(until({})), own)
     assert got.exploratory == ("the sweep differs from its registration in alpha",)
     assert "Exploratory, not as registered." in got.headline
     assert "exploratory" in {w.rule for w in got.warnings}
@@ -114,7 +114,7 @@ def test_more_seeds_than_registered_are_exploratory_from_there_on() -> None:
     own = registered(last=8)
     own["config"]["confirm"]["seeds"] = {"min": 5, "max": 12}
     own["confirm_seeds"] = SEEDS
-    got = content(table(until({})), own)
+    got = findings(table(until({})), own)
     (fault,) = got.exploratory
     assert fault.endswith("; exploratory from seed 9 on")
     # The registered analysis stays what it was: no look beyond its last seed.
@@ -122,22 +122,22 @@ def test_more_seeds_than_registered_are_exploratory_from_there_on() -> None:
 
 
 def test_what_was_registered_stands_in_the_provenance() -> None:
-    facts = {f.name: f.value for f in content(table(until({})), registered(margin=0.01)).provenance}
+    facts = {f.name: f.value for f in findings(table(until({})), registered(margin=0.01)).provenance}
     assert facts["registered"].startswith("before the first confirm trial: mean of V2, R, Sketch, ON, C, UCI and A;")
     assert facts["registered"].endswith(
         "hypotheses: primary 4; error 0.05 a family; margin ±1 pp; engine t, looks at 5 to 12 seeds, overrun 0"
     )
-    plain = {f.name: f.value for f in content(table(rows()), record()).provenance}
+    plain = {f.name: f.value for f in findings(table(rows()), record()).provenance}
     assert plain["registered"].startswith("nothing: ")
 
 
 def test_looks_that_differ_from_the_log_are_told() -> None:
     own = registered()
-    got = content(table(until({})), own)
+    got = findings(table(until({})), own)
     c = got.primary[0]
     assert c.course is not None
     own["looks"] = [{"family": "primary", "n": 5, "steps": []}]
-    got = content(table(until({})), own)
+    got = findings(table(until({})), own)
     assert got.exploratory == ("the looks of the primary family differ from the log kept while it ran",)
 
 
@@ -145,7 +145,7 @@ def test_seeds_that_follow_the_verdict_give_a_plain_interval_beside_it() -> None
     own = registered()
     own["config"]["confirm"]["overrun"] = 3
     own["registration"] = registration(own)
-    c = next(c for c in content(table(until({"sae_ft": 8})), own).primary if c.method == "sae_ft")
+    c = next(c for c in findings(table(until({"sae_ft": 8})), own).primary if c.method == "sae_ft")
     assert c.course is not None
     assert c.paired is not None
     assert c.paired.n == 5
@@ -155,7 +155,7 @@ def test_seeds_that_follow_the_verdict_give_a_plain_interval_beside_it() -> None
 
 
 def test_failures_leave_the_verdict_among_runs_that_finish() -> None:
-    got = content(table(until({}, failed=[("sae_ft", 1001)])), registered())
+    got = findings(table(until({}, failed=[("sae_ft", 1001)])), registered())
     c = next(c for c in got.primary if c.method == "sae_ft")
     assert c.dropped_seeds == (1001,)
     assert "among runs that finish" in c.sentence
@@ -167,22 +167,22 @@ def test_a_sweep_of_a_fixed_number_of_seeds_is_open_until_they_are_complete() ->
     own["config"]["confirm"] = {"seeds": 12, "engine": "t", "overrun": 0}
     own["registration"] = registration(own)
     given = until({})
-    assert not content(table(given), own).open
-    early = content(table([row for row in given if row.seed != 1011 or row.method != "mse"]), own)
+    assert not findings(table(given), own).open
+    early = findings(table([row for row in given if row.seed != 1011 or row.method != "mse"]), own)
     assert early.open
     assert {c.verdict for c in (*early.primary, *early.shifts)} == {"undecided"}
     assert all(c.paired is None for c in early.primary)
 
 
 def test_single_sets_are_corrected_by_max_t_from_eight_seeds_on() -> None:
-    few, many = (content(table(rows(seeds=n, search=False)), record()) for n in (7, 8))
+    few, many = (findings(table(rows(seeds=n, search=False)), record()) for n in (7, 8))
     assert {c.correction for c in few.shifts} == {"Holm"}
     # A declared method without rows would be missing from the joint flips.
     assert {c.correction for c in many.shifts} == {"max-T"}
     assert {c.correction for c in many.primary} == {"Holm"}
     assert len(many.shifts) == 5 * sum(role == "ood" for role in ROLES.values())
     gap = [dataclasses.replace(r, value=None) if (r.method, r.seed) == ("mse", 1002) else r for r in rows(seeds=8)]
-    assert {c.correction for c in content(table(gap), record()).shifts} == {"Holm"}
+    assert {c.correction for c in findings(table(gap), record()).shifts} == {"Holm"}
 
 
 def test_watch_writes_again_until_the_sweep_is_complete(
@@ -234,7 +234,7 @@ def test_check_23_edge_cases_of_looks_render_without_a_number_that_is_none(
 
 
 def test_the_registered_endpoint_never_shrinks_to_the_sets_that_exist() -> None:
-    got = content(table([row for row in until({}) if row.role != "ood" or row.dataset == "A"]), registered())
+    got = findings(table([row for row in until({}) if row.role != "ood" or row.dataset == "A"]), registered())
     assert all(c.datasets == tuple(d for d, role in ROLES.items() if role == "ood") for c in got.primary)
     assert {c.verdict for c in got.primary} == {"undecided"}
 
@@ -242,7 +242,7 @@ def test_the_registered_endpoint_never_shrinks_to_the_sets_that_exist() -> None:
 def test_declared_pairs_have_looks_of_their_own() -> None:
     own = registered(compare=[["sae_ft", "mse"]])
     assert own["registration"]["families"]["controls"] == [["sae_ft", "mse"]]
-    got = content(table(until({})), own)
+    got = findings(table(until({})), own)
     pair, question = got.controls
     assert (pair.method, pair.against) == ("sae_ft", "mse")
     assert pair.course is not None

@@ -8,17 +8,17 @@ import torch
 from safetensors import SafetensorError
 
 from saeft_ray import report
+from saeft_ray.errors import Unavailable, Unfinished
 from saeft_ray.orchestration import local
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, told
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import Unfinished, conduct
+from saeft_ray.orchestration.phases import conduct
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.trial import Outcome
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.trial_spec import row_of
 from saeft_ray.report.build import findings
 from saeft_ray.storage.redact import redacted
-from saeft_ray.storage.retry import Unavailable
 
 import sweeps
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from saeft_ray import stats
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import content
+from saeft_ray.report import findings
 from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.numbers import number, p_value
 from saeft_ray.report.verdicts import verdict_of
@@ -21,7 +21,7 @@ from report_rows import record, rows
 
 
 def report(given_rows: list[Row], **rules: Any) -> Report:
-    return content(table(given_rows), record(**rules))
+    return findings(table(given_rows), record(**rules))
 
 
 def of(comparisons: tuple[Comparison, ...], method: str) -> Comparison:
@@ -136,11 +136,11 @@ def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_al
         "mse": {"type": "sae_ft", "dictionary": "untrained", "lambda_add": 5.0, "lambda_resid": 3.0},
         "random_dictionary": {"type": "random_dictionary", "lambda_add": 5.0, "lambda_resid": 0.0},
     }
-    (control,) = content(table(rows()), given).load_bearing  # the random one pays by other terms
+    (control,) = findings(table(rows()), given).load_bearing  # the random one pays by other terms
     assert (control.comparison.method, control.comparison.against) == ("sae_ft", "mse")
     assert "mse, whose dictionary is untrained" in control.answer
     given["config"]["methods"]["mse"] |= {"scaling": "relative"}
-    assert content(table(rows()), given).load_bearing == ()
+    assert findings(table(rows()), given).load_bearing == ()
 
 
 def test_declared_pairs_are_a_family_of_their_own() -> None:
@@ -320,7 +320,7 @@ def test_warnings_by_rule() -> None:
 def test_shared_dictionaries_are_told() -> None:
     own = record()
     own["config"]["dictionary"] = {"seeds": 1}
-    text = next(w.text for w in content(table(rows()), own).warnings if w.rule == "few dictionaries")
+    text = next(w.text for w in findings(table(rows()), own).warnings if w.rule == "few dictionaries")
     assert text.startswith("5 confirm seeds shared 1 dictionary of each kind")
     assert "few dictionaries" not in {w.rule for w in report(rows()).warnings}
 
@@ -328,17 +328,17 @@ def test_shared_dictionaries_are_told() -> None:
 def test_methods_come_untrained_first_then_the_baseline_and_random_controls_last() -> None:
     own = record()
     own["config"]["methods"] = dict(sorted(own["config"]["methods"].items()))
-    names = [m.name for m in content(table(rows()), own).methods]
+    names = [m.name for m in findings(table(rows()), own).methods]
     assert names == ["zero_shot", "ft", "mse", "sae_ft", "wise_ft", "random_dictionary"]
 
 
 def test_empty_and_partial_sweeps() -> None:
-    empty = content(table([]), record())
+    empty = findings(table([]), record())
     assert empty.primary == ()
     assert "nothing can be said" in empty.headline
-    only_search = content(table([r for r in rows() if r.phase != "confirm"]), record())
+    only_search = findings(table([r for r in rows() if r.phase != "confirm"]), record())
     assert {w.rule for w in only_search.warnings} >= {"no confirm"}
-    bare = content(table(rows()), {})
+    bare = findings(table(rows()), {})
     assert bare.baseline is None
     assert "no baseline" in {w.rule for w in bare.warnings}
     only_id = [r for r in rows(search=False) if r.role == "id"]

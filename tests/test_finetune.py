@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from saeft_ray import draws, sae
+from saeft_ray.errors import Diverged
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP, CaRot, StarFT
 from saeft_ray.methods.embeddings import MSE, Nuclear
@@ -23,7 +24,7 @@ from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training import loop as finetuning
 from saeft_ray.training.epoch_means import Sums
-from saeft_ray.training.loop import Diverged, Task, finetune, learning_rate, view_of
+from saeft_ray.training.loop import Task, finetune, learning_rate, view_of
 from saeft_ray.training.two_towers import Towers, info_nce
 from saeft_ray.training.worker import Place
 
@@ -133,7 +134,9 @@ def test_stored_activations_and_the_frozen_encoder_train_alike():
     cached, asked = model(), model()
     list(finetune(cached, task(MSE(lambda_mse=10.0), frozen_activations()), Place()))
     list(finetune(asked, task(MSE(lambda_mse=10.0), model().requires_grad_(False)), Place()))
-    torch.testing.assert_close(weights(cached), weights(asked), rtol=1e-4, atol=1e-5)
+    # Batches of other sizes round otherwise, and Adam makes much of it where a gradient is almost 0.
+    apart, moved = weights(cached) - weights(asked), weights(cached) - weights(model())
+    assert apart.norm() < 0.01 * moved.norm()
 
 
 def test_the_penalty_holds_features_back():

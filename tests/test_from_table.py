@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saeft_ray import stats
-from saeft_ray.report import content
+from saeft_ray.report import findings
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.from_table import read_table
 
@@ -33,7 +33,7 @@ def written(folder: Path, body: list[str], head: str = HEAD) -> Path:
 def test_a_table_gives_the_same_numbers_as_its_columns(tmp_path: Path) -> None:
     body = lines()
     rows, record = read_table(written(tmp_path, body), "m0", ["val"], 0.05)
-    got = content(rows, record)
+    got = findings(rows, record)
     accuracy = {tuple(line.split(",")[:3]): float(line.split(",")[3]) for line in body}
 
     def mean(m: str) -> list[float]:
@@ -52,7 +52,7 @@ def test_a_role_column_and_a_method_without_seed_and_a_failed_run(tmp_path: Path
     body = [f"{line},{'id' if ',val,' in line else 'ood'}" for line in lines()]
     body += ["frozen,,val,0.5,id", "frozen,,R,0.4,ood", "frozen,,A,0.3,ood"]
     body = [line if not line.startswith("m1,2,R") else "m1,2,R,,ood" for line in body]
-    got = content(*read_table(written(tmp_path, body, f"{HEAD},role"), "m0", [], 0.05))
+    got = findings(*read_table(written(tmp_path, body, f"{HEAD},role"), "m0", [], 0.05))
     assert got.id_sets == ("val",)
     m1 = next(c for c in got.primary if c.method == "m1")
     assert m1.dropped_seeds == (2,)
@@ -108,7 +108,7 @@ def test_a_margin_pairs_and_lines_come_from_the_command(tmp_path: Path, capsys: 
 )
 def test_what_cannot_be_read_is_told_with_its_line(tmp_path: Path, body: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        content(*read_table(written(tmp_path, body), "m0", [], 0.05))
+        findings(*read_table(written(tmp_path, body), "m0", [], 0.05))
 
 
 def test_the_door(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from saeft_ray import stats
 from saeft_ray.orchestration.search import SearchDeal
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import content, write_report
+from saeft_ray.report import findings, write_report
 from saeft_ray.report.content import History
 from saeft_ray.report.render.phrases import which_value_mattered
 from saeft_ray.storage.fingerprint import canonical
@@ -43,7 +43,7 @@ def searched(n: int, effect: float, seed: int = 0) -> tuple[list[Row], dict[str,
 
 
 def history_of(given: list[Row], own: dict[str, Any], method: str = "mse") -> History | None:
-    return next(s.history for s in content(table(given), own).searches if s.method == method)
+    return next(s.history for s in findings(table(given), own).searches if s.method == method)
 
 
 def test_a_search_comes_in_the_order_of_the_ledger_with_the_expected_best_of_its_finished_trials() -> None:
@@ -84,11 +84,11 @@ def test_importance_finds_the_value_that_matters_and_is_not_fooled_by_none() -> 
 
 def test_too_few_trials_or_one_value_say_so() -> None:
     given, own = searched(19, 0.05)
-    search = next(s for s in content(table(given), own).searches if s.method == "mse")
+    search = next(s for s in findings(table(given), own).searches if s.method == "mse")
     assert search.history is not None
     assert search.history.importance == ()
     assert which_value_mattered(search) == "mse: 19 finished trials cannot tell 3 values apart (20 needed)."
-    one = next(s for s in content(table(rows()), record()).searches if s.method == "sae_ft")
+    one = next(s for s in findings(table(rows()), record()).searches if s.method == "sae_ft")
     assert which_value_mattered(one) == "sae_ft: one value was open."
     bare = {key: value for key, value in own.items() if key != "suggestions"}
     assert history_of(given, bare) is None

@@ -10,8 +10,9 @@ import pytest
 from s3_faults import Faulty
 
 from saeft_ray import sweep
+from saeft_ray.errors import Taken
 from saeft_ray.orchestration.signals import Notice, interrupt
-from saeft_ray.records.lease import Lease, Owner, Taken
+from saeft_ray.records.lease import Lease, Owner
 from saeft_ray.storage.files import Files
 
 import sweeps

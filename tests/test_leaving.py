@@ -13,13 +13,14 @@ from contextlib import suppress
 import pytest
 from loopback import Metadata
 
+from saeft_ray.errors import Preempted
 from saeft_ray.on_ray import spot
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.signals import Notice
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.training import loop
-from saeft_ray.training.worker import Left, Place
+from saeft_ray.training.worker import Place
 
 import sweeps
 from sweeps import comparable
@@ -62,7 +63,7 @@ def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows
     batches.clear()
     for asked in (3, 4, 2):  # the how manieth question is answered with yes; the first comes before the training
         answers = iter([False] * (asked - 1) + [True])
-        with pytest.raises(Left, match=r"saved after \d+ epochs and \d+ steps"):
+        with pytest.raises(Preempted, match=r"saved after \d+ epochs and \d+ steps"):
             list(trial.run(plan, spec, store, Place(leave=lambda: next(answers))))  # noqa: B023
         (kept,) = store.keys("checkpoint")
     assert not kept.endswith("-0000000"), "left within an epoch"
@@ -74,7 +75,7 @@ def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows
 
 def test_a_trial_that_is_told_before_it_began_does_nothing(one, batches):
     plan, store, spec = one
-    with pytest.raises(Left, match="before it began"):
+    with pytest.raises(Preempted, match="before it began"):
         list(trial.run(plan, spec, store, Place(leave=lambda: True)))
     assert not batches
     assert store.keys("checkpoint") == []

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 import saeft_ray.orchestration.plan
+from saeft_ray.errors import Unfinished
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.orchestration import artifacts
-from saeft_ray.orchestration.phases import Unfinished, conduct
+from saeft_ray.orchestration.phases import conduct
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.records.read import read_rows
 from saeft_ray.training import frozen_embeddings

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from saeft_ray import stats
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import content
+from saeft_ray.report import findings
 from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.render import exports
 from saeft_ray.report.render.html import render as page
@@ -72,7 +72,7 @@ def anything(draw: Any) -> tuple[list[Row], dict[str, Any]]:
 @given(anything())
 def test_check_23_no_rows_give_a_number_that_is_none(given: tuple[list[Row], dict[str, Any]]) -> None:
     rows_, own = given
-    report = content(table(rows_), own)
+    report = findings(table(rows_), own)
     json.loads(exports.as_json(report))  # NaN and infinity are refused there
     texts = [page(report, {}), markdown(report, {}), exports.as_csv(report), exports.as_latex(report)]
     for text in texts:
@@ -106,7 +106,7 @@ def test_check_25_seeds_may_be_renamed_and_methods_reordered(seeds: list[int], m
     renamed = [r if r.seed is None else dataclasses.replace(r, seed=1000 + seeds[r.seed - 1000]) for r in plain]
     own = record()
     own["config"]["methods"] = {name: own["config"]["methods"][name] for name in methods}
-    same(content(table(plain), record()), content(table(renamed), own))
+    same(findings(table(plain), record()), findings(table(renamed), own))
 
 
 @untimed

@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 from s3_faults import Faulty
 
-from saeft_ray.storage.retry import Unavailable
+from saeft_ray.errors import Unavailable
 from saeft_ray.storage.s3 import PART, S3
 from saeft_ray.storage.store import Damaged, Store
 

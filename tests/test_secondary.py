@@ -13,7 +13,7 @@ from saeft_ray import stats
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.records.preregistration import registration
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import content, write_report
+from saeft_ray.report import findings, write_report
 from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.render.extra_sections import asides
 
@@ -25,7 +25,7 @@ LINE = (0.9, -0.5)
 
 
 def report(given: list[Row], **rules: Any) -> Report:
-    return content(table(given), record(**rules))
+    return findings(table(given), record(**rules))
 
 
 def of(comparisons: tuple[Comparison, ...], method: str) -> Comparison:
@@ -179,7 +179,7 @@ def test_every_aside_is_on_the_page_in_markdown_and_its_numbers_in_json(tmp_path
     own = record(**rules)
     write_report(table(given), own, tmp_path)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    titles = [a.title for a in asides(content(table(given), own))]
+    titles = [a.title for a in asides(findings(table(given), own))]
     assert len(titles) >= 4
     for title in titles:
         assert f"<details><summary>{title}" in page
@@ -199,7 +199,7 @@ def test_an_open_sweep_shows_none_of_it() -> None:
     own["config"]["confirm"] = {"seeds": {"min": 5, "max": 12}, "engine": "t", "overrun": 0}
     own["confirm_seeds"] = list(range(1000, 1012))
     own["registration"] = registration(own)
-    got = content(table(rows(seeds=6, shift={"mse": -0.0444})), own)
+    got = findings(table(rows(seeds=6, shift={"mse": -0.0444})), own)
     assert got.open
     assert got.described == got.checkpoints == ()
     assert got.front is None

@@ -20,12 +20,13 @@ from saeft_ray import data as door
 from saeft_ray.datasets import Split
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.imagenet import ImageNet
-from saeft_ray.datasets.images.cache import Cache, NoRoom, Remote
-from saeft_ray.datasets.images.files import Unseen, filesystem
+from saeft_ray.datasets.images.cache import Cache, Remote
+from saeft_ray.datasets.images.files import filesystem
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.datasets.images.shards import INDEX, TarShards, read_index
+from saeft_ray.errors import NoRoom, Unseen
 
 from imagenet_trees import WNIDS, plant
 

@@ -10,7 +10,7 @@ import pytest
 from s3_faults import PASSING, Faulty
 
 from saeft_ray import sweep
-from saeft_ray.storage.retry import Unavailable
+from saeft_ray.errors import Unavailable
 from saeft_ray.storage.store import Store
 
 import sweeps

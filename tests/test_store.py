@@ -16,9 +16,10 @@ import fsspec
 import pytest
 
 import saeft_ray.storage.store
+from saeft_ray.errors import Missing
 from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import Files
-from saeft_ray.storage.store import Damaged, Manifest, Missing, Store
+from saeft_ray.storage.store import Damaged, Manifest, Store
 
 from s3_server import S3Server, free_ports
 

@@ -6,13 +6,15 @@ import pkgutil
 from types import ModuleType
 from typing import TypeVar
 
+from saeft_ray.errors import UserError
+
 T = TypeVar("T")
 
 
 def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
     """Every subclass of `base` in the modules of `package` that has a `type`, by the default of that field.
 
-    Raises ValueError if two classes share a name.
+    Raises UserError if two classes share a name.
     """
     found: dict[str, type[T]] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda info: info.name):
@@ -24,7 +26,7 @@ def discover(package: ModuleType, base: type[T]) -> dict[str, type[T]]:
             if name is None:
                 continue
             if name in found:
-                raise ValueError(f"two classes are named {name!r}: {found[name]!r} and {value!r}")
+                raise UserError(f"two classes are named {name!r}: {found[name]!r} and {value!r}")
             found[name] = value
     return found
 

@@ -15,6 +15,7 @@ import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.config.registry import discover
 from saeft_ray.datasets import Dataset
+from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, Count, DictionarySettings, Model, Section, Train
 
@@ -52,7 +53,7 @@ class Until(Section):
     @model_validator(mode="after")
     def _max_is_beyond_min(self) -> Self:
         if self.max <= self.min:
-            raise ValueError(
+            raise UserError(
                 f"max = {self.max} is not beyond min = {self.min}; give a larger max, or one number of seeds"
             )
         return self
@@ -78,7 +79,7 @@ class Confirm(Section):
     @model_validator(mode="after")
     def _overrun_has_an_end_to_run_over(self) -> Self:
         if self.overrun and self.until is None:
-            raise ValueError(
+            raise UserError(
                 f"overrun = {self.overrun} with a fixed number of seeds; give seeds: {{min, max}} or no overrun"
             )
         return self

@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from saeft_ray.config.schema import DATASETS, METHODS, Report, SweepConfig
 from saeft_ray.config.yaml_loader import Loader
+from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.methods.sae_ft import CodePenalty
 from saeft_ray.settings import Compute, DictionarySettings, Train
@@ -19,11 +20,11 @@ Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
 
 
 def load(path: str) -> SweepConfig:
-    """The sweep file at `path`. Raises ValueError that lists every mistake, each with its dotted place."""
+    """The sweep file at `path`. Raises UserError that lists every mistake, each with its dotted place."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file ({error})") from error
+        raise UserError(f"{path}: cannot be read as a text file ({error})") from error
     return parse(text, path)
 
 
@@ -34,14 +35,14 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise ValueError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
+        raise UserError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"{source}: {error}; this is not valid YAML") from error
+        raise UserError(f"{source}: {error}; this is not valid YAML") from error
     if not isinstance(raw, dict):
-        raise ValueError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
+        raise UserError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
     config, mistakes = None, [*_credentials(raw)]
     if mistakes:
-        raise ValueError(f"{source}: " + "; ".join(f"{place}: {words}" for place, words in mistakes))
+        raise UserError(f"{source}: " + "; ".join(f"{place}: {words}" for place, words in mistakes))
     try:
         config = SweepConfig.model_validate(raw)
         sections = {name: getattr(config, name) for name in SweepConfig.model_fields}
@@ -52,7 +53,7 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
     if mistakes or config is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         lines = "".join(f"\n  {place}: {words}" if place else f"\n  {words}" for place, words in mistakes)
-        raise ValueError(f"{source}: {count}{lines}")
+        raise UserError(f"{source}: {count}{lines}")
     return config
 
 

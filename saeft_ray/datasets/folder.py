@@ -13,6 +13,7 @@ from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
 
 
@@ -55,14 +56,14 @@ class Folder(Dataset):
         return {name: len(self._members(name)) for name in ("train", "selection", *self.tests)}
 
     def split(self, name: str, image_size: int) -> FileSplit:
-        """Raises KeyError for a name that is no split, ValueError for a folder or a class that cannot be used."""
+        """Raises KeyError for a name that is no split, UserError for a folder or a class that cannot be used."""
         members = self._members(name)
         tree = self._tree(self._paths()[name])
         position = {known: label for label, known in enumerate(self._tree(self.train).classes)}
         folders = [tree.folders[i] for i in members]
         strangers = sorted(set(folders) - set(position))
         if strangers:
-            raise ValueError(f"{tree.place}: {some(strangers)} in no class folder of {self.train}")
+            raise UserError(f"{tree.place}: {some(strangers)} in no class folder of {self.train}")
         labels = np.array([position[folder] for folder in folders], np.int64)
         return FileSplit(tree, members, labels, image_size, self._views, self.corrupt)
 
@@ -96,7 +97,7 @@ class Folder(Dataset):
         return {}
 
     def _tree(self, path: str) -> Samples:
-        """The listing of a folder, made once. Raises ValueError for what is none."""
+        """The listing of a folder, made once. Raises UserError for what is none."""
         if path not in self._trees:
             self._trees[path] = find(path)
         return self._trees[path]

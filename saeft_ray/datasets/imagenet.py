@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Dataset, NotSeen, Role
 from saeft_ray.datasets.images import imagenet_classes
-from saeft_ray.datasets.images.files import Place, Samples, Unseen, some
+from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Unseen
 from saeft_ray.storage.fingerprint import fingerprint
 
 RED_BORDER = 2  # pixels around every image of ObjectNet, to be cut off before anything else
@@ -84,7 +85,7 @@ class ImageNet(Dataset):
         return {name: self._size(name) for name in ("train", "selection", *self._tests)}
 
     def split(self, name: str, image_size: int) -> FileSplit:
-        """Raises KeyError for a name that is no split, ValueError for data that cannot be used."""
+        """Raises KeyError for a name that is no split, UserError for data that cannot be used."""
         if name not in ("train", "selection", *self._tests):
             raise KeyError(f"the ImageNet data has no split {name!r}; it has {', '.join(self.sizes())}")
         samples = self._samples(name)
@@ -149,7 +150,7 @@ class ImageNet(Dataset):
         return {}
 
     def _samples(self, name: str) -> Samples:
-        """The listing of a split, made once. Raises Unseen, or ValueError for what cannot be used."""
+        """The listing of a split, made once. Raises Unseen, or UserError for what cannot be used."""
         place = self.train if name in ("train", "selection") else self._tests[name].place
         if place not in self._found:
             try:

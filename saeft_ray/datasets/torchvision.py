@@ -14,8 +14,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.images.files import Place, Samples, Unseen
+from saeft_ray.datasets.images.files import Place, Samples
 from saeft_ray.datasets.images.parts import Arrays, Files, Part, Tabled, miss, whole
+from saeft_ray.errors import Unseen, UserError
 
 Name = Literal[
     "CIFAR10",
@@ -96,9 +97,9 @@ class Torchvision(Tabled):
 
     def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
         if not self.name.startswith("CIFAR") and self._shifts():
-            raise ValueError(f"cifar10_1, cifar10_2 and cifar_c are no test sets of {self.name}; remove them")
+            raise UserError(f"cifar10_1, cifar10_2 and cifar_c are no test sets of {self.name}; remove them")
         if self.name != "CIFAR10" and (self.cifar10_1 or self.cifar10_2):
-            raise ValueError(f"cifar10_1 and cifar10_2 are no test sets of {self.name}; remove them")
+            raise UserError(f"cifar10_1 and cifar10_2 are no test sets of {self.name}; remove them")
         if self.name in _WITH_VALIDATION:
             read = [self._opened({"split": split}) for split in ("train", "val", "test")]
             parts = {name: part for name, (_, part) in zip(("train", "selection", "test"), read, strict=True)}
@@ -111,7 +112,7 @@ class Torchvision(Tabled):
             read = [self._opened({})]
             parts = _cut(read[0][1])
         if any(list(names) != list(read[0][0]) for names, _ in read):
-            raise ValueError(f"{self.root}: the splits of {self.name} have different classes; complete it")
+            raise UserError(f"{self.root}: the splits of {self.name} have different classes; complete it")
         return read[0][0], parts | {name: shift() for name, shift in self._shifts().items()}
 
     def _published(self) -> dict[str, int]:
@@ -142,7 +143,7 @@ class Torchvision(Tabled):
         import torchvision.datasets
 
         if "://" in self.root:
-            raise ValueError(f"root: {self.root} is a URL; torchvision reads local folders, so copy or mount it")
+            raise UserError(f"root: {self.root} is a URL; torchvision reads local folders, so copy or mount it")
         folder = Path(self.root, "caltech101" if self.name == "Caltech101" else "")  # which torchvision would create
         if not folder.is_dir():
             raise Unseen(f"root: {folder} is missing; correct the path")
@@ -150,7 +151,7 @@ class Torchvision(Tabled):
             found: Any = getattr(torchvision.datasets, self.name)(self.root, download=False, **arguments)
         except (RuntimeError, OSError) as error:
             said = str(error).partition(" You can use")[0]
-            raise ValueError(f"root: torchvision finds no {self.name} in {self.root}: {said}") from error
+            raise UserError(f"root: torchvision finds no {self.name} in {self.root}: {said}") from error
         names = [str(name).replace("_", " ") for name in getattr(found, "classes", None) or found.categories]
         return names, whole(*_images(self.name, self.root, found))
 
@@ -205,7 +206,7 @@ def _cifar_c(folder: str, corruption: str, severity: int) -> Part:
 
 def _arrays(place: str, pixels: Any, labels: Any) -> Part:
     if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8 or len(labels) != len(pixels):
-        raise ValueError(
+        raise UserError(
             f"{place}: found {pixels.dtype} {pixels.shape} images and {len(labels)} labels; "
             "expected uint8 (N, H, W, 3) and N"
         )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.images.files import Place, Samples, Unseen, filesystem, some
+from saeft_ray.datasets.images.files import Place, Samples, filesystem, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.parts import Part, Tabled
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Unseen, UserError
 
 _PUBLISHED = {
     "iwildcam": {"train": 129_809, "selection": 7_314, "id_test": 8_154, "ood_test": 42_791},
@@ -118,14 +119,14 @@ def _table(root: str, name: str, *columns: str) -> Iterator[dict[str, str]]:
         raise Unseen(f"{root}/{name} is missing; WILDS ships it beside the images") from error
     reader = csv.DictReader(StringIO(text))
     if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise ValueError(f"{root}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")
+        raise UserError(f"{root}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")
     yield from reader
 
 
 def _positions(samples: Samples, files: Sequence[str]) -> IntArray:
-    """Where `files` are in the listing. Raises ValueError that names those that are missing."""
+    """Where `files` are in the listing. Raises UserError that names those that are missing."""
     position = {file: i for i, file in enumerate(samples.files)}
     if absent := [file for file in files if file not in position]:
         words = "which is missing" if len(absent) == 1 else "which are missing"
-        raise ValueError(f"{samples.place}: the metadata names {some(absent)}, {words}")
+        raise UserError(f"{samples.place}: the metadata names {some(absent)}, {words}")
     return np.array([position[file] for file in files], np.int64)

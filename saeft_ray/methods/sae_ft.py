@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from saeft_ray.errors import UserError
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, Frozen
 from saeft_ray.settings import Tunable
 
@@ -55,7 +56,7 @@ class CodePenalty(FeaturePenalty):
             return given
         other = [name for name, value in PUBLISHED.items() if given.get(name, value) != value]
         if other:
-            raise ValueError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
+            raise UserError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
         return {**given, **PUBLISHED}
 
     @property

@@ -18,6 +18,7 @@ import fsspec
 import torch
 from torch import Tensor, nn
 
+from saeft_ray.errors import UserError
 from saeft_ray.model.word_tokenizer import WordTokenizer
 from saeft_ray.settings import Compute, Model
 
@@ -87,7 +88,7 @@ class ClipModel(NamedTuple):
 def load(model: Model, endpoint: str | None = None) -> ClipModel:
     """The model that the sweep file names, on CPU in float32, in evaluation mode; kept for the next trial.
 
-    Raises ValueError if open_clip does not know the architecture or the weights do not fit it.
+    Raises UserError if open_clip does not know the architecture or the weights do not fit it.
     """
     import open_clip
 
@@ -98,7 +99,7 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
             clip = open_clip.create_model(model.arch, pretrained=pretrained)
         except (RuntimeError, KeyError) as error:
             said = str(error).strip().splitlines()[0][:300]
-            raise ValueError(
+            raise UserError(
                 f"model.pretrained: {model.pretrained} cannot be loaded as {model.arch} ({said}); "
                 "give weights of this architecture, or the architecture of these weights"
             ) from error
@@ -121,7 +122,7 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
 def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
     """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
 
-    Raises ValueError for an unknown architecture, or a file of weights that is not there.
+    Raises UserError for an unknown architecture, or a file of weights that is not there.
     """
     _architecture(model)
     source = _source(model)
@@ -134,7 +135,7 @@ def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
         tag = info.get("ETag")
         digest = tag.strip('"') if tag else _sha256(fs, path)
     except FileNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL"
         ) from error
     return {"arch": model.arch, "weights": digest, **pixels}
@@ -198,13 +199,13 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def checkpoint_activations(model: Classifier) -> None:
-    """Makes blocks of the image tower compute anew in the backward pass what they gave. Raises ValueError if it has no
+    """Makes blocks of the image tower compute anew in the backward pass what they gave. Raises UserError if it has no
     such blocks."""
     tower: Any = model.encoder
     if hasattr(tower, "set_grad_checkpointing"):
         tower.set_grad_checkpointing(True)
     if not any(getattr(module, "grad_checkpointing", False) for module in tower.modules()):
-        raise ValueError("compute.checkpoint_activations: this image tower cannot do that; leave it out")
+        raise UserError("compute.checkpoint_activations: this image tower cannot do that; leave it out")
 
 
 def unfit(model: Model, compute: Compute) -> list[str]:
@@ -226,14 +227,14 @@ def _convolutional(tower: nn.Module) -> bool:
 
 
 def _architecture(model: Model) -> dict[str, Any]:
-    """open_clip's config of the architecture. Raises ValueError for an unknown one."""
+    """open_clip's config of the architecture. Raises UserError for an unknown one."""
     import open_clip
 
     _register()
     config: dict[str, Any] | None = open_clip.get_model_config(model.arch)
     if config is None:
         close = difflib.get_close_matches(model.arch, open_clip.list_models(), n=3)
-        raise ValueError(
+        raise UserError(
             f"model.arch: open_clip knows no {model.arch!r}"
             + (f"; did you mean {' or '.join(close)}?" if close else "; see open_clip.list_models()")
         )
@@ -241,7 +242,7 @@ def _architecture(model: Model) -> dict[str, Any]:
     tag = open_clip.get_pretrained_cfg(model.arch, model.pretrained)
     if tag.get("quick_gelu") and not config.get("quick_gelu") and open_clip.get_model_config(other):
         # open_clip only warns, and the model then sees with the wrong activation function.
-        raise ValueError(
+        raise UserError(
             f"model.arch: the weights {model.pretrained} were trained as {other}, not {model.arch}; give that"
         )
     return config
@@ -274,7 +275,7 @@ def _weights(model: Model, endpoint: str | None) -> Iterator[str | None]:
         return
     fs, path = _open(source, endpoint)
     if not fs.exists(path):
-        raise ValueError(f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL")
+        raise UserError(f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL")
     if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
         yield path
         return

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from saeft_ray.errors import UserError
+
 PAD, START, END = "<pad>", "<start>", "<end>"
 
 
@@ -17,9 +19,9 @@ class WordTokenizer:
 
     def __init__(self, vocabulary: Sequence[str], context_length: int, place: str = "its vocabulary") -> None:
         if len(set(vocabulary)) != len(vocabulary):
-            raise ValueError(f"{place} holds a word twice")
+            raise UserError(f"{place} holds a word twice")
         if not vocabulary or vocabulary[0] != PAD or vocabulary[-1] != END or START not in vocabulary:
-            raise ValueError(f"{place} must open with {PAD}, close with {END} and hold {START}")
+            raise UserError(f"{place} must open with {PAD}, close with {END} and hold {START}")
         self.vocabulary = tuple(vocabulary)
         self.context_length = context_length
         self._place = place
@@ -31,7 +33,7 @@ class WordTokenizer:
         return cls(path.read_text(encoding="utf-8").split(), context_length, place=str(path))
 
     def __call__(self, texts: str | Sequence[str]) -> torch.Tensor:
-        """Token ids (N, context_length), int64. Raises ValueError for an unknown word or a text that is too long."""
+        """Token ids (N, context_length), int64. Raises UserError for an unknown word or a text that is too long."""
         rows = [self._encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
         return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), self.context_length)
 
@@ -44,8 +46,8 @@ class WordTokenizer:
         words = [word for word in (part.strip(".,!?") for part in text.lower().split()) if word]
         unknown = [word for word in words if word not in self._ids]
         if unknown:
-            raise ValueError(f"{text!r}: the model has no word {unknown[0]!r}; its words are in {self._place}")
+            raise UserError(f"{text!r}: the model has no word {unknown[0]!r}; its words are in {self._place}")
         if len(words) + 2 > self.context_length:
-            raise ValueError(f"{text!r} has {len(words)} words; the model reads at most {self.context_length - 2}")
+            raise UserError(f"{text!r} has {len(words)} words; the model reads at most {self.context_length - 2}")
         ids = [self._ids[START], *(self._ids[word] for word in words), self._ids[END]]
         return ids + [self._ids[PAD]] * (self.context_length - len(ids))

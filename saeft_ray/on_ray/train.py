@@ -3,18 +3,18 @@
 from contextlib import suppress
 from typing import Any
 
+from saeft_ray.errors import Preempted
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
-from saeft_ray.training.worker import Left
 
 RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
 
 
 def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
-    """Runs `spec` on `compute.workers` workers; returns the trial's last report. Raises Left."""
+    """Runs `spec` on `compute.workers` workers; returns the trial's last report. Raises Preempted."""
     import ray.train
     from ray.train.torch import TorchTrainer
 
@@ -36,7 +36,7 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
         ).fit()
     returned: dict[str, Any] | None = result.return_value
     if returned is None:
-        raise Left(spec.id)
+        raise Preempted(spec.id)
     return returned
 
 
@@ -70,7 +70,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     there = {"device": device, "rank": rank, "world_size": size, "wrap": wrap, "mean": mean}
     place = Place.of(plan.config.compute, **there, leave=preemption.told)
     last = None
-    with suppress(Left):
+    with suppress(Preempted):
         for item in trial.run(plan, spec, store, place):
             if isinstance(item, trial.Outcome) and place.rank == 0:
                 ledger.finish(spec, item.rows)

@@ -16,11 +16,12 @@ from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
+from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.on_ray import preemption
 from saeft_ray.on_ray.failures import lost_by
 from saeft_ray.on_ray.train import final, train_on_workers
 from saeft_ray.orchestration.failures import Attempts, last_line, told
-from saeft_ray.orchestration.phases import Unfinished, Watcher
+from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.search import Deal
 from saeft_ray.orchestration.signals import Notice
@@ -266,7 +267,7 @@ def _concurrent(plan: Plan) -> int | None:
     slots = int((total.get("GPU", 0) // compute.gpus) if compute.gpus else total.get("CPU", 1) // compute.cpus)
     fit = slots // compute.workers
     if fit < 1:
-        raise ValueError(
+        raise UserError(
             f"compute.workers: {compute.workers} workers a trial want {compute.workers * compute.cpus} CPUs and "
             f"{compute.workers * compute.gpus:g} GPUs; the cluster has {total.get('CPU', 0):g} CPUs and "
             f"{total.get('GPU', 0):g} GPUs"

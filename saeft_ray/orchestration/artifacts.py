@@ -15,6 +15,7 @@ from torch import Tensor
 from saeft_ray import sae
 from saeft_ray.config.schema import METHODS
 from saeft_ray.datasets import Split
+from saeft_ray.errors import UserError
 from saeft_ray.methods import Constants, Regularized
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
@@ -161,16 +162,16 @@ def _dictionary(
 
 
 def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
-    """The SAE that the sweep file names. Raises ValueError if it is not an SAE of these features."""
+    """The SAE that the sweep file names. Raises UserError if it is not an SAE of these features."""
     settings = plan.config.dictionary
     found = exchange.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
     if found.sha256 != artifact.identity["imported"]:
-        raise ValueError(
+        raise UserError(
             f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
         )
     # Models of one width abound, and only the features tell them apart.
     if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
-        raise ValueError(
+        raise UserError(
             f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "
             f"{fvu:.2f}): it was trained on another model or layer, or on another input than {settings.input!r}"
         )

@@ -4,18 +4,19 @@ import os
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import NotSeen
+from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
 
 
 def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
-    """Looks at data and weights. Raises ValueError for what is missing or does not fit; a plan may do with what is
+    """Looks at data and weights. Raises UserError for what is missing or does not fit; a plan may do with what is
     known of data that cannot be seen."""
     if config.storage.endpoint:
         os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
     problems = config.data.problems()
     unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
     if len(unseen) < len(problems):
-        raise ValueError("data:" + "".join(f"\n  {problem}" for problem in problems))
+        raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray.model import encoder
 
     model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
@@ -35,17 +36,17 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
     unmet += encoder.unfit(config.model, config.compute)
     if unmet:
-        raise ValueError("\n".join(unmet))
+        raise UserError("\n".join(unmet))
     return facts
 
 
 def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
-    """The hash of the SAE that the sweep file names. Raises ValueError if it does not fit."""
+    """The hash of the SAE that the sweep file names. Raises UserError if it does not fit."""
     from saeft_ray.sae import exchange
 
     found = exchange.open_named(config.dictionary, d, config.storage.endpoint)
     if found.model not in (None, model):
-        raise ValueError(
+        raise UserError(
             f"dictionary.from: {config.dictionary.source} was made for {found.model}, but this sweep fine-tunes {model}"
         )
     return found.sha256

@@ -14,11 +14,10 @@ import traceback
 from collections import Counter
 from typing import Literal
 
-from saeft_ray.orchestration.phases import Unfinished
+from saeft_ray.errors import Preempted, Unavailable, Unfinished
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
-from saeft_ray.storage.retry import Unavailable, is_full
-from saeft_ray.training.worker import Left
+from saeft_ray.storage.retry import is_full
 
 Cause = Literal["lost", "crashed", "memory", "bug", "storage"]
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}
@@ -61,7 +60,7 @@ class Attempts:
 def cause_of(error: BaseException) -> Cause:
     """The cause behind an exception that a trial raised."""
     chain = _chain(error)
-    if isinstance(error, Left):
+    if isinstance(error, Preempted):
         return "lost"
     if any(isinstance(one, Unavailable) or is_full(one) for one in chain):
         return "storage"

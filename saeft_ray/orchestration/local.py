@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from saeft_ray.errors import Preempted
 from saeft_ray.orchestration import artifacts, trial
 from saeft_ray.orchestration.failures import Attempts, cause_of, last_line, told
 from saeft_ray.orchestration.phases import Watcher
@@ -13,7 +14,7 @@ from saeft_ray.orchestration.signals import Notice
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Left, Place
+from saeft_ray.training.worker import Place
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class LocalRunner:
                     if isinstance(item, trial.Outcome):
                         self._ledger.finish(spec, item.rows)
                         return item.selection
-            except Left:
+            except Preempted:
                 raise
             except Exception as error:
                 wait = attempts.wait(spec.id, cause_of(error), error)

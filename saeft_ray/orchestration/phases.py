@@ -13,10 +13,6 @@ from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 
 
-class Unfinished(RuntimeError):  # noqa: N818 - nothing is wrong with what was done
-    """Trials could not be run, for reasons that are not the method's. What ended is safe; the same command goes on."""
-
-
 class Watcher(Protocol):
     """Hears what happens; shows it or does not."""
 

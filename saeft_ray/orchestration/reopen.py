@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from saeft_ray.config.schema import SweepConfig
+from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
@@ -14,14 +15,14 @@ from saeft_ray.storage.store import Store
 
 
 def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
-    """The plan, ledger and store of the sweep in folder `storage`. Raises ValueError if there is none."""
+    """The plan, ledger and store of the sweep in folder `storage`. Raises UserError if there is none."""
     root, _, name = storage.rstrip("/").rpartition("/sweeps/")
     store = Store(root or ".", endpoint=endpoint)
     ledger = Ledger(store, name)
     try:
         record = ledger.record()
     except FileNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from error
     config = SweepConfig.model_validate_json(

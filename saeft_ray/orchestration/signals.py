@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from saeft_ray.training.worker import Left
+from saeft_ray.errors import Preempted
 
 GRACE = 20.0  # seconds from the first signal to the end; Kubernetes kills after 30
 
@@ -59,7 +59,7 @@ class Notice:
         self._heeding = True
         try:
             yield
-        except Left:
+        except Preempted:
             assert self.given, "a trial left unasked"
         finally:
             self._heeding = False

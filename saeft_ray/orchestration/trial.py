@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saeft_ray.datasets import Split
+from saeft_ray.errors import Damaged, Diverged, Missing, Preempted
 from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
@@ -22,14 +23,13 @@ from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec, row_of
-from saeft_ray.storage.checksum import Damaged
-from saeft_ray.storage.store import Missing, Store
+from saeft_ray.storage.store import Store
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
 from saeft_ray.training.evaluate import correct, interpolate, predicted
-from saeft_ray.training.loop import Diverged, Epoch, Task, Training, finetune
+from saeft_ray.training.loop import Epoch, Task, Training, finetune
 from saeft_ray.training.two_towers import Towers
-from saeft_ray.training.worker import Left, Place
+from saeft_ray.training.worker import Place
 
 _log = logging.getLogger(__name__)
 
@@ -54,10 +54,10 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
-    wrong is raised, and Left if `place` was told to go. Ranks other than 0 yield an Outcome without rows.
+    wrong is raised, and Preempted if `place` was told to go. Ranks other than 0 yield an Outcome without rows.
     """
     if any(place.any(place.leave())):
-        raise Left("before it began")
+        raise Preempted("before it began")
     bench = _Bench(plan, store, place, replay)
     try:
         model, history = bench.frozen(), list[Epoch]()

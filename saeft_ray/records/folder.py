@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saeft_ray.storage.checksum import Damaged, checked, from_json, to_json
+from saeft_ray.errors import Damaged
+from saeft_ray.storage.checksum import checked, from_json, to_json
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.fingerprint import fingerprint
 

@@ -27,7 +27,8 @@ from typing import Self
 
 from pydantic import BaseModel, ValidationError
 
-from saeft_ray.storage.checksum import Damaged, from_json, to_json
+from saeft_ray.errors import Damaged, Taken
+from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import Files
 
 _log = logging.getLogger(__name__)
@@ -44,10 +45,6 @@ class Owner(BaseModel):
     process: int
     since: str  # UTC, ISO 8601
     mark: str = ""  # tells two of one process apart
-
-
-class Taken(ValueError):  # noqa: N818 - the user's command, not a fault
-    """Another driver runs this sweep."""
 
 
 class Lease:

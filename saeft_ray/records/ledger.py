@@ -22,6 +22,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from saeft_ray.config.schema import SweepConfig
+from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
@@ -29,7 +30,7 @@ from saeft_ray.records.read import ERROR, ROWS
 from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec, row_of
 from saeft_ray.records.versions import changes, versions
-from saeft_ray.storage.checksum import KEY, Damaged, from_json, mark, seal
+from saeft_ray.storage.checksum import KEY, from_json, mark, seal
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.fingerprint import canonical
 
@@ -68,7 +69,7 @@ class Ledger:
         """The sweep's record as it stands: `record` (`orchestration.reopen.record_of`), written now if this is its
         first run, else what its first run wrote.
 
-        Raises ValueError if the name is taken by a sweep with other settings, and says which.
+        Raises UserError if the name is taken by a sweep with other settings, and says which.
         """
         if self._folder.put_json(RECORD, record):
             return record
@@ -79,7 +80,7 @@ class Ledger:
         if known["model"] != record["model"]:
             different.append(f"model: was {known['model']}, is now {record['model']}")
         if different:
-            raise ValueError(
+            raise UserError(
                 f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(different) + "\n"
                 f"To resume it, undo these changes; to run the changed sweep, give it another name, such as "
                 f"{self._name}-2"
@@ -98,7 +99,7 @@ class Ledger:
         if self._folder.put_json("chosen.json", choice):
             return
         if self._folder.get_json("chosen.json") != json.loads(json.dumps(choice)):
-            raise ValueError(
+            raise UserError(
                 f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
                 "trials were removed or changed by hand. Run the sweep under another name"
             )
@@ -109,10 +110,10 @@ class Ledger:
         self._folder.put_json("registration.json", registered)
 
     def look(self, look: Mapping[str, Any]) -> None:
-        """Notes a look once. Raises ValueError if it was taken before with another outcome."""
+        """Notes a look once. Raises UserError if it was taken before with another outcome."""
         path = f"looks/{look['family']}-{look['n']}.json"
         if not self._folder.put_json(path, look) and not same_look(self._folder.get_json(path), look):
-            raise ValueError(
+            raise UserError(
                 f"{self.url}: the look of {look['family']} at {look['n']} seeds comes out otherwise than when it "
                 "was taken; rows were removed or changed by hand. Run the sweep under another name"
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from saeft_ray.errors import UserError
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.rows import SCHEMA
 from saeft_ray.storage.checksum import from_json
@@ -34,13 +35,13 @@ def read_record(url: str) -> dict[str, Any]:
     """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
     number of every suggestion of its search by trial (`suggestions`).
 
-    Raises ValueError if `url` is no sweep's folder, Damaged as `read_rows`.
+    Raises UserError if `url` is no sweep's folder, Damaged as `read_rows`.
     """
     folder = SweepFolder(_files(url, os.environ.get("AWS_ENDPOINT_URL")), "")
     try:
         record = folder.get_json(RECORD)
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(
+        raise UserError(
             f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from None
     trials = [

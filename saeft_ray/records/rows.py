@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from saeft_ray.errors import UserError
+
 Phase = Literal["search", "rerank", "confirm"]
 PHASES: tuple[Phase, ...] = ("search", "rerank", "confirm")
 Status = Literal["ok", "failed", "stopped", "error"]
@@ -78,7 +80,7 @@ def pack(correct: NDArray[np.bool_]) -> bytes:
 
 
 def unpack(packed: bytes, n: int) -> NDArray[np.bool_]:
-    """The `n` booleans that `pack` was given. Raises ValueError if `packed` has another length."""
+    """The `n` booleans that `pack` was given. Raises UserError if `packed` has another length."""
     if len(packed) != (n + 7) // 8:
-        raise ValueError(f"{len(packed)} bytes hold no {n} bits; {(n + 7) // 8} bytes would")
+        raise UserError(f"{len(packed)} bytes hold no {n} bits; {(n + 7) // 8} bytes would")
     return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)

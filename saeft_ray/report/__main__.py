@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from saeft_ray.errors import UserError
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report import Report, write_report
 from saeft_ray.report.from_table import read_table
@@ -109,7 +110,7 @@ def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
 def _pair(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",")]
     if len(names) != 2 or not all(names) or names[0] == names[1]:
-        raise ValueError(f"--compare {text}: give two methods as one,other")
+        raise UserError(f"--compare {text}: give two methods as one,other")
     return names
 
 
@@ -118,7 +119,7 @@ def _line(text: str) -> tuple[str, tuple[float, float]]:
     try:
         slope, intercept = map(float, numbers.split(","))
     except ValueError:
-        raise ValueError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5") from None
+        raise UserError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5") from None
     return name, (slope, intercept)
 
 

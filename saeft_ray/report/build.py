@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray import stats
+from saeft_ray.errors import UserError
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.content import Cell, Comparison, Control, Method, Report, Warning
@@ -22,7 +23,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     """Every number and verdict of a sweep.
 
     `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises
-    ValueError for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method
+    UserError for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method
     to compare.
     """
     rules = record.get("report") or config(record).get("report") or {}
@@ -196,7 +197,7 @@ def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) 
 
 def _known(name: Any, known: set[str], what: str) -> str | None:
     if name is not None and name not in known:
-        raise ValueError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}")
+        raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}")
     return None if name is None else str(name)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from saeft_ray.errors import UserError
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report.numbers import in_list
 
@@ -22,36 +23,36 @@ def read_table(
 
     `identity` names the ID sets where no `role` column does (`id` or `ood`); all others are OOD sets. An empty seed is
     a method without training, an empty accuracy a run that failed. `rules` are further entries of a sweep file's
-    section `report`: margin, variance, compare, lines. Raises ValueError, with the line, for what it cannot read.
+    section `report`: margin, variance, compare, lines. Raises UserError, with the line, for what it cannot read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a text file ({error})") from error
+        raise UserError(f"{path}: cannot be read as a text file ({error})") from error
     lines = list(csv.DictReader(text.splitlines()))
     columns = lines[0].keys() if lines else set()
     if absent := [name for name in _NEEDED if name not in columns]:
-        raise ValueError(f"{path}: needs lines under the columns {in_list(_NEEDED)}; missing: {in_list(absent)}")
+        raise UserError(f"{path}: needs lines under the columns {in_list(_NEEDED)}; missing: {in_list(absent)}")
     datasets = list(dict.fromkeys(_cell(line, "dataset") for line in lines))
     identity = set(identity)
     if unknown := sorted(identity - set(datasets)):
-        raise ValueError(f"--id {in_list(unknown)}: no such dataset; the table has {in_list(datasets)}")
+        raise UserError(f"--id {in_list(unknown)}: no such dataset; the table has {in_list(datasets)}")
     roles = {name: "id" if name in identity else "ood" for name in datasets}
     rows, given = [], dict[str, str]()
     for number, line in enumerate(lines, 2):
         place = f"{path}, line {number}"
         role = _cell(line, "role").lower()
         if role and role not in ("id", "ood"):
-            raise ValueError(f"{place}: role {role!r}; allowed: id, ood")
+            raise UserError(f"{place}: role {role!r}; allowed: id, ood")
         if role and not identity:
             dataset = _cell(line, "dataset")
             if given.setdefault(dataset, role) != role:
-                raise ValueError(f"{place}: {dataset} is {role} here and {given[dataset]} above")
+                raise UserError(f"{place}: {dataset} is {role} here and {given[dataset]} above")
             roles[dataset] = role
         rows.append(_row(line, place, path.stem))
     methods = list(dict.fromkeys(row.method for row in rows))
     if baseline is None:
-        raise ValueError(f"--baseline is missing: which of {in_list(methods)} are the others compared with?")
+        raise UserError(f"--baseline is missing: which of {in_list(methods)} are the others compared with?")
     rows = [_with_role(row, roles) for row in rows]
     record = {
         "name": path.stem,
@@ -68,20 +69,18 @@ def read_table(
 def _row(line: Mapping[str, Any], place: str, name: str) -> Row:
     method, dataset, seed, text = (_cell(line, column) for column in ("method", "dataset", "seed", "accuracy"))
     if not method or not dataset:
-        raise ValueError(f"{place}: method and dataset must not be empty")
+        raise UserError(f"{place}: method and dataset must not be empty")
     try:
         number = int(seed) if seed else None
     except ValueError:
-        raise ValueError(
-            f"{place}: seed {seed!r} is no whole number; leave it empty for a method without one"
-        ) from None
+        raise UserError(f"{place}: seed {seed!r} is no whole number; leave it empty for a method without one") from None
     try:
         value = float(text) if text else math.nan
     except ValueError:
-        raise ValueError(f"{place}: accuracy {text!r} is no number; leave it empty for a run that failed") from None
+        raise UserError(f"{place}: accuracy {text!r} is no number; leave it empty for a run that failed") from None
     if not math.isnan(value) and not 0 <= value <= 1:
         hint = "; it looks like a percentage, divide by 100" if 1 < value <= 100 else ""
-        raise ValueError(f"{place}: accuracy {text} is not a fraction in [0, 1]{hint}")
+        raise UserError(f"{place}: accuracy {text} is not a fraction in [0, 1]{hint}")
     failed = math.isnan(value)
     return Row(
         sweep=name, phase="confirm", method=method, configuration=method, settings="{}", seed=number,

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from saeft_ray.errors import UserError
 from saeft_ray.records.rows import unpack
 from saeft_ray.report.numbers import in_list
 
@@ -74,7 +75,7 @@ class Scores:
 def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     """The confirm scores in `rows`, checked.
 
-    Raises ValueError if a seed of `confirm` was also used in search or rerank, or if two confirm rows claim the same
+    Raises UserError if a seed of `confirm` was also used in search or rerank, or if two confirm rows claim the same
     method, seed, dataset and metric. A value that is missing, not finite or outside [0, 1] is a failure, never a 0.
     """
     _check_seeds(rows)
@@ -135,7 +136,7 @@ def _check_seeds(rows: pa.Table) -> None:
             used.setdefault(phase, set()).add(seed)
     for phase in ("search", "rerank"):
         if both := used.get("confirm", set()) & used.get(phase, set()):
-            raise ValueError(
+            raise UserError(
                 f"confirm used seed {in_list(sorted(both))}, which {phase} used too: numbers that chose a "
                 "configuration cannot confirm it; run confirm with fresh seeds"
             )
@@ -147,7 +148,7 @@ def _check_duplicates(confirm: pa.Table) -> None:
     for row in confirm.select(keys).to_pylist():
         key = tuple(row[name] for name in keys)
         if key in seen:
-            raise ValueError(
+            raise UserError(
                 f"two confirm rows for method {row['method']}, seed {row['seed']}, dataset {row['dataset']}, metric "
                 f"{row['metric']}: a report needs exactly one"
             )
@@ -160,7 +161,7 @@ def _check_configurations(confirm: pa.Table) -> None:
         found.setdefault(row["method"], set()).add(row["configuration"])
     for method, configurations in sorted(found.items()):
         if len(configurations) > 1:
-            raise ValueError(
+            raise UserError(
                 f"method {method} has {len(configurations)} configurations in confirm "
                 f"({in_list(sorted(configurations))}): one method is one configuration there; give each its own label"
             )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from saeft_ray import stats
+from saeft_ray.errors import UserError
 from saeft_ray.report.comparisons import Family, Pair, adjusted, differences_by_example, item_mismatch
 from saeft_ray.report.content import Checkpoints, Comparison, Curve, Description, Front, Method, OnFront
 from saeft_ray.report.numbers import in_list
@@ -79,13 +80,13 @@ def pool(comparisons: tuple[Comparison, ...], pairs: Sequence[Pair], alpha: floa
 def lines(rules: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, stats.Line]:
     """The declared lines of standard models by OOD set: `{"V2": [slope, intercept]}`, in logits of fractions.
 
-    Raises ValueError for a set that is no OOD set of this sweep.
+    Raises UserError for a set that is no OOD set of this sweep.
     """
     known = sorted(datasets)
     out = {}
     for name, (slope, intercept) in sorted((rules.get("lines") or {}).items()):
         if name not in known:
-            raise ValueError(f"report: lines names {name!r}, which is no OOD set; this sweep has {in_list(known)}")
+            raise UserError(f"report: lines names {name!r}, which is no OOD set; this sweep has {in_list(known)}")
         out[name] = stats.Line(slope=float(slope), intercept=float(intercept))
     return out
 

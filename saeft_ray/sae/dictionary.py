@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from saeft_ray.errors import UserError
 from saeft_ray.model.unit import unit
 from saeft_ray.sae.embedding_rows import held_out
 from saeft_ray.settings import DictionarySettings
@@ -112,16 +113,16 @@ def save(dictionary: Dictionary, card: dict[str, Any], folder: Path) -> None:
 
 
 def load(folder: Path, model: dict[str, str]) -> Dictionary:
-    """The dictionary in `folder`. Raises ValueError if it was not made for `model` (an identity of `encoder`)."""
+    """The dictionary in `folder`. Raises UserError if it was not made for `model` (an identity of `encoder`)."""
     card = json.loads((folder / "card.json").read_text())
     if card["model"] != model:
-        raise ValueError(
+        raise UserError(
             f"dictionary {folder}: it was made for {card['model']}, but this sweep fine-tunes {model}; "
             "a dictionary reads the features of its own model alone"
         )
     tensors = load_file(folder / "dictionary.safetensors")
     if bad := not_finite(tensors):
-        raise ValueError(f"dictionary {folder}: {bad} holds values that are not finite; delete it and retrain")
+        raise UserError(f"dictionary {folder}: {bad} holds values that are not finite; delete it and retrain")
     return Dictionary(**tensors, settings=DictionarySettings.model_validate(card["settings"]))
 
 

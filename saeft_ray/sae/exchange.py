@@ -19,6 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from saeft_ray.errors import UserError
 from saeft_ray.sae.dictionary import Dictionary, not_finite
 from saeft_ray.settings import DictionarySettings
 
@@ -34,7 +35,7 @@ class Imported(NamedTuple):
 
 
 def import_reference(path: str, k: int, *, activation: str = "topk", input: str = "unit") -> Dictionary:
-    """The TopK SAE that the paper's code saved at `path` (a file or URL). Raises ValueError where it does not fit.
+    """The TopK SAE that the paper's code saved at `path` (a file or URL). Raises UserError where it does not fit.
 
     Its file holds no k (METHODS, D-17), so k must be known. Its activation is the signed top-k, its input unit vectors.
     """
@@ -45,7 +46,7 @@ def import_reference(path: str, k: int, *, activation: str = "topk", input: str 
 def import_saelens(folder: str, k: int, *, input: str = "unit") -> Dictionary:
     """The SAE in a `folder` (or URL) of SAELens: `topk`, or `jumprelu` (`batch_topk` here) with k on average.
 
-    Where SAELens normalises nothing itself, `input` says what it was trained on. Raises ValueError for what a
+    Where SAELens normalises nothing itself, `input` says what it was trained on. Raises UserError for what a
     Dictionary cannot express.
     """
     files = {name: _bytes(f"{folder.rstrip('/')}/{name}") for name in (_CFG, _WEIGHTS)}
@@ -53,7 +54,7 @@ def import_saelens(folder: str, k: int, *, input: str = "unit") -> Dictionary:
 
 
 def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None) -> Imported:
-    """What `settings` name as `from`. Raises ValueError if it is not there or does not fit `settings` and features of
+    """What `settings` name as `from`. Raises UserError if it is not there or does not fit `settings` and features of
     width `d`."""
     source = settings.source
     assert source is not None
@@ -69,10 +70,10 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
         digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in files.values())).hexdigest()
     width, its_d = made.atoms.shape
     if its_d != d:
-        raise ValueError(f"dictionary.from: {source} reads features of width {its_d}, but this model's have {d}")
+        raise UserError(f"dictionary.from: {source} reads features of width {its_d}, but this model's have {d}")
     for name, its in {"width": width, "activation": made.settings.activation, "input": made.settings.input}.items():
         if its != (said := getattr(settings, name)):
-            raise ValueError(f"dictionary.{name}: found {said}, but {source} has {its}; give {its}")
+            raise UserError(f"dictionary.{name}: found {said}, but {source} has {its}; give {its}")
     return Imported(Dictionary(made.encoder, made.atoms, made.bias, settings, made.threshold), digest, model)
 
 
@@ -81,10 +82,10 @@ def _reference(content: bytes, source: str, settings: dict[str, Any]) -> Diction
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         said = str(error).strip().splitlines()[0][:200]
-        raise ValueError(f"{source}: no file of torch that holds weights alone ({said}); save a state dict") from error
+        raise UserError(f"{source}: no file of torch that holds weights alone ({said}); save a state dict") from error
     if not isinstance(state, Mapping) or not all(isinstance(state.get(name), Tensor) for name in _REFERENCE):
         found = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-        raise ValueError(f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}")
+        raise UserError(f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}")
     encoder, decoder, bias = (state[name].float() for name in _REFERENCE)
     return _checked(source, encoder, decoder.T, bias, settings)
 
@@ -94,11 +95,11 @@ def export_saelens(dictionary: Dictionary, folder: Path, model: dict[str, str] |
 
     A dictionary of unit vectors is written so that SAELens takes raw features and gives the same codes, and
     reconstructions at the features' own length: it brings inputs to length √d, and the weights are scaled to match.
-    Raises ValueError for signed `topk`, which SAELens lacks.
+    Raises UserError for signed `topk`, which SAELens lacks.
     """
     settings = dictionary.settings
     if settings.activation == "topk":
-        raise ValueError("SAELens has no signed top-k: it sets negative codes to 0; export a relu_topk dictionary")
+        raise UserError("SAELens has no signed top-k: it sets negative codes to 0; export a relu_topk dictionary")
     width, d = dictionary.atoms.shape
     scale = math.sqrt(d) if settings.input == "unit" else 1.0
     tensors = {
@@ -133,7 +134,7 @@ def _saelens(
     try:
         cfg, tensors = json.loads(files[_CFG]), load_tensors(files[_WEIGHTS])
     except (ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{source}: no folder of SAELens ({error})") from error
+        raise UserError(f"{source}: no folder of SAELens ({error})") from error
     forms = {"topk": "relu_topk", "jumprelu": "batch_topk"}
     needed = {"W_enc", "W_dec", "b_enc", "b_dec"} | ({"threshold"} if cfg.get("architecture") == "jumprelu" else set())
     problems = {
@@ -149,7 +150,7 @@ def _saelens(
         "features reshaped": cfg.get("reshape_activations", "none") != "none",
     }
     if told := [words for words, holds in problems.items() if holds]:
-        raise ValueError(f"{source}: an SAE that this project cannot use as it is: {'; '.join(told)}")
+        raise UserError(f"{source}: an SAE that this project cannot use as it is: {'; '.join(told)}")
     scale = 1.0
     if cfg.get("normalize_activations") == _TO_LENGTH:
         scale, settings = math.sqrt(tensors["b_dec"].numel()), {**settings, "input": "unit"}
@@ -171,11 +172,11 @@ def _checked(
     given = tensors if threshold is None else {**tensors, "threshold": threshold}
     if encoder.ndim != 2 or atoms.shape != encoder.shape or bias.shape != encoder.shape[1:]:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
-        raise ValueError(f"{source}: its shapes do not fit each other: {shapes}; wanted (D, d), (D, d), (d,)")
+        raise UserError(f"{source}: its shapes do not fit each other: {shapes}; wanted (D, d), (D, d), (d,)")
     if bad := not_finite(given):
-        raise ValueError(f"{source}: {bad} holds values that are not finite")
+        raise UserError(f"{source}: {bad} holds values that are not finite")
     if not 1 <= settings["k"] <= len(atoms):
-        raise ValueError(f"{source}: k = {settings['k']} atoms cannot be active among its {len(atoms)}")
+        raise UserError(f"{source}: k = {settings['k']} atoms cannot be active among its {len(atoms)}")
     made = DictionarySettings(width=len(atoms), **settings)
     return Dictionary(encoder.contiguous(), atoms.contiguous(), bias.contiguous(), made, threshold)
 
@@ -186,7 +187,7 @@ def _bytes(url: str, endpoint: str | None = None) -> bytes:
     try:
         return bytes(fs.cat_file(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise ValueError(
+        raise UserError(
             f"{url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with {_CFG} "
             f"and {_WEIGHTS}"
         ) from error

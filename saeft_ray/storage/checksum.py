@@ -10,17 +10,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from saeft_ray.errors import Damaged
+
 KEY = "saeft_ray.seal"  # of a JSON object, or of a Parquet file's metadata
 _MARK = re.compile(rb"lease (\d{6,}) sha256 ([0-9a-f]{64})")
 _ZEROS = b"0" * 64
-
-
-class Damaged(OSError):  # noqa: N818
-    """Stored bytes differ from those written. `build` is the build of an artifact, "" where there is none."""
-
-    def __init__(self, message: str, build: str = "") -> None:
-        super().__init__(message)
-        self.build = build
 
 
 def mark(lease: int = 0) -> str:

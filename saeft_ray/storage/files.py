@@ -17,7 +17,8 @@ from typing import Any
 
 import fsspec
 
-from saeft_ray.storage.retry import CONFLICT, Patient, Unavailable, code_of
+from saeft_ray.errors import Unavailable, UserError
+from saeft_ray.storage.retry import CONFLICT, Patient, code_of
 from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART, S3
 
 _log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Files:
         scheme, separator, rest = url.partition("://")
         self._scheme = {"file": "file", "local": "file", "s3a": "s3"}.get(scheme, scheme) if separator else "file"
         if not url.strip() or (self._scheme == "s3" and not rest.strip("/")):
-            raise ValueError(f"store {url!r}: names no place; give a folder or s3://bucket/folder")
+            raise UserError(f"store {url!r}: names no place; give a folder or s3://bucket/folder")
         if self._scheme == "file":
             self.url = str(Path(rest if separator else url).expanduser().resolve())
         else:
@@ -48,7 +49,7 @@ class Files:
         self._conditional = False  # whether the server is known to refuse a second writer
         # Both travel in pickles and messages.
         if self._scheme == "s3" and "@" in f"{url}{endpoint}":
-            raise ValueError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
+            raise UserError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_fs"}
@@ -175,7 +176,7 @@ class Files:
         return digest.hexdigest()
 
     def check_writable(self) -> None:
-        """Writes, reads and removes a small file. Raises ValueError with what the server said and what to do, within
+        """Writes, reads and removes a small file. Raises UserError with what the server said and what to do, within
         seconds."""
         place = self._place(f"check-writable-{uuid.uuid4().hex}")
         try:
@@ -195,10 +196,10 @@ class Files:
                 fs.cat_file(place)
                 fs.rm_file(place)
         except Unavailable as error:
-            raise ValueError(f"{self.url}: cannot be used as a store{str(error).removeprefix(self.url)}") from error
+            raise UserError(f"{self.url}: cannot be used as a store{str(error).removeprefix(self.url)}") from error
         except Exception as error:
             said = str(error) or type(error).__name__
-            raise ValueError(f"{self.url}: cannot be used as a store: {said}. {self._advice(error)}") from error
+            raise UserError(f"{self.url}: cannot be used as a store: {said}. {self._advice(error)}") from error
 
     @cached_property
     def _fs(self) -> Any:
@@ -245,7 +246,7 @@ def sha256_of(file: Path) -> str:
 def named(name: str, what: str) -> str:
     """`name` if it can be one part of a path, else ValueError; `what` says whose name it is."""
     if not re.fullmatch(NAME, name):
-        raise ValueError(f"{what}: {name!r} is not a name: use A-Z a-z 0-9 . _ - and no dot in front")
+        raise UserError(f"{what}: {name!r} is not a name: use A-Z a-z 0-9 . _ - and no dot in front")
     return name
 
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from saeft_ray.errors import Unavailable
+
 _log = logging.getLogger(__name__)
 PASSING = 300.0  # seconds
 REFUSED = 20.0
@@ -27,10 +29,6 @@ _REFUSALS = {
     *("InvalidToken", "NoSuchBucket", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired"),
 }
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-
-
-class Unavailable(OSError):  # noqa: N818
-    """The storage cannot be used now; says what it answered and what to do."""
 
 
 class Patient:

@@ -17,7 +17,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints, ValidationError
 
-from saeft_ray.storage.checksum import Damaged, from_json, to_json
+from saeft_ray.errors import Damaged, Missing, UserError
+from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import NAME, Files, named, sha256_of
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 
@@ -28,13 +29,6 @@ _END = b"\n}\n"  # of the JSON, where files follow; its own lines are indented
 _digests: dict[tuple[str, int, int], str] = {}
 
 _Name = Annotated[str, StringConstraints(pattern=f"^{NAME}$")]
-
-
-class Missing(KeyError):  # noqa: N818
-    """The artifact is not in the store."""
-
-    def __str__(self) -> str:  # KeyError would show the message in quotes
-        return str(self.args[0])
 
 
 class Blob(BaseModel):
@@ -262,14 +256,14 @@ def _build_of(raw: bytes) -> str:
 
 
 def _plain_files(folder: Path, whose: str) -> list[str]:
-    """The names that a builder left. Raises ValueError for what an artifact cannot hold."""
+    """The names that a builder left. Raises UserError for what an artifact cannot hold."""
     entries = sorted(folder.iterdir())
     if not entries:
-        raise ValueError(f"{whose} wrote no file")
+        raise UserError(f"{whose} wrote no file")
     for entry in entries:
         named(entry.name, whose)
         if entry.is_symlink() or not entry.is_file():
-            raise ValueError(f"{whose} left {entry.name!r}: an artifact is plain files, no folders and no links")
+            raise UserError(f"{whose} left {entry.name!r}: an artifact is plain files, no folders and no links")
     return [entry.name for entry in entries]
 
 

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from saeft_ray.storage.checksum import Damaged
-from saeft_ray.storage.store import Missing, Store
+from saeft_ray.errors import Damaged, Missing, Preempted
+from saeft_ray.storage.store import Store
 from saeft_ray.training.loop import Epoch, State, Training
-from saeft_ray.training.worker import Left, Place
+from saeft_ray.training.worker import Place
 
 _log = logging.getLogger(__name__)
 _SHARE = 50  # a checkpoint that takes a minute is followed by this many without one
@@ -56,8 +56,8 @@ class Checkpoints:
         return state
 
     def offer(self, model: nn.Module, training: Training, history: list[Epoch]) -> None:
-        """Saves a checkpoint if one is due. If a worker was told to go, saves one and raises Left. All workers must
-        offer at the same step."""
+        """Saves a checkpoint if one is due. If a worker was told to stop, saves one and raises Preempted. All workers
+        must offer at the same step."""
         due = self._place.rank == 0 and time.monotonic() >= self._due
         leaving, due = self._place.any(self._place.leave(), due)
         if not (leaving or due):
@@ -69,7 +69,7 @@ class Checkpoints:
             spent = time.monotonic() - began
             self._due = began + spent + (max(self._seconds, _SHARE * spent) if self._seconds else 0)
         if leaving:
-            raise Left(f"saved after {state.epoch} epochs and {state.step} steps")
+            raise Preempted(f"saved after {state.epoch} epochs and {state.step} steps")
 
     def _save(self, model: nn.Module, state: State, history: list[Epoch]) -> None:
         def write(folder: Path) -> None:

@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy
 from saeft_ray import draws
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Diverged, UserError
 from saeft_ray.methods import (
     NOTHING,
     Constants,
@@ -86,10 +87,6 @@ class State(NamedTuple):
     tensors: dict[str, Tensor]
 
 
-class Diverged(ArithmeticError):  # noqa: N818 - a result, not an error
-    """The loss was not finite: a result of the method, not a fault of the machine."""
-
-
 def finetune(
     model: Classifier | Towers,
     task: Task,
@@ -100,7 +97,7 @@ def finetune(
     """Trains `model` in place as `task` says; iterate over the result for its epochs.
 
     With `resume`, `model` must hold the weights saved with that state. `pause` is called now and then between two steps
-    of an epoch, on all workers at the same step. Raises Diverged, which names the term, ValueError for a model or a
+    of an epoch, on all workers at the same step. Raises Diverged, which names the term, UserError for a model or a
     method that cannot be trained in this place, and what `pause` raises.
     """
     return Training(model, task, place, resume, pause)
@@ -280,13 +277,13 @@ class Training:
 
 
 def _check_parts(model: nn.Module, task: Task, place: Place) -> None:
-    """Raises ValueError where a batch that is split, over workers or in time, would be another batch."""
+    """Raises UserError where a batch that is split, over workers or in time, would be another batch."""
     if place.world_size * place.accumulate == 1:
         return
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        raise ValueError(f"{encoder.WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
+        raise UserError(f"{encoder.WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
     if not task.method.batch_mean:
-        raise ValueError("the loss of this method is no mean over the batch, which must stay whole for it")
+        raise UserError("the loss of this method is no mean over the batch, which must stay whole for it")
 
 
 def batch_count(n: int, batch_size: int) -> int:

@@ -36,7 +36,3 @@ class Place:
     def any(self, *mine: bool) -> list[bool]:
         """Whether some worker says so, of each; all of them must ask, and get the same answers."""
         return [share > 0 for share in self.mean(torch.tensor(mine, device=self.device).float()).tolist()]
-
-
-class Left(Exception):  # noqa: N818 - nothing is wrong
-    """A trial was told to go: it saved what it had, and goes on from there elsewhere or later."""

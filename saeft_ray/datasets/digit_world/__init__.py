@@ -59,7 +59,7 @@ class DigitWorld(Dataset):
         }
 
     def split(self, name: str, image_size: int = 28) -> "DigitSplit":
-        """Raises KeyError for a name that is no split, ValueError for less than 28 px."""
+        """Raises KeyError for a name that is no split, UserError for less than 28 px."""
         if name not in self.sizes():
             raise KeyError(f"digit world has no split {name!r}; it has {', '.join(self.sizes())}")
         from saeft_ray.datasets.digit_world.splits import DigitSplit

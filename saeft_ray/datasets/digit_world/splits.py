@@ -22,6 +22,7 @@ from saeft_ray.datasets.digit_world.styles import (
     style_of,
 )
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import UserError
 
 EVALUATION_SEED = 777
 _MEMOISED_VIEWS = 64  # 3.5 MB each for `train`
@@ -32,7 +33,7 @@ class DigitSplit(Split):
 
     def __init__(self, name: str, cue: float, image_size: int = SIZE) -> None:
         if image_size < SIZE:
-            raise ValueError(f"digit world is {SIZE} px and can be enlarged but not reduced; asked for {image_size} px")
+            raise UserError(f"digit world is {SIZE} px and can be enlarged but not reduced; asked for {image_size} px")
         self.name, self.cue, self.image_size = name, cue, image_size
         self._members = members(name)
         self.labels: IntArray = self._members.labels

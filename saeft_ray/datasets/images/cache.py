@@ -20,6 +20,8 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
+from saeft_ray.errors import NoRoom
+
 _log = logging.getLogger(__name__)
 _BLOCK = 8 << 20  # bytes of one request
 _NAME = re.compile(r"[0-9a-f]+\.(\d+)(\.part)?")
@@ -38,10 +40,6 @@ class Remote(NamedTuple):
     def key(self) -> str:
         """Where the content is known, equal content is kept once, whatever its URL."""
         return self.sha256 or hashlib.sha256(f"{self.url}\0{self.size}\0{self.tag}".encode()).hexdigest()
-
-
-class NoRoom(ValueError):  # noqa: N818
-    """The cache cannot hold what must be read."""
 
 
 class Cache:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from saeft_ray.errors import Corrupt
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
 RENDER_VERSION = 2  # raise it when the same file would give other pixels
 TRIES = 10
@@ -28,10 +30,6 @@ _TURNS = {
 }
 
 Pixels = NDArray[np.uint8]
-
-
-class Corrupt(ValueError):  # noqa: N818 - what the file is
-    """The bytes are no whole image."""
 
 
 def centre(data: bytes, name: str, size: int, border: int = 0) -> Pixels:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
 
-from saeft_ray.datasets.images.decode import SUFFIXES, Corrupt, check
+from saeft_ray.datasets.images.decode import SUFFIXES, check
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Corrupt, UserError
 from saeft_ray.storage.fingerprint import fingerprint
 
 _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
@@ -28,18 +29,14 @@ _NAMED = 5  # how many of many are named in one problem
 
 def _absolute(path: str) -> str:
     """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
-    ValueError for a URL with credentials, which would be written into the sweep's record."""
+    UserError for a URL with credentials, which would be written into the sweep's record."""
     if "@" in path.partition("://")[2].partition("/")[0]:
-        raise ValueError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
+        raise UserError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
 Place = Annotated[str, AfterValidator(_absolute)]
 """A local folder, or the URL of one."""
-
-
-class Unseen(ValueError):  # noqa: N818
-    """The place cannot be looked into from here: it is missing, or does not answer."""
 
 
 class Samples(ABC):
@@ -58,7 +55,7 @@ class Samples(ABC):
         return self.read(i)
 
     def prepare(self) -> None:  # noqa: B027 - most need nothing
-        """Raises ValueError if this machine cannot hold what it must read."""
+        """Raises UserError if this machine cannot hold what it must read."""
 
     def name(self, i: int) -> str:
         """Where file `i` is, for people."""

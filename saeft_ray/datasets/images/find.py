@@ -5,26 +5,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saeft_ray.datasets.images import shards
-from saeft_ray.datasets.images.files import LocalFolder, RemoteFolder, Samples, Unseen, filesystem, is_image, is_local
+from saeft_ray.datasets.images.files import LocalFolder, RemoteFolder, Samples, filesystem, is_image, is_local
+from saeft_ray.errors import Unseen, UserError
 
 
 def find(place: str) -> Samples:
-    """The images at `place`. Raises Unseen if it is missing or unreachable, ValueError for what cannot be used."""
+    """The images at `place`. Raises Unseen if it is missing or unreachable, UserError for what cannot be used."""
     try:
         fs, root = filesystem(place)
     except (ImportError, ValueError) as error:  # a scheme that fsspec does not know, or lacks a package for
-        raise ValueError(f"{place} cannot be opened: {error}") from error
+        raise UserError(f"{place} cannot be opened: {error}") from error
     try:
         listed = fs.ls(root, detail=True)
     except FileNotFoundError as error:
         raise Unseen(f"{place} is missing; correct the path") from error
     except NotADirectoryError as error:
-        raise ValueError(f"{place} is not a folder; correct the path") from error
+        raise UserError(f"{place} is not a folder; correct the path") from error
     except Exception as error:  # what a server answers, in the words of its library
         raise Unseen(f"{place} cannot be read: {str(error) or type(error).__name__}") from error
     names = {str(entry["name"]).rstrip("/").rpartition("/")[2]: entry for entry in listed}
     if len(listed) == 1 and listed[0]["type"] == "file" and listed[0]["name"].rstrip("/") == root.rstrip("/"):
-        raise ValueError(f"{place} is not a folder; correct the path")
+        raise UserError(f"{place} is not a folder; correct the path")
     tars = {name: int(entry["size"]) for name, entry in names.items() if name.endswith(".tar")}
     if shards.INDEX in names or tars:
         return shards.opened(place, tars, shards.INDEX in names)

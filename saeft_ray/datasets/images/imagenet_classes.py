@@ -11,6 +11,7 @@ import numpy as np
 
 from saeft_ray.datasets.images.files import filesystem, some
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import UserError
 
 PUBLISHED = {
     "train": 1_281_167,
@@ -73,7 +74,7 @@ def among(classes: Sequence[str], held: Sequence[str]) -> IntArray:
 def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
     """Folder of ObjectNet → the ImageNet classes that it stands for, from the files that ObjectNet ships.
 
-    Raises ValueError if one of them is missing or does not fit the others.
+    Raises UserError if one of them is missing or does not fit the others.
     """
     folders: dict[str, str] = _json(mappings, "folder_to_objectnet_label.json")
     overlap: dict[str, str] = _json(mappings, "objectnet_to_imagenet_1k.json")
@@ -87,10 +88,10 @@ def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
             folder_of[label]: tuple(wnid[name] for name in imagenet.split("; ")) for label, imagenet in overlap.items()
         }
     except KeyError as error:
-        raise ValueError(f"{mappings}: the mapping files do not fit each other: nothing is known of {error}") from None
+        raise UserError(f"{mappings}: the mapping files do not fit each other: nothing is known of {error}") from None
     listed = [each for wnids in found.values() for each in wnids]
     if twice := sorted({each for each in listed if listed.count(each) > 1}):
-        raise ValueError(
+        raise UserError(
             f"{mappings}: two objects stand for {some(twice)}, so that a prediction of it would be ambiguous"
         )
     return found
@@ -110,7 +111,7 @@ def _json(folder: str, name: str) -> Any:
     try:
         return json.loads(_read(folder, name))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{folder}/{name}: is no JSON ({error}); restore it") from error
+        raise UserError(f"{folder}/{name}: is no JSON ({error}); restore it") from error
 
 
 def _read(folder: str, name: str) -> bytes:
@@ -118,4 +119,4 @@ def _read(folder: str, name: str) -> bytes:
     try:
         return bytes(fs.cat_file(f"{root}/{name}"))
     except FileNotFoundError as error:
-        raise ValueError(f"{folder}/{name}: is missing; ObjectNet ships it in its folder `mappings`") from error
+        raise UserError(f"{folder}/{name}: is missing; ObjectNet ships it in its folder `mappings`") from error

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from saeft_ray.datasets import Dataset, NotSeen
-from saeft_ray.datasets.images.files import LocalFolder, Samples, Unseen
+from saeft_ray.datasets.images.files import LocalFolder, Samples
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Unseen
 from saeft_ray.storage.fingerprint import fingerprint
 
 _SAMPLED = 64  # images of a part whose content enters its fingerprint
@@ -53,7 +54,7 @@ class Tabled(Dataset):
 
     @abstractmethod
     def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
-        """Class names in label order, and every split by name. Raises Unseen, or ValueError for what does not fit."""
+        """Class names in label order, and every split by name. Raises Unseen, or UserError for what does not fit."""
 
     @abstractmethod
     def _published(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from rich.progress import track
 from saeft_ray.datasets.images.files import Samples, filesystem, is_local
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.shards import INDEX, Shard, TarShards, read_index, scanned, sorted_index, to_parquet
+from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
 
 _WRITERS = 4
@@ -26,7 +27,7 @@ _RECORDS = "unfinished"  # the folder of what is known of each shard until there
 def shard(source: str, destination: str, shard_bytes: int) -> int:
     """Writes the images of `source` as shards of about `shard_bytes`, then their index; returns their number.
 
-    Raises ValueError for a destination that holds something else. Nothing is overwritten but what an interrupted run
+    Raises UserError for a destination that holds something else. Nothing is overwritten but what an interrupted run
     of this function left without a record.
     """
     samples = find(source)
@@ -35,14 +36,14 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
     if INDEX in present:
         known = read_index(destination)
         if known.files != samples.files or known.size.tolist() != samples.sizes.tolist():
-            raise ValueError(f"{destination}: holds shards of other images than {source}; give another destination")
+            raise UserError(f"{destination}: holds shards of other images than {source}; give another destination")
         return len(known.files)
     groups = list(_groups(samples, shard_bytes))
     if not groups:
-        raise ValueError(f"{source}: has no image in a class folder; correct the path")
+        raise UserError(f"{source}: has no image in a class folder; correct the path")
     ours = {_name(number) for number in range(len(groups))}
     if strangers := sorted(name for name in present if name.endswith(".tar") and name not in ours):
-        raise ValueError(f"{destination}: holds {strangers[0]}, which is not of these shards; give another destination")
+        raise UserError(f"{destination}: holds {strangers[0]}, which is not of these shards; give another destination")
     with ThreadPoolExecutor(_WRITERS) as pool:
         writing = pool.map(
             lambda number: _written(samples, groups[number], destination, number, present.get(_name(number))),
@@ -62,11 +63,11 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
 
 
 def index(place: str) -> int:
-    """Writes the index of the tars at `place`; returns the number of their images. Raises ValueError if it has one."""
+    """Writes the index of the tars at `place`; returns the number of their images. Raises UserError if it has one."""
     fs, root = filesystem(place)
     present = _sizes(fs, root)
     if INDEX in present:
-        raise ValueError(f"{place}/{INDEX}: exists already and is written only once")
+        raise UserError(f"{place}/{INDEX}: exists already and is written only once")
     tars = {name: size for name, size in present.items() if name.endswith(".tar")}
     found = scanned(place.rstrip("/"), tars, digests=True)
     _put(fs, f"{root}/{INDEX}", to_parquet(found))
@@ -77,7 +78,7 @@ def stage(place: str) -> int:
     """Fetches the shards at `place` into this node's cache; returns their bytes."""
     samples = find(place)
     if not isinstance(samples, TarShards) or is_local(place):
-        raise ValueError(f"{place}: is no URL of tar shards; only those are staged")
+        raise UserError(f"{place}: is no URL of tar shards; only those are staged")
     with ThreadPoolExecutor(8) as pool:
         firsts = pool.map(samples.fetch, range(len(samples.shards)))
         list(track(firsts, "shards", len(samples.shards), disable=not sys.stdout.isatty()))
@@ -134,7 +135,7 @@ def _tar(path: Path, samples: Samples, members: list[int]) -> list[int]:
         for i in members:
             data = samples.read(i)
             if len(data) != samples.sizes[i]:
-                raise ValueError(f"{samples.name(i)}: changed while it was read; let nobody write there, and go on")
+                raise UserError(f"{samples.name(i)}: changed while it was read; let nobody write there, and go on")
             info = tarfile.TarInfo(samples.files[i])
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, BytesIO(data))

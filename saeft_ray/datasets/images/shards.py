@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from saeft_ray.datasets.images.cache import Cache, Remote
 from saeft_ray.datasets.images.decode import SUFFIXES
 from saeft_ray.datasets.images.files import Samples, filesystem, is_local
+from saeft_ray.errors import UserError
 
 INDEX = "index.parquet"
 _OPEN = 256  # shards that a process keeps open
@@ -113,7 +114,7 @@ class TarShards(Samples):
 def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
     """The shards at `place`, where the tars `tars` lie with their sizes.
 
-    Raises ValueError, naming them, for shards that are missing or cut off.
+    Raises UserError, naming them, for shards that are missing or cut off.
     """
     place = (filesystem(place)[1] if is_local(place) else place).rstrip("/")
     index = read_index(place) if indexed else scanned(place, tars)
@@ -126,17 +127,17 @@ def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
     if missing or changed:
         words = [*(f"{name} is missing" for name in missing), *changed]
         more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-        raise ValueError(f"{place}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
+        raise UserError(f"{place}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
     return TarShards(place, index)
 
 
 def read_index(place: str) -> Index:
-    """The index at `place`. Raises ValueError if it is none."""
+    """The index at `place`. Raises UserError if it is none."""
     fs, root = filesystem(place)
     try:
         return from_parquet(fs.cat_file(f"{root}/{INDEX}"))
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise ValueError(f"{place}/{INDEX}: is no index of shards ({error}); write it anew") from error
+        raise UserError(f"{place}/{INDEX}: is no index of shards ({error}); write it anew") from error
 
 
 def to_parquet(index: Index) -> bytes:
@@ -162,7 +163,7 @@ def from_parquet(data: bytes) -> Index:
 def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index:
     """The index of tars that have none, made by reading them; kept in the cache for tars at a URL.
 
-    With `digests` their content is read too, for its SHA-256. Raises ValueError for what is no whole tar of images.
+    With `digests` their content is read too, for its SHA-256. Raises UserError for what is no whole tar of images.
     """
     fs, root = filesystem(place)
     shards = [
@@ -182,9 +183,9 @@ def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index
             try:
                 lines += [(member, number, offset, length) for member, offset, length in _members(file)]
             except (tarfile.TarError, EOFError) as error:
-                raise ValueError(f"{place}/{shard.name}: is cut off or no tar ({error}); restore it") from error
+                raise UserError(f"{place}/{shard.name}: is cut off or no tar ({error}); restore it") from error
     if not lines:
-        raise ValueError(f"{place}: its tars hold no image; correct the path")
+        raise UserError(f"{place}: its tars hold no image; correct the path")
     index = sorted_index(shards, lines)
     if not is_local(place) and not digests:
         temporary = kept.with_suffix(f".{os.getpid()}")

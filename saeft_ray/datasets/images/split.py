@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Split
-from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Corrupt, Pixels, centre, part
+from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Pixels, centre, part
 from saeft_ray.datasets.images.files import Samples
 from saeft_ray.draws import IntArray, uniform
+from saeft_ray.errors import Corrupt, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ class CorruptFiles(BaseModel):
 
 
 class FileSplit(Split):
-    """Some of the files of `samples`; pictures are uint8 (B, 3, S, S). Raises ValueError at once if this machine has no
+    """Some of the files of `samples`; pictures are uint8 (B, 3, S, S). Raises UserError at once if this machine has no
     room for what must be read."""
 
     def __init__(
@@ -104,7 +105,7 @@ class FileSplit(Split):
                 return render(self._samples.read(file), self._samples.name(file))
             except Corrupt as error:
                 self._skip(file, error)
-        raise ValueError(f"{self.file(i)}: no image of its class can be read")
+        raise UserError(f"{self.file(i)}: no image of its class can be read")
 
     def _candidates(self, i: int) -> Iterator[int]:
         """`i`, then those of its class that follow, if it may be skipped."""
@@ -120,7 +121,7 @@ class FileSplit(Split):
         if len(self._skipped) >= self._corrupt.skip:
             if not self._corrupt.skip:
                 raise error
-            raise ValueError(f"more corrupt images than data.corrupt.skip = {self._corrupt.skip}: {error}") from error
+            raise UserError(f"more corrupt images than data.corrupt.skip = {self._corrupt.skip}: {error}") from error
         self._skipped.add(file)
         _log.warning("%s; the next image of its class stands in its place", error)
 
