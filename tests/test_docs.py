@@ -9,12 +9,19 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 
+import saeft_ray
 from saeft_ray.config.schema import DATASETS
 from saeft_ray.config.sweep_file import parse
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md"), *ROOT.glob("saeft_ray/*/README.md")]
+    [
+        ROOT / "README.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "CONTRIBUTING.md",
+        *(ROOT / "docs").glob("*.md"),
+        *ROOT.glob("saeft_ray/*/README.md"),
+    ]
 )
 
 
@@ -107,3 +114,9 @@ def test_ray_is_bounded_to_the_version_that_was_tried():
     (pin,) = re.findall(r"^ray==(\S+)$", (ROOT / "cluster" / "pins.txt").read_text(), re.MULTILINE)
     assert ray.specifier.contains(pin)
     assert not ray.specifier.contains("2.61.0")
+
+
+def test_the_version_is_written_once():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert saeft_ray.__version__ == version
