@@ -16,7 +16,7 @@ def clopper_pearson(successes: int, attempts: int, confidence: float = 0.95) -> 
 
 
 def mcnemar(only_a: int, only_b: int, mid_p: bool = False) -> float:
-    """Exact p that two checkpoints differ, from the items that one alone has right (STATISTICS 4.8).
+    """Exact p that two checkpoints differ, from the items that one alone has right (docs/statistics.md 4.8).
 
     Twice the Bin(b + c, ½) tail, at most 1; `mid_p` counts half of the observed outcome. It speaks of these two
     checkpoints, never of the methods that made them.

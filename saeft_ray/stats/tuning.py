@@ -9,7 +9,7 @@ from scipy.special import gammaln
 
 
 def expected_best(scores: ArrayLike, budget: int) -> float:
-    """The expected maximum of `budget` of the N `scores`, drawn without replacement (STATISTICS 4.15).
+    """The expected maximum of `budget` of the N `scores`, drawn without replacement (docs/statistics.md 4.15).
 
     Σ v₍ᵢ₎·[C(i, b) − C(i − 1, b)]/C(N, b) over the sorted scores. Valid for random search, where order does not matter.
     Raises ValueError for a budget beyond N, of which the scores know nothing.
@@ -37,7 +37,7 @@ def largest_of(m: int) -> float:
 
 def optimism(configurations: int, seeds: int, sd_seed: float, sd_quality: float) -> float:
     """By how much the best mean of `configurations`, each over its own `seeds`, exceeds that configuration's true value
-    on average: (σ²/k)/√(τ² + σ²/k)·E[max of m normals] (STATISTICS 3.5)."""
+    on average: (σ²/k)/√(τ² + σ²/k)·E[max of m normals] (docs/statistics.md 3.5)."""
     noise = sd_seed**2 / seeds
     total = sd_quality**2 + noise
     return noise / math.sqrt(total) * largest_of(configurations) if total > 0 else 0.0
