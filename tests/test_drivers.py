@@ -31,7 +31,7 @@ QUICK = """
 import runpy, sys, threading
 from pathlib import Path
 from saeft_ray.records.lease import Lease
-Lease.__init__.__defaults__ = (0.3, 4.0, 2.0)
+Lease.__init__.__defaults__ = (0.3, 4.0, 2.0, *Lease.__init__.__defaults__[3:])
 newest, sight = Lease._newest, Path(sys.argv.pop(1))
 def blind(self):
     while self.token and sight.name != "-" and not sight.exists():
