@@ -268,7 +268,9 @@ def test_a_run_in_bf16_resumes_bit_equal():
 
 
 def planned(**sections):
-    facts = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 1500, "selection": 100, "ID": 100}, 10)
+    facts = Facts(
+        {"arch": "a", "weights": "w"}, 28, 64, "data", "train", {"train": 1500, "selection": 100, "ID": 100}, 10
+    )
     return Plan(sweeps.config("runs", **sections), facts)
 
 
@@ -335,7 +337,9 @@ def test_an_extraction_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch
 
 def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
     assert saeft_ray.orchestration.plan.SHARD % frozen_embeddings.BATCH == 0
-    large = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 40_000, "selection": 100, "ID": 100}, 10)
+    large = Facts(
+        {"arch": "a", "weights": "w"}, 28, 64, "data", "train", {"train": 40_000, "selection": 100, "ID": 100}, 10
+    )
     whole = Plan(sweeps.config("runs"), large).activations()
     assert [shard.identity["images"] for shard in whole.shards] == [[0, 16384], [16384, 32768], [32768, 40000]]
     assert sum(shard.bytes for shard in whole.shards) == whole.bytes

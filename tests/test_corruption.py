@@ -272,15 +272,3 @@ def test_a_damaged_record_stops_the_sweep_and_says_so(whole, tmp_path):
     record.write_bytes(changed)
     with pytest.raises(Damaged, match=r"sweep\.json: content differs.*another name"):
         Ledger(Store(str(tmp_path / "runs")), "small", lease=3).begin(None)
-
-
-def test_files_from_before_there_were_seals_are_read(whole, tmp_path):
-    shutil.copytree(whole[1], tmp_path / "runs")
-    shutil.rmtree(tmp_path / "runs" / SWEEP / "leases")
-    for path in Path(tmp_path / "runs").rglob("*.json"):
-        if "trials" in path.parts or path.name == "sweep.json":
-            path.write_text(json.dumps(from_json(path.read_bytes(), "")))
-    ledger = Ledger(Store(str(tmp_path / "runs")), "small", lease=3)
-    assert ledger.begin(None) == []
-    assert len(ledger.asked("search")) == 5
-    assert ledger.record()["name"] == "small"

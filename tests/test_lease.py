@@ -13,6 +13,7 @@ from saeft_ray import sweep
 from saeft_ray.errors import Taken
 from saeft_ray.orchestration.signals import Notice, interrupt
 from saeft_ray.records.lease import Lease, Owner
+from saeft_ray.storage.checksum import to_json
 from saeft_ray.storage.files import Files
 
 import sweeps
@@ -27,7 +28,7 @@ def stranger(files, token, host="elsewhere", process=1, beat=b"1"):
     """A lease that another machine took."""
     owner = Owner(host=host, process=process, since="2026-01-01T00:00:00+00:00")
     files.write(f"s/leases/{token:06d}.beat", beat)
-    files.write_once(f"s/leases/{token:06d}.json", owner.model_dump_json().encode())
+    files.write_once(f"s/leases/{token:06d}.json", to_json(owner.model_dump()))
 
 
 def test_the_second_is_told_who_runs_it_and_since_when(files):

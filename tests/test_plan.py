@@ -13,7 +13,7 @@ from saeft_ray.records.trial_spec import TrialSpec
 
 from sweeps import config
 
-FACTS = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", {"train": 1500, "selection": 100, "ID": 100}, 10)
+FACTS = Facts({"arch": "a", "weights": "w"}, 28, 64, "data", "train", {"train": 1500, "selection": 100, "ID": 100}, 10)
 
 
 def plan(**sections):
@@ -49,7 +49,7 @@ def test_identity_is_what_determines_bytes_and_nothing_else():
     wider = {a.kind: a.key for a in plan(dictionary={"width": 64, "k": 8, "steps": 40, "seeds": 2}).artifacts()}
     assert wider["activations"] == one["activations"]
     assert wider["dictionary"] != one["dictionary"]
-    moved = {a.kind: a.key for a in Plan(config("runs"), FACTS._replace(data="new")).artifacts()}
+    moved = {a.kind: a.key for a in Plan(config("runs"), FACTS._replace(train="new")).artifacts()}
     assert moved["head"] == one["head"]
     assert moved["activations"] != one["activations"]
 

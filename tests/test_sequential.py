@@ -68,7 +68,7 @@ def sweep(
         confirm={"seeds": seeds or {"min": 5, "max": 20}, **confirm},
         report={"baseline": "ft", "margin": margin},
     )
-    facts = Facts({"arch": "a"}, 28, 64, "data", {"train": 1500, "A": 1000, "B": 1000, "ID": 1000}, 10)
+    facts = Facts({"arch": "a"}, 28, 64, "data", "train", {"train": 1500, "A": 1000, "B": 1000, "ID": 1000}, 10)
     plan = Plan(made, facts)
     record = {"config": made.science(), "data": {"roles": SETS}, "confirm_seeds": plan.seeds("confirm")}
     return plan, registration(record)

@@ -9,14 +9,19 @@ import yaml
 LARGEST = 100_000  # values in a file, its aliases written out
 
 
+BOOL, FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+
+
+def _without(*tags: str) -> dict[Any, Any]:
+    """YAML 1.1's rules for what plain words mean, without those of `tags`."""
+    rules = yaml.SafeLoader.yaml_implicit_resolvers
+    return {first: [rule for rule in given if rule[0] not in tags] for first, given in rules.items()}
+
+
 class Loader(yaml.SafeLoader):  # type: ignore[misc]
     """YAML whose words stay words: `1e-3` is a number, `no` is text, and a key given twice is an error."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own class variable
-        first: [(tag, regexp) for tag, regexp in resolvers if tag not in {_BOOL, _FLOAT}]
-        for _BOOL, _FLOAT in [("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float")]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
+    yaml_implicit_resolvers = _without(BOOL, FLOAT)
 
     def get_single_node(self) -> Any:
         try:
@@ -53,9 +58,9 @@ def _size(node: Any, known: dict[int, float]) -> float:
     return known[id(node)]
 
 
-Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|false)$"), list("tf"))
+Loader.add_implicit_resolver(BOOL, re.compile(r"^(true|false)$"), list("tf"))
 Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
+    FLOAT,
     re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
     list("-+.0123456789"),
 )

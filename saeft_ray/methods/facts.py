@@ -10,10 +10,10 @@ class Facts(NamedTuple):
     image_size: int
     width: int  # d, the width of the embedding
     data: str  # the data set's fingerprint, test sets and all
+    train: str  # the fingerprint of the training images alone
     sizes: dict[str, int]  # images by split
     classes: int
     imported: str | None = None  # SHA-256 of the SAE that the sweep file names
     blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
     templates: int = 1  # of the zero-shot head
-    train: str | None = None  # the fingerprint of the training images alone; None in records of older sweeps
     unseen: tuple[str, ...] = ()  # what a plan could not look at; nothing runs on such facts

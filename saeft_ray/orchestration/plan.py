@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
+from saeft_ray.errors import UserError
 from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
 from saeft_ray.methods.facts import Facts
 from saeft_ray.records.rows import PHASES, Phase
@@ -66,7 +67,7 @@ class Plan:
         """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
         identity: dict[str, Any] = {
             "model": self.facts.model,
-            "data": self.facts.train or self.facts.data,
+            "data": self.facts.train,
             "views": self.pool,
             "view_seed": self.view_seed,
             "version": VERSIONS["activations"],
@@ -106,7 +107,7 @@ class Plan:
         settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
         identity = {
             "method": settings,
-            "data": self.facts.train or self.facts.data,
+            "data": self.facts.train,
             "view_seed": self.view_seed,
             "needs": [artifact.key for artifact in needs],
             "version": VERSIONS["constants"],
@@ -120,7 +121,7 @@ class Plan:
         needs = self.needs(spec)
         identity = {
             "model": self.facts.model,
-            "data": self.facts.train or self.facts.data,
+            "data": self.facts.train,
             "train": self.config.train.model_dump(exclude={"cache_gb", "views"}),
             "views": self.config.views,
             "view_seed": self.view_seed,
@@ -196,7 +197,8 @@ class Plan:
         counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.most}
         seeds = {name: [seed_of(name, self.config.seed, i) for i in range(counts[name])] for name in PHASES}
         flat = [seed for name in PHASES for seed in seeds[name]]
-        assert len(set(flat)) == len(flat), "two phases drew one seed; change the sweep's seed"
+        if len(set(flat)) < len(flat):
+            raise UserError(f"seed: {self.config.seed} gives two phases one seed of training; give another number")
         return seeds[phase]
 
     def rerank(self, candidates: Mapping[str, list[Method]], chosen: Mapping[str, Method]) -> list[TrialSpec]:

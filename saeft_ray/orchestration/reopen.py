@@ -36,8 +36,8 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         data=data["fingerprint"],
         sizes=data["sizes"],
         classes=data["classes"],
-        imported=record.get("imported"),
-        train=data.get("train"),
+        imported=record["imported"],
+        train=data["train"],
     )
     return Plan(config, facts), ledger, store
 

@@ -49,7 +49,7 @@ class SweepFolder:
         raw, told = self._read_all(self._here()), []
         for path, data in raw.items():
             try:
-                _parsed(path, data, f"{self.url}/{path}")
+                checked(data, f"{self.url}/{path}")
             except Damaged as error:
                 if path == RECORD:
                     raise Damaged(
@@ -63,7 +63,7 @@ class SweepFolder:
         counted = [path for path in here if path in before or checked(raw[path], path) >= since]
         self._files.write(
             self._full(f"leases/{self.lease:06d}.found.json"),
-            to_json({**note, "whole": True, "files": sorted(counted)}, self.lease),
+            to_json({**note, "files": sorted(counted)}, self.lease),
         )
         self._newest = None
         for line in told:
@@ -142,10 +142,7 @@ class SweepFolder:
         return single + [path for path in many if not path.rpartition("/")[2].startswith(_ASIDE)]
 
     def _counts(self, path: str, data: bytes) -> bool:
-        shown = f"{self.url}/{path}"
-        lease = checked(data, shown)
-        if not lease:  # of before there were seals, or it has lost its own
-            _parsed(path, data, shown)
+        lease = checked(data, f"{self.url}/{path}")
         return path in self._accepted() or lease >= (self._newest or 0)
 
     def _accepted(self) -> set[str]:
@@ -161,8 +158,7 @@ class SweepFolder:
                     continue
                 self._newest = max(self._newest, int(name.rpartition("/")[2].partition(".")[0]))
                 self._found.update(note["files"])
-                if note.get("whole"):  # once, a note named only what the ones before it did not
-                    break
+                break
         return self._found
 
     def _read_all(self, paths: Iterable[str]) -> dict[str, bytes]:
@@ -181,14 +177,6 @@ class SweepFolder:
 
     def _full(self, path: str) -> str:
         return f"{self._folder}/{path}" if self._folder else path
-
-
-def _parsed(path: str, data: bytes, shown: str) -> None:
-    """Raises Damaged. Files from before there were seals show at least whether they can be read."""
-    if path.endswith(".json"):
-        from_json(data, shown)
-    elif path.endswith(".parquet"):
-        read_parquet(data, shown)
 
 
 def read_parquet(data: bytes, shown: str) -> pa.Table:

@@ -166,7 +166,8 @@ class Ledger:
         paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
         found = {}
         for path, data in self._folder.get_many(paths).items():
-            (found[path.split("/")[1]],) = (row.value for row in _rows(data, path) if row.role == "selection")
+            (selection,) = (row.value for row in _rows(data, path) if row.role == "selection")
+            found[path.split("/")[1]] = selection
         return found
 
     def _parquet(self, spec: TrialSpec, rows: Iterable[Row]) -> bytes:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from saeft_ray.errors import UserError
 from saeft_ray.model.unit import unit
@@ -101,7 +100,7 @@ def quality(dictionary: Dictionary, activations: NDArray[np.float32]) -> Quality
 def as_read(activations: NDArray[np.float32], settings: DictionarySettings) -> Tensor:
     """(N, V, d) activations as rows (N V, d) at length 1, or raw."""
     x = torch.from_numpy(np.require(activations, np.float32, ["C", "W"])).flatten(0, 1)
-    return normalize(x, dim=-1) if settings.input == "unit" else x
+    return unit(x) if settings.input == "unit" else x
 
 
 def save(dictionary: Dictionary, card: dict[str, Any], folder: Path) -> None:

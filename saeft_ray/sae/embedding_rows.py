@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from saeft_ray import draws
 from saeft_ray.draws import IntArray
+from saeft_ray.model.unit import unit
 from saeft_ray.settings import DictionarySettings
 
 HELD_OUT = 0.05  # share of images whose views measure the quality of an SAE and never train it
@@ -94,7 +94,7 @@ class Rows:
 
     def _read(self, rows: Tensor) -> Tensor:
         rows = rows.to(self.device, non_blocking=True)
-        return normalize(rows, dim=-1) if self._unit else rows
+        return unit(rows) if self._unit else rows
 
 
 def held_out(n: int) -> NDArray[np.bool_]:

@@ -33,12 +33,10 @@ def seal(data: bytes) -> bytes:
 
 
 def checked(data: bytes, shown: str) -> int:
-    """The lease under which `data` was written; 0 for files from before there were seals. Raises Damaged."""
+    """The lease under which `data` was written. Raises Damaged."""
     found = list(_MARK.finditer(data))
     if not found:
-        if KEY.encode() in data:
-            raise Damaged(f"{shown}: its checksum is damaged")
-        return 0
+        raise Damaged(f"{shown}: its checksum is damaged or missing")
     start, end = found[-1].span(2)
     if data[start:end] != _digest(data, start, end):
         raise Damaged(f"{shown}: content differs from its checksum")
