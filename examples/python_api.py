@@ -1,5 +1,5 @@
 # %% [markdown]
-# A small sweep from Python: does fine-tuning forget? Run it as a script, or cell by cell in an editor that knows `# %%`.
+# A small sweep from Python: does fine-tuning forget? Run it as a script, or cell by cell in an editor that knows `%%`.
 # Start Python with OMP_NUM_THREADS=1 for the numbers of the commands.
 
 # %%

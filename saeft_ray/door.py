@@ -1,6 +1,7 @@
 """How every door ends: a mistake becomes words and a status, a bug keeps its traceback and says where the logs are."""
 
 import os
+import select
 import sys
 import traceback
 from collections.abc import Callable
@@ -53,9 +54,9 @@ def _said(status: int, words: str) -> int:
 
 def _reader_left() -> bool:
     """Whether nobody reads stdout any more; then what is left for it goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    watch = select.poll()
+    watch.register(sys.stdout.fileno(), 0)  # asked for nothing, it says POLLERR of a pipe without a reader
+    left = any(event & select.POLLERR for _, event in watch.poll(0))
+    if left:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return left

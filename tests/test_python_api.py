@@ -67,7 +67,7 @@ def test_tables_and_report_of_the_page(page):
     assert isinstance(page["rows"], pa.Table)
     assert Path(page["written"].page).read_text().startswith("<!doctype html>")
     assert page["comparison"].rows > 0
-    with pytest.raises(UserError, match="SQL: .*nowhere"):
+    with pytest.raises(UserError, match=r"SQL: .*nowhere"):
         page["done"].results("SELECT * FROM nowhere")
 
 
@@ -100,7 +100,7 @@ def test_what_a_finished_sweep_does_not_have_is_told_with_what_it_has(page):
     done = page["done"]
     for ask, words in (
         (lambda: done.replay("confirm-ft-x"), "no finished trial 'confirm-ft-x'"),
-        (lambda: done.tuned_model("mse"), "neither a trial .* nor a method; its methods are zero_shot, ft, sae_ft"),
+        (lambda: done.tuned_model("mse"), "neither a trial .* nor a method; its methods are ft, sae_ft, zero_shot"),
         (lambda: done.tuned_model("zero_shot"), "trains no weights"),
         (lambda: done.dictionary("ft"), "uses no dictionary; in this sweep these do: sae_ft"),
         (lambda: done.embeddings("ft", "train"), "'train' is not a test set of this sweep; allowed: selection, ID"),
@@ -114,7 +114,7 @@ def test_what_a_finished_sweep_does_not_have_is_told_with_what_it_has(page):
 def test_a_file_with_other_settings_does_not_read_the_rows_of_its_name(page):
     config = page["sweep"].config
     other = config.model_copy(update={"seed": 1, "storage": config.storage.model_copy(update={"url": "runs"})})
-    with pytest.raises(UserError, match="ran with other settings; saeft_ray.open_sweep opens that one"):
+    with pytest.raises(UserError, match=r"ran with other settings; saeft_ray\.open_sweep opens that one"):
         saeft_ray.Sweep(other).rows()
 
 
