@@ -2,17 +2,21 @@
 
 import importlib
 import inspect
+import json
 import os
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import saeft_ray
 from saeft_ray import api, data, door, errors, export, preflight, results, sweep, trial
 from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
+from saeft_ray.records.rows import table
 from saeft_ray.report.__main__ import main as report
 
 import report_rows
@@ -91,11 +95,6 @@ def test_secrets_are_not_shown(monkeypatch, capsys):
 
 @pytest.mark.parametrize("module", ["report", "results"])
 def test_a_reader_that_leaves_is_no_traceback(module, tmp_path):
-    import json
-
-    import pyarrow.parquet as pq
-
-    from saeft_ray.records.rows import table
 
     (tmp_path / "trials/a").mkdir(parents=True)
     (tmp_path / "sweep.json").write_text(json.dumps(report_rows.record()))
@@ -128,3 +127,31 @@ def test_every_exception_is_drawn_in_the_tree():
     for one in found:
         assert issubclass(one, SaeftError), one
         assert f" {one.__name__} " in errors.__doc__, one
+
+
+def test_a_record_of_another_version_is_told_with_the_version(tmp_path, capsys):
+    _, _, ledger = sweeps.opened(sweeps.config(tmp_path))
+    record = ledger.record()
+    record["config"]["search"]["rounds"] = 3
+    Path(tmp_path, "sweeps/small/sweep.json").write_text(json.dumps(record))
+    assert trial.main([ledger.url, "confirm-ft-1"]) == 2
+    said = capsys.readouterr().err
+    assert "search.rounds" in said
+    assert f"use version {saeft_ray.__version__}" in said
+
+
+def test_a_line_that_is_not_finite_is_the_users(tmp_path, capsys):
+    file = tmp_path / "runs.csv"
+    lines = [f"{m},{s},{d},0.{5 + s}" for m in ("a", "b") for s in range(3) for d in ("Val", "R")]
+    file.write_text("\n".join(["method,seed,dataset,accuracy", *lines]))
+    assert report(["--table", str(file), "--baseline", "a", "--id", "Val", "--line", "R=nan,1"]) == 2
+    assert "give two finite numbers" in capsys.readouterr().err
+
+
+def test_a_destination_that_cannot_be_written_is_the_users(tmp_path, capsys):
+    (tmp_path / "in_the_way").write_text("")
+    file = tmp_path / "runs.csv"
+    file.write_text("method,seed,dataset,accuracy\na,1,R,0.5\nb,1,R,0.6\n")
+    out = str(tmp_path / "in_the_way" / "deeper")
+    assert report(["--table", str(file), "--baseline", "a", "--out", out]) == 2
+    assert "give a folder you may write to" in capsys.readouterr().err

@@ -153,6 +153,7 @@ def test_the_example_runs(tmp_path):
     assert done.stdout.rstrip().endswith("runs/sweeps/from_python/report/report.html")
 
 
+@pytest.mark.slow
 def test_a_live_ray_is_not_touched_unasked(tmp_path):
     """A notebook's own Ray: a run refuses it before anything is written, a joined run leaves it as it was."""
     code = """
@@ -182,6 +183,6 @@ print(sweep.rows().num_rows)
     )
     assert done.returncode == 0, done.stderr
     told, rows = done.stdout.strip().splitlines()
-    for words in ("connected to a Ray already (at 127.0.0.1:", "local=True", "ray.shutdown()", "compute.address"):
+    for words in ("connected to a Ray already (at ", "local=True", "ray.shutdown()", "compute.address"):
         assert words in told
     assert int(rows) > 5
