@@ -1,8 +1,60 @@
-"""Experiment sweeps that test whether a fine-tuning method keeps CLIP robust."""
+"""Experiment sweeps that test whether a fine-tuning method keeps CLIP robust.
 
-from importlib import metadata
+    sweep = saeft_ray.load("sweeps/quickstart.yaml")   # or a dict of its sections
+    print(sweep.plan())
+    sweep.run(local=True)
+    sweep.results().to_pandas()
 
-try:
-    __version__ = metadata.version("saeft_ray")
-except metadata.PackageNotFoundError:  # a copy that was never installed
-    __version__ = "unknown"
+docs/python.md shows the rest. `import saeft_ray` loads neither torch nor Ray: each name is loaded when it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from saeft_ray.api import PlanSummary, Sweep, load, open_sweep
+    from saeft_ray.errors import SaeftError, Unfinished, UserError
+    from saeft_ray.orchestration.replay import Comparison
+    from saeft_ray.report import WrittenReport
+
+__version__: str
+__all__ = [
+    "Comparison",
+    "PlanSummary",
+    "SaeftError",
+    "Sweep",
+    "Unfinished",
+    "UserError",
+    "WrittenReport",
+    "__version__",
+    "load",
+    "open_sweep",
+]
+_PLACES = {
+    "errors": ("SaeftError", "Unfinished", "UserError"),
+    "orchestration.replay": ("Comparison",),
+    "report": ("WrittenReport",),
+    "api": ("PlanSummary", "Sweep", "load", "open_sweep"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
+    for module, names in _PLACES.items():
+        if name in names:
+            return getattr(import_module(f"saeft_ray.{module}"), name)
+    raise AttributeError(f"module 'saeft_ray' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("saeft_ray")
+    except metadata.PackageNotFoundError:  # a copy that was never installed
+        return "unknown"

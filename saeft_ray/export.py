@@ -12,24 +12,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from saeft_ray import door
 from saeft_ray.errors import UserError
-from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
-from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
-from saeft_ray.orchestration import artifacts
-from saeft_ray.orchestration.plan import Plan
-from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.tuned import clip_of, open_clip_state, tuned_classifier
 from saeft_ray.settings import Model
-from saeft_ray.storage.store import Store
-from saeft_ray.training.evaluate import interpolate
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 the user's mistake."""
+    """Exit status: 0 done, else as `door.guarded`."""
     parser = argparse.ArgumentParser(
         prog="python -m saeft_ray.export", description="Write the model of a trial as open_clip loads it."
     )
@@ -37,47 +33,24 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("trial", help="a trial of the results table, of the confirm phase")
     parser.add_argument("file", type=Path, help="a .safetensors file that is not there yet")
     options = parser.parse_args(arguments)
-    from saeft_ray.orchestration.reopen import reopen
+    return door.guarded(lambda: _export(options.storage, options.trial, options.file))
 
+
+def _export(storage: str, trial: str, file: Path) -> int:
+    plan, ledger, store = reopen(storage)
     try:
-        plan, ledger, store = reopen(options.storage)
-        try:
-            spec = ledger.spec(options.trial)
-        except FileNotFoundError:
-            raise UserError(
-                f"{options.storage}: no trial {options.trial!r} there; see the trial column of its results"
-            ) from None
-        _writable(options.file)
-        tuned = endpoint(plan, spec, store)
-        model = plan.config.model
-        clip = encoder.load(model, plan.config.storage.endpoint)
-        head = write(tuned, clip, model, plan.config.data.class_names(), options.file)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    print(f"{options.file}: open_clip.create_model({model.arch!r}, pretrained={str(options.file)!r}) loads it")
+        spec = ledger.spec(trial)
+    except FileNotFoundError:
+        raise UserError(f"{storage}: no trial {trial!r} there; see the trial column of its results") from None
+    _writable(file)
+    tuned, clip, model = tuned_classifier(plan, spec, store), clip_of(plan), plan.config.model
+    head = write(tuned, clip, model, plan.config.data.class_names(), file)
+    print(f"{file}: open_clip.create_model({model.arch!r}, pretrained={str(file)!r}) loads it")
     print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
     print(f"{head}: the head, {len(tuned.head.weight)} classes")
     if isinstance(spec.trained, Captioned):
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
     return 0
-
-
-def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
-    """The classifier that `spec` was evaluated with. Raises UserError if it is not in the store."""
-    clip = encoder.load(plan.config.model, plan.config.storage.endpoint)
-    frozen = clip.classifier(artifacts.head(plan, store))
-    if spec.trained is None:
-        raise UserError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
-    ended = plan.endpoint(spec)
-    if not store.has(ended.kind, ended.key):
-        raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
-    tuned = clip.classifier(frozen.head.weight.detach())
-    tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
-    if isinstance(spec.settings, WiseFT):
-        assert isinstance(spec.settings.alpha, float)
-        return interpolate(frozen, tuned, spec.settings.alpha)
-    return tuned
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
@@ -86,8 +59,7 @@ def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[st
     import open_clip
 
     head = _writable(file)
-    state: dict[str, Tensor] = clip.clip.state_dict()
-    state |= {f"visual.{name}": tensor for name, tensor in tuned.encoder.state_dict().items()}
+    state = open_clip_state(tuned, clip)
     pixels = {"mean": json.dumps(clip.mean), "std": json.dumps(clip.std)}
     _save(state, {"arch": model.arch, **pixels}, file)
     _save(tuned.head.state_dict(), {"arch": model.arch, "classes": json.dumps(list(classes))}, head)

@@ -7,6 +7,7 @@ import argparse
 import resource
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import SimpleNamespace
@@ -15,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from saeft_ray import sae
+from saeft_ray import door, sae
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
-from saeft_ray.errors import UserError
+from saeft_ray.errors import Damaged, Unavailable, UserError
 from saeft_ray.methods import FeaturePenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
@@ -29,6 +30,7 @@ from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
+from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
@@ -46,18 +48,18 @@ class Check(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status: 0 all is well, 1 a check failed, 2 a mistake in the sweep file."""
+    """Exit status: 0 all is well, 1 a check failed, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.preflight", description="Try what a sweep needs.")
     parser.add_argument("file", help="the sweep file (YAML)")
     parser.add_argument("--steps", type=int, default=20, help="training steps to time for each method (20)")
     options = parser.parse_args(arguments)
     if options.steps < 1:
         parser.error(f"--steps {options.steps}: give at least 1")
-    try:
-        rehearsal = Rehearsal(sweep_file.load(options.file), options.steps)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return door.guarded(lambda: _check(Rehearsal(sweep_file.load(options.file), options.steps)))
+
+
+def _check(rehearsal: "Rehearsal") -> int:
+    """Prints a line for each check; 1 if one failed."""
     failed: set[str] = set()
     for check in CHECKS:
         if missing := [name for name in check.needs if name in failed]:
@@ -73,10 +75,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _tried(check: Check, rehearsal: "Rehearsal") -> tuple[str, str]:
     try:
         return "ok", check.find(rehearsal)
-    except ValueError as error:
-        return "FAIL", str(error)
-    except Exception as error:  # a library's own; the line must still say which check met it
-        return "FAIL", f"{type(error).__name__}: {str(error)[:500]}"
+    except (UserError, Unavailable, Damaged) as error:
+        return "FAIL", redacted(str(error))
+    except Exception as error:  # the line must still say which check met it, and the others go on
+        print(redacted("".join(traceback.format_exception(error)) + door.bug(error)), file=sys.stderr)
+        return "FAIL", redacted(f"{type(error).__name__}: {str(error)[:500]}")
 
 
 class Rehearsal:
@@ -203,7 +206,7 @@ def weights(rehearsal: Rehearsal) -> str:
     model = rehearsal.config.model
     try:
         parameters = sum(parameter.numel() for parameter in rehearsal.model.clip.parameters())
-    except ValueError:
+    except UserError:
         raise
     except Exception as error:
         raise UserError(

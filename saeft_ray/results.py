@@ -10,62 +10,19 @@ import io
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from saeft_ray import door
+from saeft_ray.records.query import query, summary
 from saeft_ray.records.read import read_record, read_rows
-from saeft_ray.records.rows import SCHEMA
 
-QUOTE = "'"
 FORMATS = ("table", "csv", "json", "md")
 _DIGITS = 4
-
-
-def query(rows: pa.Table, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The names of the columns and the lines that `sql` gives on `rows`.
-
-    The SQL sees `results` and `examples` alone: files, network and settings are out of its reach. Raises duckdb.Error.
-    """
-    scalar = [name for name in SCHEMA.names if name != "correct"]
-    with duckdb.connect(":memory:") as connection:
-        scored = rows.filter(pc.is_valid(rows["correct"]))
-        for name, table in (
-            ("results", rows.select(scalar)),
-            ("examples", scored.select(["trial", "dataset", "examples", "n", "correct"])),
-        ):
-            connection.register("given", table)
-            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")  # noqa: S608
-            connection.unregister("given")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
-        connection.execute(sql)
-        names = [column[0] for column in connection.description or []]
-        return names, connection.fetchall() if names else []
-
-
-def summary(record: Mapping[str, Any]) -> str:
-    """SQL for mean confirm accuracies in %, a line a method, a column a test set in the order of the sweep's record."""
-    accuracy = "round(100 * avg(value) FILTER (WHERE {condition}), 1) AS {name}"
-    sets = [
-        accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
-        for name in record.get("data", {}).get("roles", {})
-    ]
-    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"OOD"')]
-    return (
-        f"SELECT method, count(DISTINCT seed) AS n, {', '.join(columns)} FROM results "  # noqa: S608
-        "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"OOD\""
-    )
-
-
-def _quoted(name: str, mark: str) -> str:
-    return mark + name.replace(mark, 2 * mark) + mark
 
 
 def render(names: Sequence[str], lines: Sequence[Sequence[Any]], form: str) -> str:
@@ -129,7 +86,7 @@ def _plain(value: Any) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Returns the exit code: 0, or 2 for a folder that is no sweep or SQL that does not run."""
+    """The door. Exit status: 0, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
     parser.add_argument(
@@ -137,13 +94,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
-    try:
-        record = read_record(options.storage)
-        names, lines = query(read_rows(options.storage), options.sql or summary(record))
-    except (duckdb.Error, ValueError, OSError) as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
-        return 2
-    sys.stdout.write(render(names, lines, options.format))
+    return door.guarded(lambda: _answer(options.storage, options.sql, options.format))
+
+
+def _answer(storage: str, sql: str | None, form: str) -> int:
+    record = read_record(storage)
+    names, lines = query(read_rows(storage), sql or summary(record))
+    sys.stdout.write(render(names, lines, form))
     return 0
 
 

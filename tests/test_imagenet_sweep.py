@@ -10,7 +10,7 @@ import yaml
 from ray.cluster_utils import Cluster
 from safetensors.torch import save_file
 
-from saeft_ray import sweep
+from saeft_ray.api import load
 from saeft_ray.datasets.images.files import filesystem
 from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.datasets.images.sharding import shard
@@ -109,7 +109,7 @@ def test_the_sweep_of_imagenet_runs_to_its_report(two_machines, known, s3_url, t
     assert len(settings["data"]["classes"]) == 20
     file = tmp_path / "imagenet.yaml"
     file.write_text(yaml.safe_dump(settings))
-    assert sweep.main([str(file)]) == 0
+    load(file).run(join=True).report()
     assert "confirm: done" in capsys.readouterr().out
     url = f"{s3_url}/saeft/sweeps/imagenet"
     rows = read_rows(url).to_pylist()

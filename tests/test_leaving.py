@@ -128,7 +128,7 @@ def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path,
         driver.kill()
     assert driver.returncode == 130
     assert "stopping: trials save checkpoints" in said
-    assert "the same command goes on from here" in said
+    assert "the same command continues from here" in said
     (kept,) = store.keys("checkpoint")
     assert kept > first[0]
     done = json.loads((store.get("checkpoint", kept) / "history.json").read_text())

@@ -49,7 +49,8 @@ def sweep_on_ray(file, log, by):
     """In a process of its own, since its Ray has settings of its own."""
     import ray
 
-    from saeft_ray import sweep
+    from saeft_ray import door
+    from saeft_ray.api import Sweep
     from saeft_ray.config.sweep_file import load
     from saeft_ray.on_ray.runner import SETTINGS
     from saeft_ray.orchestration import artifacts
@@ -71,7 +72,7 @@ def sweep_on_ray(file, log, by):
         },
         _system_config=full if by == "the monitor of Ray" else {},
     )
-    return sweep.main([file, "--quiet"])
+    return door.guarded(lambda: Sweep(load(file)).run(join=True, quiet=True) and 0)
 
 
 @pytest.mark.parametrize(("by", "words"), [("its own allocator", "MemoryError"), ("the monitor of Ray", "memory")])

@@ -38,6 +38,11 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         raise UserError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
     except yaml.YAMLError as error:
         raise UserError(f"{source}: {error}; this is not valid YAML") from error
+    return validated(raw, source)
+
+
+def validated(raw: Any, source: str = "sweep file") -> SweepConfig:
+    """`load` for what a sweep file would hold: a dict of sections."""
     if not isinstance(raw, dict):
         raise UserError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
     config, mistakes = None, [*_credentials(raw)]

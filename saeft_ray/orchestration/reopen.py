@@ -4,6 +4,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
@@ -25,9 +27,16 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         raise UserError(
             f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from error
-    config = SweepConfig.model_validate_json(
-        json.dumps({**record["config"], "storage": {"url": store.url, "endpoint": endpoint}})
-    )
+    try:
+        config = SweepConfig.model_validate_json(
+            json.dumps({**record["config"], "storage": {"url": store.url, "endpoint": endpoint}})
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{storage}: its settings do not fit this version of saeft_ray ({'.'.join(map(str, first['loc']))}: "
+            f"{first['msg']}); use version {record.get('versions', {}).get('saeft_ray', 'that ran it')}"
+        ) from error
     data = record["data"]
     facts = Facts(
         model=record["model"],

@@ -19,8 +19,6 @@ from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices, Range
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)
-
 
 class Deal(Protocol):
     """The trials of one phase."""
@@ -123,7 +121,7 @@ class _Study:
         self._known = {number: spec.settings for number, spec in known.items()}
         self._results = {number: results[spec.id] for number, spec in known.items() if spec.id in results}
         self._space = {name: _distribution(value) for name, value in method.open().items()}
-        self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+        self._study = _study(self._sampler(0))
         self._told: set[int] = set()
 
     @property
@@ -175,6 +173,16 @@ class _Study:
             multivariate=True,
             constant_liar=True,
         )
+
+
+def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+    """A new study, about which Optuna says nothing on stderr."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        return optuna.create_study(direction="maximize", sampler=sampler)
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def ranking(specs: Iterable[TrialSpec], results: Mapping[str, float | None]) -> dict[str, list[tuple[Method, float]]]:

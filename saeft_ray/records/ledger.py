@@ -20,6 +20,7 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import Damaged, UserError
@@ -180,11 +181,22 @@ class Ledger:
     def _spec(self, path: str, data: bytes) -> TrialSpec:
         shown = f"{self.url}/{path}"
         if path.endswith(SPEC):
-            return TrialSpec.model_validate_json(json.dumps(from_json(data, shown)))
+            return _valid(json.dumps(from_json(data, shown)), shown)
         text = (read_parquet(data, shown).schema.metadata or {}).get(SPEC.encode())
         if text is None:
             raise Damaged(f"{shown}: tells no {SPEC}, and there is none beside it")
+        return _valid(text, shown)
+
+
+def _valid(text: str | bytes, shown: str) -> TrialSpec:
+    try:
         return TrialSpec.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(
+            f"{shown}: does not fit this version of saeft_ray ({'.'.join(map(str, first['loc']))}: {first['msg']}); "
+            "use the version that sweep.json names"
+        ) from error
 
 
 def _rows(data: bytes, shown: str) -> list[Row]:

@@ -1,21 +1,38 @@
 """The report of a sweep: what was found, how sure that is, and what it cost, as one page and in plain files."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from saeft_ray.errors import UserError
+from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
 
-__all__ = ["Report", "findings", "write_report"]
+__all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_report"]
+
+
+class WrittenReport(NamedTuple):
+    """What a report says and where it is; `complete` if the sweep it is about has nothing left to come."""
+
+    report: Report
+    folder: str
+    complete: bool
+
+    @property
+    def page(self) -> str:
+        """The path or URL of report.html."""
+        return f"{self.folder}/report.html"
 
 
 def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report:
     """Write report.html, report.md, report.json, results.csv, results.tex and each plot as SVG into the folder `out`.
 
     The same rows and record give the same bytes, in whatever order the rows come. An older report there is replaced.
+    Raises UserError if `out` cannot be written.
     """
     # Drawing needs matplotlib and jinja2, which whoever only wants the findings need not import.
     from saeft_ray.report.render import exports, plots
@@ -32,7 +49,26 @@ def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report
         "results.tex": exports.as_latex(report),
         **{f"{name}.svg": plots.standalone(svg) for name, svg in drawn.items()},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (out / name).write_text(text, encoding="utf-8", newline="\n")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise UserError(f"{out}: no report can be written there ({error}); give a folder you may write to") from error
     return report
+
+
+def report_sweep(storage: str, out: Path | None = None) -> WrittenReport:
+    """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
+    `out`. Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
+    storage = storage.rstrip("/")
+    record, rows = read_record(storage), read_rows(storage)
+    place = f"{storage}/report" if out is None else str(out)
+    if out is not None:
+        report = write_report(rows, record, out)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            report = write_report(rows, record, Path(folder))
+            for path in sorted(Path(folder).iterdir()):
+                write_file(place, path.name, path.read_bytes())
+    return WrittenReport(report, place, complete="registration" in record and not report.open)

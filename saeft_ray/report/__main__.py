@@ -2,13 +2,12 @@
 
 import argparse
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from saeft_ray import door
 from saeft_ray.errors import UserError
-from saeft_ray.records.read import read_record, read_rows, write_file
-from saeft_ray.report import Report, write_report
+from saeft_ray.report import WrittenReport, report_sweep, write_report
 from saeft_ray.report.from_table import read_table
 from saeft_ray.report.numbers import in_list
 
@@ -16,7 +15,7 @@ _TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The door. Returns the exit code: 0, or 2 for a folder, rows or a table that no report can be made of."""
+    """The door. Exit status: 0, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.report", description="Write the report of a sweep.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -63,29 +62,28 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--margin is a fraction between 0 and 1: 0.003 is 0.3 percentage points")
     if options.watch is not None and options.watch <= 0:
         parser.error("--watch lies above 0")
-    try:
-        while True:
-            report, place, complete = _write(options)
-            if options.watch is None or complete:
-                break
-            if not options.quiet:
-                print(f"{time.strftime('%H:%M:%S')} {report.headline}", flush=True)
-            time.sleep(options.watch)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    return door.guarded(lambda: _follow(options))
+
+
+def _follow(options: argparse.Namespace) -> int:
+    """Writes the report; again and again where a sweep is watched."""
+    while True:
+        written = _write(options)
+        if options.watch is None or written.complete:
+            break
+        if not options.quiet:
+            print(f"{time.strftime('%H:%M:%S')} {written.report.headline}", flush=True)
+        time.sleep(options.watch)
     if not options.quiet:
-        print(report.headline)
-        for warning in report.warnings:
+        print(written.report.headline)
+        for warning in written.report.warnings:
             print(f"warning: {warning.text}")
-    print(f"{place}/report.html")
+    print(written.page)
     return 0
 
 
-def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
-    """Writes the report once: what it says, where it is, and whether nothing is left to come."""
+def _write(options: argparse.Namespace) -> WrittenReport:
+    """Writes the report once."""
     if options.table is not None:
         rows, record = read_table(
             options.table, options.baseline, options.id, options.alpha or 0.05, margin=options.margin,
@@ -93,18 +91,8 @@ def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
             lines=dict(map(_line, options.line)),
         )  # fmt: skip
         out = options.out or options.table.with_name(f"{options.table.stem}-report")
-        return write_report(rows, record, out), str(out), True
-    storage: str = options.storage.rstrip("/")
-    record, rows = read_record(storage), read_rows(storage)
-    if options.out is not None:
-        report = write_report(rows, record, options.out)
-        return report, str(options.out), _complete(report, record)
-    place = f"{storage}/report"
-    with tempfile.TemporaryDirectory() as folder:
-        report = write_report(rows, record, Path(folder))
-        for path in sorted(Path(folder).iterdir()):
-            write_file(place, path.name, path.read_bytes())
-    return report, place, _complete(report, record)
+        return WrittenReport(write_report(rows, record, out), str(out), complete=True)
+    return report_sweep(options.storage, options.out)
 
 
 def _pair(text: str) -> list[str]:
@@ -121,10 +109,6 @@ def _line(text: str) -> tuple[str, tuple[float, float]]:
     except ValueError:
         raise UserError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5") from None
     return name, (slope, intercept)
-
-
-def _complete(report: Report, record: dict[str, object]) -> bool:
-    return "registration" in record and not report.open
 
 
 if __name__ == "__main__":

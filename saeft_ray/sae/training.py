@@ -7,6 +7,7 @@ are (D, d), one row an atom; b is (d,).
 import math
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +22,6 @@ from saeft_ray.sae.dictionary import Dictionary
 from saeft_ray.sae.embedding_rows import Rows
 from saeft_ray.settings import DictionarySettings
 
-# Torch warns once a process that CSR is young; the tests compare our gradients with autograd's.
-warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-
 SAMPLE = 1 << 16  # rows that suffice for the median and the threshold
 _BATCH = 1024  # rows that share a threshold while it is estimated
 
@@ -36,6 +34,15 @@ class Weights(NamedTuple):
     bias: Tensor  # (d,)
 
 
+@contextmanager
+def _no_warning_of_csr() -> Iterator[None]:
+    """Torch warns once a process that CSR is young; the tests compare our gradients with autograd's."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
+        yield
+
+
+@_no_warning_of_csr()
 def train(
     activations: NDArray[np.float32], settings: DictionarySettings, seed: int, device: torch.device
 ) -> Dictionary:

@@ -144,16 +144,19 @@ def _tar(path: Path, samples: Samples, members: list[int]) -> list[int]:
 
 
 def _put(fs: Any, path: str, content: bytes | Path) -> None:
-    """Writes a file whole. Raises OSError if fewer bytes arrived than were sent."""
+    """Writes a file whole. Raises UserError where that is not allowed, OSError if fewer bytes arrived."""
     size = content.stat().st_size if isinstance(content, Path) else len(content)
     local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
     target = f"{path}.writing" if local else path  # elsewhere an object is there as a whole or not at all
-    if local:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, Path):
-        fs.put_file(str(content), target)
-    else:
-        fs.pipe_file(target, content)
+    try:
+        if local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, Path):
+            fs.put_file(str(content), target)
+        else:
+            fs.pipe_file(target, content)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise UserError(f"{path}: cannot be written ({error}); give a destination that you may write to") from error
     if (stored := fs.info(target)["size"]) != size:
         raise OSError(f"{path}: {size} bytes sent, {stored} stored")
     if local:

@@ -1,0 +1,378 @@
+"""A sweep from Python: load or open one, run it, read what came of it. The doors run sweeps through this file."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+from tempfile import gettempdir
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+from rich.console import Console
+
+from saeft_ray.config import sweep_file
+from saeft_ray.config.schema import SweepConfig
+from saeft_ray.errors import Unfinished, UserError
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.phases import Runner, conduct
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.reopen import record_of, reopen
+from saeft_ray.orchestration.show_plan import show
+from saeft_ray.orchestration.signals import Notice, interrupt
+from saeft_ray.records.lease import Lease
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.query import query_table, summary
+from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.rows import Phase
+from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.report import WrittenReport, report_sweep
+from saeft_ray.storage.store import Store
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from saeft_ray.orchestration.replay import Comparison
+    from saeft_ray.sae import Dictionary
+
+
+@dataclass(frozen=True, repr=False)
+class PlanSummary:
+    """What a run would do. Printed, it is the table that `python -m saeft_ray.sweep FILE --plan` prints.
+
+    `trials` is the number of trials of each phase, at most; `steps` the optimizer steps of one training.
+    """
+
+    trials: Mapping[Phase, int]
+    steps: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
+
+
+def load(source: str | Path | Mapping[str, Any]) -> "Sweep":
+    """The sweep that a sweep file describes. Nothing is run or written.
+
+    Arguments:
+        source: the path of a sweep file (YAML), or a dict of its sections.
+
+    Raises UserError that lists every mistake, each with its place.
+
+    Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml")`
+    """
+    if isinstance(source, Mapping):
+        return Sweep(sweep_file.validated(dict(source), "the given dict"))
+    return Sweep(sweep_file.load(str(source)))
+
+
+def open_sweep(storage: str | Path, endpoint: str | None = None) -> "Sweep":
+    """A sweep that runs or has ended, from its record.
+
+    Arguments:
+        storage: the sweep's folder or URL, as the sweep printed it: `runs/sweeps/quickstart`.
+        endpoint: the URL of the S3 server, where AWS_ENDPOINT_URL does not say it.
+
+    Raises UserError if there is no sweep, or one whose settings this version does not know.
+
+    A record holds neither `compute` nor `storage.endpoint`: this sweep has the default `compute`.
+
+    Example: `sweep = saeft_ray.open_sweep("runs/sweeps/quickstart")`
+    """
+    plan, _, _ = reopen(str(storage), endpoint)
+    return Sweep(plan.config)
+
+
+class Sweep:
+    """A sweep: its plan, its run, and what came of it. Made by `load` or `open_sweep`."""
+
+    def __init__(self, config: SweepConfig):
+        self.config = config
+
+    @property
+    def name(self) -> str:
+        """The name that the sweep file gives."""
+        return self.config.name
+
+    @cached_property
+    def folder(self) -> str:
+        """The folder or URL of its record, rows and report."""
+        return f"{self._store.url}/sweeps/{self.name}"
+
+    def __repr__(self) -> str:
+        return f"<sweep {self.name} in {self.folder}>"
+
+    # What will run --------------------------------------------------------------------------------------------
+
+    def plan(self) -> PlanSummary:
+        """Artifacts, methods and trials of a run. Looks at data and weights, and runs nothing.
+
+        Raises UserError for data or weights that do not fit.
+
+        Example: `print(sweep.plan())`
+        """
+        text = StringIO()
+        plan = self.show_plan(Console(file=text, width=120))
+        return PlanSummary(plan.counts(), plan.steps, text.getvalue())
+
+    def show_plan(self, console: Console) -> Plan:
+        """Prints the same as tables on a rich `console`."""
+        plan = Plan(self.config, find_facts(self.config, planning=True))
+        show(plan, console)
+        return plan
+
+    def run(self, *, local: bool = False, quiet: bool = False, join: bool = False) -> Self:
+        """Runs the sweep, or what is left of it. Call it in the main thread, which hears the signals.
+
+        Arguments:
+            local: serially in this process, without Ray.
+            quiet: show no progress.
+            join: use the Ray that this process is connected to, and leave it running. Its workers need the credentials
+                of the storage in their environment.
+
+        Raises UserError for a mistake, before anything runs; also `Taken` if another driver runs this sweep, and if
+        this process is connected to a Ray and neither `local` nor `join` is given. Unfinished if trials could not be
+        run, Unavailable if the storage refuses. KeyboardInterrupt after Ctrl-C or SIGTERM: trials have 20 s to save
+        checkpoints. Finished trials are safe in all these cases, and the same call continues.
+
+        Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
+        """
+        if threading.current_thread() is not threading.main_thread():
+            raise UserError("Sweep.run: called in a thread, which hears no signals; call it in the main thread")
+        if not (local or join):
+            _refuse_live_ray()
+        plan = Plan(self.config, find_facts(self.config))
+        with _logs_named(self.folder, local):
+            _run(plan, self._store, local, Console(stderr=quiet, quiet=quiet))
+        self.__dict__.pop("_opened", None)
+        return self
+
+    # What came of it ------------------------------------------------------------------------------------------
+
+    def rows(self) -> pa.Table:
+        """Every row of the sweep as an Arrow table: one a trial × data set × metric; `.to_pandas()` for pandas.
+
+        Raises UserError if the sweep has not begun, Damaged for files that are not what was written.
+
+        Example: `sweep.rows().to_pandas().query("phase == 'confirm'")`
+        """
+        self._opened  # noqa: B018 - the sweep must be there
+        return read_rows(self.folder)
+
+    def results(self, sql: str | None = None) -> pa.Table:
+        """The answer to a query as an Arrow table.
+
+        Arguments:
+            sql: a query on the tables `results` and `examples`; without it, mean accuracies in % a method.
+
+        Raises UserError for SQL that does not run; else as `rows`.
+
+        Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
+        """
+        return query_table(self.rows(), sql or summary(read_record(self.folder)))
+
+    def report(self, out: str | Path | None = None) -> WrittenReport:
+        """Writes the report: `.report` is what it says, `.page` where report.html is.
+
+        Arguments:
+            out: a local folder; without it, `report/` in the sweep's folder.
+
+        Raises UserError if `out` cannot be written; else as `rows`.
+
+        Example: `print(sweep.report().report.headline)`
+        """
+        self._opened  # noqa: B018 - the sweep must be there
+        return report_sweep(self.folder, None if out is None else Path(out))
+
+    def replay(self, trial: str) -> "Comparison":
+        """Runs a finished trial again and compares: `.equal`, or a list of `.differences`. Nothing is written.
+
+        Arguments:
+            trial: a name of the rows' column `trial`.
+
+        Raises UserError if there is no such finished trial. Bits are equal with the same number of threads: start
+        Python with OMP_NUM_THREADS=1, as the doors do.
+
+        Example: `assert sweep.replay("confirm-ft-123").equal`
+        """
+        from saeft_ray.orchestration.replay import replay
+
+        return replay(*self._opened, trial)
+
+    def trial_of(self, trial_or_method: str) -> TrialSpec:
+        """The spec of a trial, or of the first confirm trial of a method that has ended.
+
+        Raises UserError if there is neither.
+        """
+        plan, ledger, _ = self._opened
+        if trial_or_method in plan.config.methods:
+            finished = ledger.finished()
+            of_method = [s for s in ledger.asked("confirm") if s.method == trial_or_method and s.id in finished]
+            if not of_method:
+                raise UserError(f"{self.folder}: no confirm trial of {trial_or_method} has ended yet; run the sweep")
+            return of_method[0]
+        try:
+            return ledger.spec(trial_or_method)
+        except FileNotFoundError:
+            raise UserError(
+                f"{self.folder}: {trial_or_method!r} is neither a trial of its results nor a method; its methods are "
+                f"{', '.join(plan.config.methods)}"
+            ) from None
+
+    def tuned_model(self, trial_or_method: str) -> Any:
+        """The model that a confirm trial ended in, as an `open_clip` module of its own, in evaluation mode on the CPU.
+
+        Arguments:
+            trial_or_method: a trial, or a method for its first confirm seed.
+
+        `model.encode_image` takes float (B, 3, H, W), normalised by `model.visual.image_mean` and `image_std`, and
+        gives (B, d). The text tower is the frozen one.
+
+        Raises UserError for a method that trains no weights, or weights that are not in the store.
+
+        Example: `model = sweep.tuned_model("sae_ft")`
+        """
+        from saeft_ray.orchestration import tuned
+
+        plan, _, store = self._opened
+        classifier = tuned.tuned_classifier(plan, self.trial_of(trial_or_method), store)
+        return tuned.open_clip_model(classifier, tuned.clip_of(plan))
+
+    def dictionary(self, trial_or_method: str) -> "Dictionary":
+        """The dictionary that a trial was trained with: `.encode` gives codes (B, D) of embeddings (B, d).
+
+        Arguments:
+            trial_or_method: a trial, or a method for its first confirm seed.
+
+        Raises UserError for a method without a dictionary.
+
+        Example: `atoms = sweep.dictionary("sae_ft").atoms`
+        """
+        from saeft_ray.orchestration import tuned
+
+        plan, _, store = self._opened
+        return tuned.dictionary_of(plan, self.trial_of(trial_or_method), store)
+
+    def embeddings(self, trial_or_method: str, test_set: str) -> "tuple[NDArray[np.float32], NDArray[np.float32]]":
+        """Embeddings of a test set by the frozen and by the tuned model.
+
+        Arguments:
+            trial_or_method: a trial, or a method for its first confirm seed.
+            test_set: a test set of the sweep, or `selection`.
+
+        Returns (frozen, tuned), each (N, d) float32, not normalised, in the order of the split: that of the bits in the
+        table `examples`.
+
+        Raises UserError for another test set, data that is not there, or as `tuned_model`.
+
+        Example: `frozen, tuned = sweep.embeddings("ft", "UCI")`
+        """
+        from saeft_ray.orchestration import tuned
+        from saeft_ray.training.worker import Place
+
+        plan, _, store = self._opened
+        split, place = tuned.split_of(plan, test_set), Place.of(plan.config.compute)
+        models = (
+            tuned.frozen_classifier(plan, store),
+            tuned.tuned_classifier(plan, self.trial_of(trial_or_method), store),
+        )
+        frozen, ended = (tuned.embeddings(model, split, place.device, place.loaders) for model in models)
+        return frozen, ended
+
+    @cached_property
+    def _store(self) -> Store:
+        return Store(self.config.storage.url, endpoint=self.config.storage.endpoint)
+
+    @cached_property
+    def _opened(self) -> tuple[Plan, Ledger, Store]:
+        """The recorded sweep. Raises UserError if there is none, or another one of this name."""
+        plan, ledger, store = reopen(self.folder, self.config.storage.endpoint)
+        if plan.config.science() != self.config.science():
+            raise UserError(
+                f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
+            )
+        return Plan(self.config, plan.facts), ledger, store
+
+
+def _refuse_live_ray() -> None:
+    """A sweep must not change the settings, signals and logs of somebody's Ray unasked."""
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
+        address = ray.get_runtime_context().gcs_address
+        raise UserError(
+            f"Sweep.run: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
+            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
+            "its own or connects to that of compute.address; or give join=True to use this one as it is"
+        )
+
+
+def _run(plan: Plan, store: Store, local: bool, console: Console) -> None:
+    """Runs `plan` as the one driver of its sweep."""
+    name = plan.config.name
+    store.check_writable()
+    lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
+    try:
+        with Notice() as notice, lease:
+            _conduct(plan, local, console, store, Ledger(store, name, lease.token), notice)
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise Unfinished(
+                f"{store.url}/sweeps/{name}: another driver took this sweep over, and continues it"
+            ) from None
+        raise
+
+
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, notice: Notice) -> None:
+    commit = _commit()
+    for line in ledger.begin(commit):
+        console.out(line, highlight=False)
+    ledger.register(record_of(plan, commit))
+    console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
+    with Progress(console) if not console.quiet else Quiet() as watcher:
+        runner: Runner
+        if local:
+            from saeft_ray.orchestration.local import LocalRunner
+
+            conduct(plan, ledger, LocalRunner(plan, store, ledger, notice), watcher)
+        else:
+            from saeft_ray.on_ray.runner import RayRunner
+
+            with RayRunner(plan, store, ledger, notice) as runner:
+                conduct(plan, ledger, runner, watcher)
+
+
+@contextmanager
+def _logs_named(folder: str, local: bool) -> Iterator[None]:
+    """Notes on an exception where the logs of the run are."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"the sweep's folder is {folder}")
+        session = Path(gettempdir(), "ray", "session_latest", "logs")
+        if not local and session.is_dir():
+            error.add_note(f"Ray's log is {os.path.realpath(session)}")
+        raise
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it runs from a checkout."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,95 @@
+"""What the trials of a sweep left in its store: tuned models, dictionaries and their embeddings."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from saeft_ray import sae
+from saeft_ray.datasets import Split
+from saeft_ray.errors import UserError
+from saeft_ray.methods.baselines import WiseFT
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier, ClipModel
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.store import Store
+from saeft_ray.training.evaluate import BATCH, interpolate
+from saeft_ray.training.prefetch import ahead
+
+
+def clip_of(plan: Plan) -> ClipModel:
+    """The pretrained model of the sweep."""
+    return encoder.load(plan.config.model, plan.config.storage.endpoint)
+
+
+def frozen_classifier(plan: Plan, store: Store) -> Classifier:
+    """The pretrained image tower with the zero-shot head."""
+    return clip_of(plan).classifier(artifacts.head(plan, store))
+
+
+def tuned_classifier(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
+    """The classifier that `spec` was evaluated with. Raises UserError if it is not in the store."""
+    frozen = frozen_classifier(plan, store)
+    if spec.trained is None:
+        raise UserError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
+    ended = plan.endpoint(spec)
+    if not store.has(ended.kind, ended.key):
+        raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
+    tuned = clip_of(plan).classifier(frozen.head.weight.detach())
+    tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
+    if isinstance(spec.settings, WiseFT):
+        assert isinstance(spec.settings.alpha, float)
+        return interpolate(frozen, tuned, spec.settings.alpha)
+    return tuned
+
+
+def open_clip_state(tuned: Classifier, clip: ClipModel) -> dict[str, torch.Tensor]:
+    """The weights of open_clip's module with the image tower of `tuned`; the text tower stays that of `clip`."""
+    state: dict[str, torch.Tensor] = clip.clip.state_dict()
+    return state | {f"visual.{name}": tensor for name, tensor in tuned.encoder.state_dict().items()}
+
+
+def open_clip_model(tuned: Classifier, clip: ClipModel) -> Any:
+    """An open_clip module of its own with the image tower of `tuned`, in evaluation mode on the CPU."""
+    model = copy.deepcopy(clip.clip)
+    model.load_state_dict(open_clip_state(tuned, clip))
+    pixels = {"mean": clip.mean, "std": clip.std}
+    model.visual.preprocess_cfg = {**model.visual.preprocess_cfg, **pixels}
+    model.visual.image_mean, model.visual.image_std = clip.mean, clip.std
+    return model.requires_grad_(True).eval()
+
+
+def dictionary_of(plan: Plan, spec: TrialSpec, store: Store) -> sae.Dictionary:
+    """The dictionary that `spec` was trained with. Raises UserError if its method reads none or the store has none."""
+    found = [artifact for artifact in plan.needs(spec) if artifact.kind == "dictionary"]
+    if not found:
+        readers = [label for label, method in plan.config.methods.items() if method.reads]
+        raise UserError(f"{spec.id}: {spec.method} uses no dictionary; in this sweep these do: {', '.join(readers)}")
+    if not store.has("dictionary", found[0].key):
+        raise UserError(f"{spec.id}: its dictionary is not in {store.url}; run the sweep again to build it")
+    return artifacts.dictionary(found[0], plan, store)
+
+
+def split_of(plan: Plan, name: str) -> Split:
+    """The selection split or a test set. Raises UserError for another name or data that is not there."""
+    known = ["selection", *plan.config.data.test_sets()]
+    if name not in known:
+        raise UserError(f"{name!r} is not a test set of this sweep; allowed: {', '.join(known)}")
+    if problems := plan.config.data.problems():
+        raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
+    return plan.config.data.split(name, plan.facts.image_size)
+
+
+@torch.inference_mode()
+def embeddings(model: Classifier, split: Split, device: torch.device, loaders: int = 0) -> NDArray[np.float32]:
+    """(N, d) float32 embeddings of the images of `split` in its order, not normalised."""
+    model = model.to(device).eval()
+    batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
+    found = [model.features(images.to(device)).cpu() for images in ahead(split.images, batches, loaders, device)]
+    stacked: NDArray[np.float32] = torch.cat(found).numpy()
+    return stacked

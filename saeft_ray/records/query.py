@@ -1,0 +1,69 @@
+"""SQL on a sweep's rows, which sees the rows and nothing else.
+
+The table `results` has one line a trial × dataset × metric; `examples` has the packed bits of right and wrong examples.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from saeft_ray.errors import UserError
+from saeft_ray.records.rows import SCHEMA
+
+QUOTE = "'"
+
+
+def query(rows: pa.Table, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns and the lines that `sql` gives on `rows`. Raises UserError for SQL that does not run."""
+    with _asked(rows, sql) as answer:
+        return ([], []) if answer is None else (list(answer.columns), answer.fetchall())
+
+
+def query_table(rows: pa.Table, sql: str) -> pa.Table:
+    """The same as an Arrow table."""
+    with _asked(rows, sql) as answer:
+        return pa.table({}) if answer is None else answer.to_arrow_table()
+
+
+def summary(record: Mapping[str, Any]) -> str:
+    """SQL for mean confirm accuracies in %, a line a method, a column a test set in the order of the sweep's record."""
+    accuracy = "round(100 * avg(value) FILTER (WHERE {condition}), 1) AS {name}"
+    sets = [
+        accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
+        for name in record.get("data", {}).get("roles", {})
+    ]
+    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"OOD"')]
+    return (
+        f"SELECT method, count(DISTINCT seed) AS n, {', '.join(columns)} FROM results "  # noqa: S608
+        "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"OOD\""
+    )
+
+
+def _quoted(name: str, mark: str) -> str:
+    return mark + name.replace(mark, 2 * mark) + mark
+
+
+@contextmanager
+def _asked(rows: pa.Table, sql: str) -> Iterator[Any]:
+    """The answer of `sql`, None if it has none; files, network and settings are out of its reach."""
+    scalar = [name for name in SCHEMA.names if name != "correct"]
+    with duckdb.connect(":memory:") as connection:
+        scored = rows.filter(pc.is_valid(rows["correct"]))
+        for name, table in (
+            ("results", rows.select(scalar)),
+            ("examples", scored.select(["trial", "dataset", "examples", "n", "correct"])),
+        ):
+            connection.register("given", table)
+            connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")  # noqa: S608
+            connection.unregister("given")
+        connection.execute("SET enable_external_access = false")
+        connection.execute("SET lock_configuration = true")
+        try:
+            yield connection.sql(sql)
+        except duckdb.Error as error:
+            said = " ".join(str(error).split())
+            raise UserError(f"SQL: {said}; it can ask the tables `results` and `examples`") from error
