@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if not (isinstance(error, Unavailable | Damaged) or is_full(error)):
             raise
-        print(f"{redacted(str(error))}\nThe same command goes on once that is mended", file=sys.stderr)
+        print(f"{redacted(str(error))}\nFix this, then run the same command to resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        print("\nStopped. The same command continues from here", file=sys.stderr)
         return 130
 
 
@@ -71,7 +71,7 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
-                f"{store.url}/sweeps/{config.name}: another driver took this sweep over, and goes on with it"
+                f"{store.url}/sweeps/{config.name}: another driver has taken this sweep over and continues it"
             ) from None
         raise
     return _report(ledger.url, console)
@@ -122,6 +122,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (leaving.StopSignals)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.StopSignals)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

@@ -142,7 +142,7 @@ def test_a_driver_that_slept_while_another_took_over_ends_and_what_it_wrote_late
     zombie.send_signal(signal.SIGCONT)
     until(lambda: len(ended(sweep)) > len(before), zombie)
     sight.touch()
-    assert "another driver took this sweep over, and goes on with it" in zombie.communicate(timeout=60)[1]
+    assert "another driver has taken this sweep over and continues it" in zombie.communicate(timeout=60)[1]
     assert zombie.returncode == 1
     late = {path: data for path, data in ended(sweep).items() if path not in before}
     assert not {path.parent.name for path in late} & {row["trial"] for row in comparable(sweep)}

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from saeft_ray import report
 from saeft_ray.errors import Unavailable, Unfinished
 from saeft_ray.orchestration import local
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, short_traceback
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of, short_traceback
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
@@ -54,12 +54,15 @@ def test_causes(error, cause):
 
 def test_a_lost_machine_is_no_fault_and_pauses_grow():
     attempts = Attempts()
-    waits = [attempts.wait("t", "lost", OSError()) for _ in range(100)]
+    waits = [attempts.wait("t", Failure.of(OSError(), "lost")) for _ in range(100)]
     assert waits[:4] == [1, 2, 4, 8]
     assert waits[-1] == 60
     attempts.check("search")
     for cause in ("memory", "bug"):
-        assert [attempts.wait("t", cause, OSError("x")) is None for _ in range(ATTEMPTS[cause])] == [False, True]
+        assert [attempts.wait("t", Failure.of(OSError("x"), cause)) is None for _ in range(ATTEMPTS[cause])] == [
+            False,
+            True,
+        ]
     with pytest.raises(Unfinished, match="1 search trials could not be run"):
         attempts.check("search")
 

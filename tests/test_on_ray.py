@@ -1,5 +1,6 @@
 """The same sweep on a real Ray, on loopback: equal rows, several workers, early stopping, Ctrl-C."""
 
+import logging
 import os
 import re
 import signal
@@ -176,6 +177,18 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path,
     assert re.match(r"confirm-ft-\w+: crashed \(.+\); tried again in 1 s$", told)
 
 
+def test_a_process_that_ran_a_sweep_is_as_it_was_before(tmp_path):
+    """A notebook, say: its environment and the log level of its own Tune."""
+    tune = logging.getLogger("ray.tune")
+    before, level = dict(os.environ), tune.level
+    plan, store, ledger = sweeps.opened(sweeps.config(tmp_path))
+    with RayRunner(plan, store, ledger):
+        assert os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+        assert tune.level == logging.CRITICAL
+    assert dict(os.environ) == before
+    assert tune.level == level
+
+
 def trial_processes():
     """Ids of the processes that run Tune trials, children of this one's Ray."""
     found = []
@@ -213,7 +226,7 @@ def test_a_driver_that_is_stopped_leaves_a_sweep_that_the_same_command_resumes(t
     if how == signal.SIGINT:
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130
-        assert "the same command goes on from here" in said
+        assert "The same command continues from here" in said
     else:
         assert first.wait(timeout=60) == -signal.SIGKILL
         first.stdout.close()

@@ -1,4 +1,4 @@
-"""Told to go, a trial saves a checkpoint between two steps and leaves; what follows is as if nobody had told it."""
+"""Asked to stop, a trial saves a checkpoint between two steps; what follows is as if nobody had asked."""
 
 import json
 import os
@@ -56,7 +56,7 @@ def outcome(plan, spec: TrialSpec, store: Store, worker: Worker, replay=False):
     return [row for row in last.rows if row.metric != "seconds"]
 
 
-def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows(one, batches):
+def test_a_trial_that_stopped_within_an_epoch_runs_no_step_twice_and_has_equal_rows(one, batches):
     plan, store, spec = one
     undisturbed = outcome(plan, spec, store, Worker(), replay=True)
     steps = len(batches)
@@ -66,7 +66,7 @@ def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows
         with pytest.raises(Preempted, match=r"saved after \d+ epochs and \d+ steps"):
             list(trial.run(plan, spec, store, Worker(must_stop=lambda: next(answers))))  # noqa: B023
         (kept,) = store.keys("checkpoint")
-    assert not kept.endswith("-0000000"), "left within an epoch"
+    assert not kept.endswith("-0000000"), "stopped within an epoch"
     assert outcome(plan, spec, store, Worker()) == undisturbed
     assert set(batches.values()) == {1}
     assert len(batches) == steps
@@ -127,8 +127,8 @@ def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path,
     finally:
         driver.kill()
     assert driver.returncode == 130
-    assert "stopping: trials save checkpoints" in said
-    assert "the same command goes on from here" in said
+    assert "Trials have 20 s to save checkpoints" in said
+    assert "The same command continues from here" in said
     (kept,) = store.keys("checkpoint")
     assert kept > first[0]
     done = json.loads((store.get("checkpoint", kept) / "history.json").read_text())

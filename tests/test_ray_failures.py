@@ -1,6 +1,7 @@
-"""Every way in which Ray tells that a trial did not end is known for what it is."""
+"""Every way in which Ray reports that a trial did not end has its cause."""
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle, exceptions
@@ -15,8 +16,8 @@ from ray.train.v2._internal.execution.preemption import PreemptionInfo
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
 from saeft_ray.errors import Preempted, Unavailable
-from saeft_ray.on_ray.failures import lost_by
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts
+from saeft_ray.on_ray.failures import death_of, lost_by
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure
 
 CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
 MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
@@ -92,9 +93,23 @@ def test_causes_on_ray_also_after_a_journey(error, cause):
 def test_machines_may_be_taken_for_ever_while_memory_and_bugs_have_few_attempts():
     attempts = Attempts()
     for error in (TAKEN, GONE, task(group(noticed(TAKEN)))) * 50:
-        assert attempts.wait("t", lost_by(error), error) is not None
+        assert attempts.wait("t", Failure.of(error, lost_by(error))) is not None
     for error in (MONITOR, task(KeyError("head")), CRASHED):
         cause = lost_by(error)
-        waits = [attempts.wait("t", cause, error) for _ in range(ATTEMPTS[cause])]
+        waits = [attempts.wait("t", Failure.of(error, cause)) for _ in range(ATTEMPTS[cause])]
         assert None not in waits[:-1]
         assert waits[-1] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"), [(CRASHED, "crashed"), (GONE, "lost"), (TAKEN, "lost"), (MONITOR, "memory")], ids=str
+)
+def test_a_death_without_a_report_has_its_cause_from_what_tune_keeps(tmp_path, error, cause):
+    """Tune pickles the error of an actor; of any other it writes the text alone."""
+    text, pickled = tmp_path / "error.txt", tmp_path / "error.pkl"
+    text.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
+    kept = isinstance(error, exceptions.RayActorError)
+    if kept:
+        pickled.write_bytes(cloudpickle.dumps(error))
+    trial = SimpleNamespace(error_file=str(text), pickled_error_file=str(pickled) if kept else None)
+    assert death_of(trial).cause == cause

@@ -100,7 +100,7 @@ def test_a_lasting_refusal_stops_a_sweep_within_a_minute_and_it_goes_on_when_men
         assert time.monotonic() - began[0] < 60
         said = capsys.readouterr().err
         assert re.search(LASTING[kind], said)
-        assert "Nothing is lost; the same command goes on" in said or "The same command goes on" in said
+        assert "Fix this, then run the same command to resume" in said
         proxy.rate = 0.0
         assert not Store(s3_url).list("sweeps/small/report")
         assert sweep.main([file, *how, "--quiet"]) == 0
@@ -135,7 +135,7 @@ def test_a_full_node_cache_stops_a_sweep_within_a_minute_and_it_goes_on_when_the
     assert time.monotonic() - began[0] < 60
     said = capsys.readouterr().err
     assert "No space left on device" in said
-    assert "the same command goes on" in said
+    assert "run the same command to resume" in said
     assert "error.parquet" not in "".join(Store(s3_url).list("sweeps/small")), "no trial is to blame"
     enlarge()
     assert sweep.main([file, *how, "--quiet"]) == 0
@@ -150,7 +150,7 @@ def test_a_disk_that_is_full_from_the_start_is_told_too(s3_url, tmp_path, monkey
     assert sweep.main([file, "--local", "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "No space left on device" in said
-    assert "The same command goes on once that is mended" in said
+    assert "Fix this, then run the same command to resume" in said
 
 
 def test_a_bucket_that_is_gone_is_no_missing_file(s3, s3_url):

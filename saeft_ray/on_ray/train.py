@@ -10,7 +10,7 @@ from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
 
-RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
+RESTARTS = 3  # of the whole group after a worker dies; each continues from the last checkpoint
 
 
 def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any] | None:
-    """One worker's part: rank 0 evaluates and writes the rows. None from the others, and if they all were told to go:
-    Train would start a group again whose workers raise."""
+    """One worker's part: rank 0 evaluates and writes the rows. None from the others, and if all were
+    asked to stop: Train would start a group again whose workers raise."""
     import ray.train
     import torch.distributed as dist
     from ray.train.torch import get_device

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from saeft_ray.errors import Preempted
 from saeft_ray.orchestration import artifacts, trial
-from saeft_ray.orchestration.failures import Attempts, cause_of, last_line, short_traceback
+from saeft_ray.orchestration.failures import Attempts, Failure
 from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.search import TrialQueue
@@ -57,9 +57,10 @@ class LocalRunner:
             except Preempted:
                 raise
             except Exception as error:
-                wait = attempts.wait(spec.id, cause_of(error), error)
+                failure = Failure.of(error)
+                wait = attempts.wait(spec.id, failure)
                 if wait is None:
-                    self._ledger.give_up(spec, short_traceback(error))
+                    self._ledger.give_up(spec, failure.traceback)
                     return None
-                _log.warning("%s: %s; tried again in %.0f s", spec.id, last_line(error), wait)
+                _log.warning("%s: %s; tried again in %.0f s", spec.id, failure.line, wait)
                 time.sleep(wait)

@@ -1,4 +1,4 @@
-"""When to go. A training asks between two steps whether it must, saves a checkpoint, and goes."""
+"""Signals that stop a driver. Between two steps a training asks whether it must stop, and saves a checkpoint first."""
 
 import os
 import signal
@@ -23,14 +23,14 @@ def interrupt() -> None:
 class StopSignals:
     """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
 
-    While trials run, the first one asks them to save checkpoints and leave; a second, or GRACE, ends at once. While
-    none runs, the first ends at once. The end is a KeyboardInterrupt.
+    While trials run, the first one asks them to save checkpoints and stop; a second, or the end of `grace` seconds,
+    ends the driver at once. While none runs, the first ends it at once. The end is a KeyboardInterrupt.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
         self._before: dict[int, Any] = {}
-        self._heeding = False
+        self._trials_run = False
         self._timer: threading.Timer | None = None
         self.stop_requested = False
 
@@ -49,29 +49,30 @@ class StopSignals:
             signal.signal(number, handler)
 
     def install(self) -> None:
-        """Takes the signals again from a library that took them."""
+        """Installs the handlers, again if a library has replaced them."""
         for number in self._before:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
 
     @contextmanager
     def while_trials_run(self) -> Iterator[None]:
-        """A context in which trials run that ask whether notice was `given`."""
-        self._heeding = True
+        """A context in which trials run that ask for `stop_requested`."""
+        self._trials_run = True
         try:
             yield
         except Preempted:
-            assert self.stop_requested, "a trial left unasked"
+            assert self.stop_requested, "a trial stopped unasked"
         finally:
-            self._heeding = False
+            self._trials_run = False
         if self.stop_requested:
             raise KeyboardInterrupt
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.stop_requested or not self._heeding:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested or not self._trials_run:
             raise KeyboardInterrupt
         self.stop_requested = True
         # Not print: a signal may come within one.
-        os.write(2, f"\nstopping: trials save checkpoints, {self._grace:.0f} s at most; again to stop now\n".encode())
+        text = f"Stopping. Trials have {self._grace:.0f} s to save checkpoints. Press Ctrl-C again to stop immediately"
+        os.write(2, f"\n{text}\n".encode())
         self._timer = threading.Timer(self._grace, interrupt)
         self._timer.daemon = True
         self._timer.start()
