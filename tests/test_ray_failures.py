@@ -101,15 +101,13 @@ def test_machines_may_be_taken_for_ever_while_memory_and_bugs_have_few_attempts(
         assert waits[-1] is None
 
 
-@pytest.mark.parametrize(
-    ("error", "cause"), [(CRASHED, "crashed"), (GONE, "lost"), (TAKEN, "lost"), (MONITOR, "memory")], ids=str
-)
-def test_a_death_without_a_report_has_its_cause_from_what_tune_keeps(tmp_path, error, cause):
-    """Tune pickles the error of an actor; of any other it writes the text alone."""
-    text, pickled = tmp_path / "error.txt", tmp_path / "error.pkl"
+AWAY = exceptions.ActorUnavailableError("away", b"1" * 16)
+DEATHS = [(CRASHED, "crashed"), (GONE, "lost"), (TAKEN, "lost"), (AWAY, "lost"), (MONITOR, "memory")]
+
+
+@pytest.mark.parametrize(("error", "cause"), DEATHS)
+def test_a_death_without_a_report_has_its_cause_from_the_text_that_tune_keeps(tmp_path, error, cause):
+    text = tmp_path / "error.txt"
     text.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
-    kept = isinstance(error, exceptions.RayActorError)
-    if kept:
-        pickled.write_bytes(cloudpickle.dumps(error))
-    trial = SimpleNamespace(error_file=str(text), pickled_error_file=str(pickled) if kept else None)
-    assert death_of(trial).cause == cause
+    assert death_of(SimpleNamespace(error_file=str(text))).cause == cause
+    assert death_of(SimpleNamespace(error_file=None)).cause == "crashed"

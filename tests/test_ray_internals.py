@@ -20,8 +20,7 @@ NEEDED = {  # by its private name, our feature that needs it
     "ray.train.v2._internal.exceptions:WorkerGroupStartupTimeoutError": "a crash is told from a lost machine",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "a crash is told from a lost machine",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "a crash is told from a lost machine",
-    "ray.tune.experiment:Trial.error_file": "a trial that ran out of memory is tried twice",
-    "ray.tune.experiment:Trial.pickled_error_file": "a trial on a machine that died is tried again without limit",
+    "ray.tune.experiment:Trial.error_file": "a trial whose process died is tried again as its cause asks",
     "ray._common.constants:HEAD_NODE_RESOURCE_NAME": "drivers of trials stay on the head",
 }
 

@@ -1,6 +1,7 @@
 """The causes behind the errors of Ray, Tune and Train."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 from ray import exceptions
@@ -15,7 +16,7 @@ _DIED = exceptions.WorkerCrashedError | exceptions.RaySystemError | exceptions.L
 _TEXTS: dict[Cause, str] = {
     "memory": "running low on memory|OutOfMemory",
     "storage": "[Dd]isk is full|OutOfDisk",
-    "lost": "node (has died|was terminated|is dead)",
+    "lost": r"node (has died|was terminated|is dead|was drained|was preempted)|actor \w+ is unavailable",
 }
 
 
@@ -48,12 +49,11 @@ def lost_by(error: BaseException) -> Cause:
 
 
 def death_of(trial: Any) -> Failure:
-    """Why the process of a Tune trial died without a report."""
-    error = internals.error_of(trial)
-    if isinstance(error, BaseException):
-        return Failure.of(error, lost_by(error))
-    found: list[Cause] = [cause for cause, words in _TEXTS.items() if re.search(words, error)]
-    return Failure((*found, "crashed")[0], redacted(error.strip()), short_traceback(error))
+    """Why the process of a Tune trial died without a report, from the text that Tune keeps of every error: a pickle is
+    there for some errors only, and nothing here unpickles."""
+    text = Path(trial.error_file).read_text() if trial.error_file else "Ray gave no reason"
+    found: list[Cause] = [cause for cause, words in _TEXTS.items() if re.search(words, text)]
+    return Failure((*found, "crashed")[0], redacted(text.strip()), short_traceback(text))
 
 
 def _dragged(error: BaseException) -> bool:

@@ -3,11 +3,9 @@
 tests/test_ray_internals.py names the feature of ours that each private name carries.
 """
 
-from pathlib import Path
 from typing import Any
 
 import ray
-from ray import cloudpickle
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
@@ -50,12 +48,3 @@ def largest_cluster() -> dict[str, float]:
     """The resources that the autoscaler may add up to: publicly, only those that are there now are known."""
     most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
     return {name: amount for name, amount in most.items() if amount < 1 << 62}  # sys.maxsize is Ray's "no bound"
-
-
-def error_of(trial: Any) -> BaseException | str:
-    """Why the process of a Tune trial died: the error if Tune kept it, else its text. Tune's `Trial.get_error` and
-    `get_pickled_error` read the copy in storage, which is not written yet when a callback hears of the error."""
-    if trial.pickled_error_file:
-        error: BaseException = cloudpickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return error
-    return Path(trial.error_file).read_text() if trial.error_file else "Ray gave no reason"
