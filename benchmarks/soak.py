@@ -31,22 +31,24 @@ LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # else a driver takes 127
 os.environ |= {"TMPDIR": str(SCRATCH), "OMP_NUM_THREADS": "1", **LOOPBACK}
 tempfile.tempdir = None
 
-import saeft_ray.on_ray.runner  # noqa: E402, F401, I001 - sets what Ray reads when it is imported
+from saeft_ray.on_ray.runner import SETTINGS  # noqa: E402
+
+os.environ |= SETTINGS  # for the machines too, which are started before a runner is
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402 - Ray carries it
 from ray.cluster_utils import Cluster  # noqa: E402
 from ray.util.state import list_actors, list_placement_groups  # noqa: E402
 
-from saeft_ray.orchestration.reopen import record_of  # noqa: E402
-from saeft_ray.records.ledger import Ledger  # noqa: E402
+from saeft_ray.config.sweep_file import parse  # noqa: E402
+from saeft_ray.orchestration.facts import find_facts  # noqa: E402
 from saeft_ray.orchestration.local import LocalRunner  # noqa: E402
+from saeft_ray.orchestration.phases import run_phases  # noqa: E402
 from saeft_ray.orchestration.plan import Plan  # noqa: E402
 from saeft_ray.orchestration.progress import Quiet  # noqa: E402
-from saeft_ray.orchestration.phases import conduct  # noqa: E402
-from saeft_ray.storage.store import Store  # noqa: E402
-from saeft_ray.orchestration.facts import find_facts  # noqa: E402
-from saeft_ray.config.sweep_file import parse  # noqa: E402
+from saeft_ray.orchestration.reopen import record_of  # noqa: E402
+from saeft_ray.records.ledger import Ledger  # noqa: E402
 from saeft_ray.records.read import read_rows  # noqa: E402
+from saeft_ray.storage.store import Store  # noqa: E402
 
 SLOPE = 150  # kB of the driver's memory that a trial may cost: Tune keeps what it knows of each, about 50
 SERVER = re.compile(r"\S+/(gcs_server|raylet) ")
@@ -226,7 +228,7 @@ def main() -> int:
         plan, store = Plan(config, find_facts(config)), Store(str(HOME / "quiet"))
         ledger = Ledger(store, config.name)
         ledger.register(record_of(plan, None))
-        conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+        run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
         quiet, disturbed = comparable(HOME / "quiet"), comparable(HOME / "disturbed")
     finally:
         shutil.rmtree(HOME, ignore_errors=True)

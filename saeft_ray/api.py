@@ -20,12 +20,12 @@ from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.orchestration.facts import find_facts
-from saeft_ray.orchestration.phases import Runner, conduct
+from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
 from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.orchestration.show_plan import show
-from saeft_ray.orchestration.signals import Notice, interrupt
+from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.query import query_table, summary
@@ -277,10 +277,10 @@ class Sweep:
         Example: `frozen, tuned = sweep.embeddings("ft", "UCI")`
         """
         from saeft_ray.orchestration import tuned
-        from saeft_ray.training.worker import Place
+        from saeft_ray.training.worker import Worker
 
         plan, _, store = self._opened
-        split, place = tuned.split_of(plan, test_set), Place.of(plan.config.compute)
+        split, place = tuned.split_of(plan, test_set), Worker.of(plan.config.compute)
         models = (
             tuned.frozen_classifier(plan, store),
             tuned.tuned_classifier(plan, self.trial_of(trial_or_method), store),
@@ -296,7 +296,7 @@ class Sweep:
     def _opened(self) -> tuple[Plan, Ledger, Store]:
         """The recorded sweep. Raises UserError if there is none, or another one of this name."""
         plan, ledger, store = reopen(self.folder, self.config.storage.endpoint)
-        if plan.config.science() != self.config.science():
+        if plan.config.determining_settings() != self.config.determining_settings():
             raise UserError(
                 f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
             )
@@ -321,8 +321,8 @@ def _run(plan: Plan, store: Store, local: bool, console: Console) -> None:
     store.check_writable()
     lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
     try:
-        with Notice() as notice, lease:
-            _conduct(plan, local, console, store, Ledger(store, name, lease.token), notice)
+        with StopSignals() as signals, lease:
+            _conduct(plan, local, console, store, Ledger(store, name, lease.token), signals)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -331,7 +331,7 @@ def _run(plan: Plan, store: Store, local: bool, console: Console) -> None:
         raise
 
 
-def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, notice: Notice) -> None:
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
     commit = _commit()
     for line in ledger.begin(commit):
         console.out(line, highlight=False)
@@ -342,12 +342,12 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
         if local:
             from saeft_ray.orchestration.local import LocalRunner
 
-            conduct(plan, ledger, LocalRunner(plan, store, ledger, notice), watcher)
+            run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
         else:
             from saeft_ray.on_ray.runner import RayRunner
 
-            with RayRunner(plan, store, ledger, notice) as runner:
-                conduct(plan, ledger, runner, watcher)
+            with RayRunner(plan, store, ledger, signals) as runner:
+                run_phases(plan, ledger, runner, watcher)
 
 
 @contextmanager

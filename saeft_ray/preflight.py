@@ -34,7 +34,7 @@ from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 SLOW = 2.0  # seconds for three requests to the store, beyond which it is too far away
 
@@ -96,7 +96,7 @@ class Rehearsal:
         return Plan(self.config, find_facts(self.config))
 
     @cached_property
-    def place(self) -> Place:
+    def worker(self) -> Worker:
         """One worker of a trial on this machine; without the others it trains on its share alone."""
         compute = self.config.compute
         if compute.gpus and not torch.cuda.is_available():
@@ -104,7 +104,7 @@ class Rehearsal:
                 f"compute.gpus = {compute.gpus:g}, but torch sees no GPU here; run this where a trial would run: "
                 "ray job submit --entrypoint-num-gpus 1 -- python -m saeft_ray.preflight …"
             )
-        return Place.of(compute, world_size=compute.workers)
+        return Worker.of(compute, world_size=compute.workers)
 
     @cached_property
     def model(self) -> ClipModel:
@@ -125,25 +125,25 @@ class Rehearsal:
         frozen, dictionary, constants = self._compared(method, split)
         seed = self.plan.seeds("search")[0]
         task = Task(split, self.plan.view_seed, 1, train, method, seed, frozen, dictionary, constants)
-        *_, last = finetune(self.classifier(), task, self.place)
+        *_, last = finetune(self.classifier(), task, self.worker)
         return last.seconds / batch_count(len(split.labels), train.batch_size)
 
     def _compared(self, method: Method, split: Split) -> tuple[Any, Any, dict[str, torch.Tensor]]:
-        """What a penalty compares with: features of the first images, in the place of all."""
+        """What a penalty compares with: features of the first images, in place of all."""
         if not isinstance(method, Regularized):
             return None, None, {}
-        model = self.classifier().to(self.place.device).eval().requires_grad_(False)
+        model = self.classifier().to(self.worker.device).eval().requires_grad_(False)
         index = np.arange(min(len(split.labels), 256))
         with torch.inference_mode():
-            x = model.features(split.views(index, np.zeros_like(index), 0).to(self.place.device)).float().cpu().numpy()
+            x = model.features(split.views(index, np.zeros_like(index), 0).to(self.worker.device)).float().cpu().numpy()
         dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.reads else None
         sample: Any = SimpleNamespace(
             seed=self.plan.view_seed,
-            dictionary=dictionary.to(self.place.device) if dictionary else None,
-            activations=lambda: [torch.from_numpy(x).to(self.place.device)],
-            model=lambda: self.classifier().to(self.place.device),
+            dictionary=dictionary.to(self.worker.device) if dictionary else None,
+            activations=lambda: [torch.from_numpy(x).to(self.worker.device)],
+            model=lambda: self.classifier().to(self.worker.device),
             images=lambda: split,
-            contexts=lambda: torch.zeros(self.plan.facts.templates, x.shape[1], device=self.place.device),
+            contexts=lambda: torch.zeros(self.plan.facts.templates, x.shape[1], device=self.worker.device),
         )
         constants = method.prepare(sample) if method.prepares else {}
         if not isinstance(method, FeaturePenalty):
@@ -218,8 +218,8 @@ def weights(rehearsal: Rehearsal) -> str:
 
 def memory(rehearsal: Rehearsal) -> str:
     """Trains a few steps of every method, and keeps their times for `throughput`."""
-    place, train = rehearsal.place, rehearsal.config.train
-    whole = torch.cuda.get_device_properties(place.device).total_memory if place.device.type == "cuda" else 0
+    worker, train = rehearsal.worker, rehearsal.config.train
+    whole = torch.cuda.get_device_properties(worker.device).total_memory if worker.device.type == "cuda" else 0
     measured = dict(_measurable(rehearsal.config))
     for label, method in measured.items():
         try:
@@ -243,9 +243,9 @@ def throughput(rehearsal: Rehearsal) -> str:
     batch = rehearsal.config.train.batch_size
     split = _First(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
     model = rehearsal.classifier()
-    correct(model, _First(split, 64), rehearsal.place.device)
+    correct(model, _First(split, 64), rehearsal.worker.device)
     began = time.perf_counter()
-    correct(model, split, rehearsal.place.device)
+    correct(model, split, rehearsal.worker.device)
     rehearsal.images_a_second = len(split.labels) / (time.perf_counter() - began)
     lines = [f"{label} {batch / seconds:,.0f}" for label, seconds in rehearsal.seconds.items()]
     return f"images a second: {', '.join(lines)}; evaluation {rehearsal.images_a_second:,.0f}"

@@ -42,6 +42,6 @@ def _sweep(options: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.Notice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.StopSignals)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

@@ -6,7 +6,7 @@ import sys
 from saeft_ray import door
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.replay import recorded, replay
-from saeft_ray.orchestration.trial import Report
+from saeft_ray.orchestration.trial import EpochReport
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +27,7 @@ def _replay(storage: str, name: str) -> int:
     return 0 if comparison.equal else 1
 
 
-def _show(report: Report) -> None:
+def _show(report: EpochReport) -> None:
     epoch = report.epoch
     print(f"epoch {epoch.epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items()))
 

@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from saeft_ray.datasets.images.files import _filesystem
 
 from s3_server import S3Server, start, stop
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # of machines that tests start; else Ray writes a token at home
 
 
 @pytest.fixture(scope="session")

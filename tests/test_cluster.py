@@ -199,7 +199,7 @@ def test_trials_on_several_workers_count_on_the_machines_that_the_cluster_may_st
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 8.0})
     monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: None)
     with pytest.raises(
-        ValueError, match="2 workers a trial want 16 CPUs and 2 GPUs; the cluster has 8 CPUs and 0 GPUs"
+        ValueError, match="2 workers per trial need 16 CPUs and 2 GPUs; the cluster has 8 CPUs and 0 GPUs"
     ):
         tune._concurrent(plan)
     monkeypatch.setattr(state, "get_max_resources_from_cluster_config", lambda: {"CPU": 136, "GPU": 8})

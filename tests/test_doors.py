@@ -78,7 +78,7 @@ def test_anything_else_keeps_its_traceback(error, capsys):
 
 def test_a_bug_inside_a_run_names_the_log(tmp_path, monkeypatch, capsys):
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs")
-    monkeypatch.setattr(api, "conduct", lambda *_: np.ones(3) + np.ones(4))
+    monkeypatch.setattr(api, "run_phases", lambda *_: np.ones(3) + np.ones(4))
     assert sweep.main([file, "--local", "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said

@@ -2,15 +2,15 @@
 
 import pytest
 
-from saeft_ray import sweep
+from saeft_ray import api, sweep
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration import reopen
-from saeft_ray.orchestration.search import SearchDeal
+from saeft_ray.orchestration.search import SearchQueue
 from saeft_ray.records import ledger as ledgers
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
-from saeft_ray.records.trial_spec import TrialSpec, row_of
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 
 import sweeps
@@ -21,7 +21,7 @@ def spec(number, lam=1.0, phase="search"):
 
 
 def row(spec, value):
-    return row_of("small", spec, "selection", "selection", "accuracy", value)
+    return spec.row("small", "selection", "selection", "accuracy", value)
 
 
 def values(url):
@@ -37,15 +37,15 @@ def test_what_a_zombie_writes_after_it_was_succeeded_does_not_count(store):
     early, late, both, again = (spec(0, 1.0), spec(1, 2.0), spec(1, 3.0), spec(2, 4.0))
     zombie = Ledger(store, "small", lease=1)
     zombie.begin(None)
-    zombie.deal(early)
+    zombie.begin_trial(early)
     zombie.finish(early, [row(early, 0.1)])
     driver = Ledger(store, "small", lease=2)
     driver.begin(None)
     assert driver.finished() == {early.id}
-    zombie.deal(late)  # a suggestion that knew less
+    zombie.begin_trial(late)  # a suggestion that knew less
     zombie.finish(late, [row(late, 0.2)])
     zombie.finish(again, [row(again, 0.3)])
-    driver.deal(both)
+    driver.begin_trial(both)
     driver.finish(both, [row(both, 0.4)])
     driver.finish(again, [row(again, 0.5)])
     counted = {early.id: 0.1, both.id: 0.4, again.id: 0.5}
@@ -68,7 +68,7 @@ def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_los
         driver = Ledger(store, "small", lease)
         driver.begin(None)
         one = spec(lease, float(lease))
-        driver.deal(one)
+        driver.begin_trial(one)
         driver.finish(one, [row(one, lease / 10)])
         made[one.id] = lease / 10
     late = spec(7, 7.0)
@@ -93,23 +93,23 @@ def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_los
 def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}})
     plan, _, ledger = sweeps.opened(config)
-    first = SearchDeal(plan)
+    first = SearchQueue(plan)
     asked = [first.ask() for _ in range(3)]
     for dealt in asked:
-        ledger.deal(dealt)
+        ledger.begin_trial(dealt)
     (tmp_path / f"sweeps/small/trials/{asked[1].id}/spec.json").unlink()
-    again = SearchDeal(plan, ledger.asked("search"), {})
-    assert again.left == 3
+    again = SearchQueue(plan, ledger.asked("search"), {})
+    assert again.remaining == 3
     assert {again.ask().number for _ in range(3)} == {0, 1, 2}
-    assert again.left == 0
+    assert again.remaining == 0
 
 
 def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):
     methods = {"zero_shot": {}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, report={"baseline": "zero_shot"})
-    monkeypatch.setattr(sweep, "_commit", lambda: "1111111")
+    monkeypatch.setattr(api, "_commit", lambda: "1111111")
     assert sweep.main([file, "--local", "--quiet"]) == 0
-    monkeypatch.setattr(sweep, "_commit", lambda: "2222222")
+    monkeypatch.setattr(api, "_commit", lambda: "2222222")
     versions = reopen.versions()
     for writer in (reopen, ledgers):
         monkeypatch.setattr(writer, "versions", lambda: {**versions, "torch": "9.9"})
@@ -128,15 +128,15 @@ def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_pat
 
 
 def test_a_sweep_from_before_a_setting_existed_goes_on_and_has_its_default(tmp_path, monkeypatch):
-    science = SweepConfig.science
+    settings = SweepConfig.determining_settings
 
     def then(config):
-        known = science(config)
+        known = settings(config)
         del known["report"]["variance"]
         return known
 
     with monkeypatch.context() as before:
-        before.setattr(SweepConfig, "science", then)
+        before.setattr(SweepConfig, "determining_settings", then)
         sweeps.opened(sweeps.config(tmp_path))
     sweeps.opened(sweeps.config(tmp_path))
     with pytest.raises(ValueError, match=r"report\.variance: was 'own', is now 'pooled'"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_faults import PASSING, Faulty
 
-from saeft_ray import sweep
+from saeft_ray import api, sweep
 from saeft_ray.errors import Unavailable
 from saeft_ray.storage.store import Store
 
@@ -63,7 +63,7 @@ LASTING = {
 }
 
 
-class Begun(sweep.Quiet):
+class Begun(api.Quiet):
     """Calls something once two trials of a sweep have been started."""
 
     def __init__(self, then):
@@ -95,7 +95,7 @@ def test_a_lasting_refusal_stops_a_sweep_within_a_minute_and_it_goes_on_when_men
             began.append(time.monotonic())
 
         with monkeypatch.context() as patch:
-            patch.setattr(sweep, "Quiet", lambda: Begun(refuse))
+            patch.setattr(api, "Quiet", lambda: Begun(refuse))
             assert sweep.main([file, *how, "--quiet"]) == 1
         assert time.monotonic() - began[0] < 60
         said = capsys.readouterr().err
@@ -130,12 +130,12 @@ def test_a_full_node_cache_stops_a_sweep_within_a_minute_and_it_goes_on_when_the
     file = sweeps.file(tmp_path / "a.yaml", s3_url, **PERMANENT)
     began = []
     with monkeypatch.context() as patch:
-        patch.setattr(sweep, "Quiet", lambda: Begun(lambda: began.append(time.monotonic())))
+        patch.setattr(api, "Quiet", lambda: Begun(lambda: began.append(time.monotonic())))
         assert sweep.main([file, *how, "--quiet"]) == 1
     assert time.monotonic() - began[0] < 60
     said = capsys.readouterr().err
     assert "No space left on device" in said
-    assert "the same command goes on" in said
+    assert "run the same command to resume" in said
     assert "error.parquet" not in "".join(Store(s3_url).list("sweeps/small")), "no trial is to blame"
     enlarge()
     assert sweep.main([file, *how, "--quiet"]) == 0

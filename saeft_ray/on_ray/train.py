@@ -10,7 +10,7 @@ from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
 
-RESTARTS = 3  # of the whole group after a worker dies; each goes on from the last checkpoint
+RESTARTS = 3  # of the whole group after a worker dies; each continues from the last checkpoint
 
 
 def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
@@ -41,8 +41,8 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
 
 
 def _work(config: dict[str, Any]) -> dict[str, Any] | None:
-    """One worker's part: rank 0 evaluates and writes the rows. None from the others, and if they all were told to go:
-    Train would start a group again whose workers raise."""
+    """One worker's part: rank 0 evaluates and writes the rows. None from the others, and if all were
+    asked to stop: Train would start a group again whose workers raise."""
     import ray.train
     import torch.distributed as dist
     from ray.train.torch import get_device
@@ -51,7 +51,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     from saeft_ray.on_ray import preemption
     from saeft_ray.orchestration import trial
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
     plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
     context = ray.train.get_context()
@@ -68,11 +68,11 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     rank = context.get_world_rank()
     there = {"device": device, "rank": rank, "world_size": size, "wrap": wrap, "mean": mean}
-    place = Place.of(plan.config.compute, **there, leave=preemption.told)
+    worker = Worker.of(plan.config.compute, **there, must_stop=preemption.must_stop)
     last = None
     with suppress(Preempted):
-        for item in trial.run(plan, spec, store, place):
-            if isinstance(item, trial.Outcome) and place.rank == 0:
+        for item in trial.run(plan, spec, store, worker):
+            if isinstance(item, trial.Outcome) and worker.rank == 0:
                 ledger.finish(spec, item.rows)
                 last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure

@@ -1,57 +1,55 @@
-"""One phase is one Tune experiment: Tune asks our deal for trials, places them, retries them and stops them early.
+"""One phase is one Tune experiment: Tune asks our queue for trials, places them, retries them and stops them early.
 
-Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
+Tune's own state is deleted afterwards. What must survive is in the ledger, written by the trials themselves.
 """
 
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
 from saeft_ray.errors import Unfinished, UserError
-from saeft_ray.on_ray import preemption
-from saeft_ray.on_ray.failures import lost_by
+from saeft_ray.on_ray import internals, preemption
+from saeft_ray.on_ray.failures import death_of, lost_by
 from saeft_ray.on_ray.train import final, train_on_workers
-from saeft_ray.orchestration.failures import Attempts, last_line, told
+from saeft_ray.orchestration.failures import Attempts, Failure
 from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.search import Deal
-from saeft_ray.orchestration.signals import Notice
+from saeft_ray.orchestration.search import TrialQueue
+from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
 
 _log = logging.getLogger(__name__)
-# Pages of tracebacks of trials that go on; what matters of them is told here in a line, or stands in the results.
-logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, notice: Notice) -> None:
-    """Runs all trials of `deal`; once `notice` is given, only until those that run have left. Raises Unfinished, after
-    all others have ended, if trials could not be run."""
+def run_phase(
+    queue: TrialQueue, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, signals: StopSignals
+) -> None:
+    """Runs all trials of `queue`; once a signal asked to stop, only until those that run have saved what they have.
+    Raises Unfinished, after all others have ended, if trials could not be run."""
     compute = plan.config.compute
-    dealer = _Dealer(deal, ledger, watcher, notice)
+    searcher = _QueueSearcher(queue, ledger, watcher, signals)
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
-    early = deal.phase == "search" and plan.config.search.early_stopping == "asha"
+    early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
     with scratch("tune") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger), need),
             tune_config=tune.TuneConfig(
                 metric="selection",
                 mode="max",
-                search_alg=dealer,
+                search_alg=searcher,
                 scheduler=_asha(plan) if early else None,
-                num_samples=-1,  # the dealer knows when there are no more, and deals again what was lost
+                num_samples=-1,  # the searcher knows when there are no more, and suggests again what was lost
                 max_concurrent_trials=_concurrent(plan),
                 # A nested trainer blocks where Tune cannot take its process back (docs/ray.md 0.3).
                 reuse_actors=alone,
@@ -59,60 +57,64 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 trial_dirname_creator=_name,
             ),
             run_config=tune.RunConfig(
-                name=deal.phase,
+                name=queue.phase,
                 storage_path=folder,
                 verbose=0,
-                callbacks=[_Ear(dealer)],
-                stop=_Stop(dealer),
+                callbacks=[_ErrorListener(searcher)],
+                stop=_Stop(searcher),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        with _heard(dealer):
-            tuner.fit()
-    if notice.given:
-        preemption.tell(False)
-    dealer.check()
-    left = deal.left
-    if left and not notice.given:
-        raise Unfinished(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
+        tuner.fit()
+    if signals.stop_requested:
+        preemption.request_stop(False)
+    searcher.check()
+    if queue.remaining and not signals.stop_requested:
+        raise Unfinished(
+            f"Tune ended the {queue.phase} phase with {queue.remaining} trials not run. Run the same command to resume"
+        )
 
 
-class _Dealer(Searcher):  # type: ignore[misc]
-    """Stands between Tune and a deal. A trial that failed is a trial of Tune's that has ended; if it is to be tried
-    again, it is dealt again."""
+class _QueueSearcher(Searcher):  # type: ignore[misc]
+    """Gives Tune the trials of a queue. For Tune, an attempt that failed is a trial that has ended; the next attempt
+    is a new trial of Tune."""
 
-    def __init__(self, deal: Deal, ledger: Ledger, watcher: Watcher, notice: Notice):
+    def __init__(self, queue: TrialQueue, ledger: Ledger, watcher: Watcher, signals: StopSignals):
         super().__init__(metric="selection", mode="max")
-        self._deal, self._ledger, self._watcher, self._notice = deal, ledger, watcher, notice
+        self._queue, self._ledger, self._watcher, self._signals = queue, ledger, watcher, signals
         self._running: dict[str, TrialSpec] = {}
         self._again: list[tuple[float, TrialSpec]] = []  # not before this time
         self._attempts = Attempts()
-        self._told = False
-        self.errors: dict[str, BaseException] = {}  # the last one of each of Tune's trials
+        self._failures: dict[str, Failure] = {}  # reported by trials that are about to end
+        self._passed_on = False
         self.halted: Unfinished | None = None
 
     @property
-    def over(self) -> bool:
+    def closed(self) -> bool:
         """Whether no trial begins any more."""
-        return self.halted is not None or self._notice.given
+        return self.halted is not None or self._signals.stop_requested
 
     def pass_on(self) -> None:
-        """Tells the trials that run of a notice."""
-        if self._notice.given and not self._told:
-            self._told = True
-            preemption.tell(True)
+        """Asks the trials that run to stop, once a signal came."""
+        if self._signals.stop_requested and not self._passed_on:
+            self._passed_on = True
+            preemption.request_stop(True)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self._next()
         if spec is None:
-            done = not (self._deal.left or self._running or self._again)
-            return str(Searcher.FINISHED) if done or self.over else None
+            done = not (self._queue.remaining or self._running or self._again)
+            return str(Searcher.FINISHED) if done or self.closed else None
         self._running[trial_id] = spec
         return {"spec": spec.model_dump_json()}
 
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if "failure" in result:
+            self._failures[trial_id] = Failure(*result["failure"])
+
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if error or self.halted or trial_id not in self._running:  # `failed` hears of errors, with their cause
+        if error or self.halted or trial_id not in self._running:  # `failed` learns of errors, with their cause
             return
         spec, result = self._running.pop(trial_id), result or {}
         selection = None if result.get("status") == "failed" else result.get("selection")
@@ -120,33 +122,33 @@ class _Dealer(Searcher):  # type: ignore[misc]
             self._ledger.stop(spec, selection)
         self._end(spec, selection)
 
-    def failed(self, trial_id: str) -> None:
-        """A trial of Tune's has ended with an error."""
-        spec, error = self._running.pop(trial_id), self.errors.pop(trial_id)
-        with suppress(FileNotFoundError):  # it died after its rows were written, before Tune heard of them
+    def failed(self, trial: Any) -> None:
+        """A trial of Tune has ended with an error."""
+        spec, failure = self._running.pop(trial.trial_id), self._failures.pop(trial.trial_id, None)
+        with suppress(FileNotFoundError):  # it died after its rows were written, before Tune learned of them
             (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
             self._end(spec, value)
             return
-        if self._notice.given:  # it left, or died on its way out
+        if self._signals.stop_requested:  # it stopped, or died before it could
             return
-        cause = lost_by(error)
+        failure = failure or death_of(trial)
         try:
-            wait = self._attempts.wait(spec.id, cause, error)
+            wait = self._attempts.wait(spec.id, failure)
         except Unfinished as reason:
             self.halted = reason
             return
         if wait is None:
-            self._ledger.give_up(spec, told(error, getattr(error, "traceback_str", None)))
+            self._ledger.give_up(spec, failure.traceback)
             self._end(spec, None)
         else:
-            _log.warning("%s: %s (%.120s); tried again in %.0f s", spec.id, cause, last_line(error), wait)
+            _log.warning("%s: %s (%.120s); tried again in %.0f s", spec.id, failure.cause, failure.line, wait)
             self._again.append((time.monotonic() + wait, spec))
 
     def check(self) -> None:
         """Raises Unfinished if trials could not be run."""
         if self.halted:
             raise self.halted
-        self._attempts.check(self._deal.phase)
+        self._attempts.check(self._queue.phase)
 
     def save(self, checkpoint_path: str) -> None:
         return None
@@ -155,82 +157,76 @@ class _Dealer(Searcher):  # type: ignore[misc]
         return Searcher, ()  # Tune pickles its searcher for restores that we never make
 
     def _next(self) -> TrialSpec | None:
-        if self.over:
+        if self.closed:
             return None
         for position, (due, lost) in enumerate(self._again):
             if due <= time.monotonic():
                 del self._again[position]
                 return lost
-        spec = self._deal.ask() if self._deal.left else None
+        spec = self._queue.ask() if self._queue.remaining else None
         if spec is not None:
-            self._ledger.deal(spec)
+            self._ledger.begin_trial(spec)
             self._watcher.started(spec)
         return spec
 
     def _end(self, spec: TrialSpec, selection: float | None) -> None:
-        self._deal.tell(spec, selection)
+        self._queue.tell(spec, selection)
         self._watcher.ended(spec, selection)
 
 
-class _Ear(tune.Callback):  # type: ignore[misc]
-    """Tells the dealer that a trial failed when its error is known, and gives it moments to act."""
+class _ErrorListener(tune.Callback):  # type: ignore[misc]
+    """Hands the searcher every trial that ended with an error, and calls it between Tune's steps."""
 
-    def __init__(self, dealer: _Dealer):
-        self._dealer = dealer
+    def __init__(self, searcher: _QueueSearcher):
+        self._searcher = searcher
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._dealer.failed(trial.trial_id)
+        self._searcher.failed(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._dealer.pass_on()
+        self._searcher.pass_on()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tune.Callback, ()
 
 
-@contextmanager
-def _heard(dealer: _Dealer) -> Iterator[None]:
-    """While Tune runs, the dealer hears why a trial failed: Tune tells the trial and, of many an error, nobody else."""
-    told = Trial.handle_error
-
-    def handle_error(trial: Any, error: BaseException | None = None) -> None:
-        dealer.errors[trial.trial_id] = error or RuntimeError("Tune tells no error")
-        told(trial, error)
-
-    Trial.handle_error = handle_error
-    try:
-        yield
-    finally:
-        Trial.handle_error = told
-
-
 class _Stop(tune.Stopper):  # type: ignore[misc]
-    """Ends all trials once the dealer has halted."""
+    """Ends all trials once the searcher has halted."""
 
-    def __init__(self, dealer: _Dealer):
-        self._dealer = dealer
+    def __init__(self, searcher: _QueueSearcher):
+        self._searcher = searcher
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._dealer.halted is not None
+        return self._searcher.halted is not None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return NoopStopper, ()
 
 
 def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> None:
-    """The body of a Tune trial: runs it here, or on workers of its own, and reports how it ended."""
-    spec = _spec(config)
+    """The body of a Tune trial. It reports why it failed, since the driver cannot always read that from the error."""
+    try:
+        _run(_spec(config), plan, store, ledger)
+    except Exception as error:
+        failure = Failure.of(error, lost_by(error))
+        tune.report({"selection": -1.0, "failure": list(failure)})  # without an epoch it is nothing to ASHA
+        # Ends this process: it may hold a broken GPU, or its machine may be about to go.
+        raise RuntimeError(failure.line) from None
+
+
+def _run(spec: TrialSpec, plan: Plan, store: Store, ledger: Ledger) -> None:
+    """Runs a trial here, or on workers of its own, and reports how it ended."""
     if plan.config.compute.workers > 1:
         tune.report(train_on_workers(plan, spec, store, ledger))
         return
     from saeft_ray.orchestration import trial
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
-    place = Place.of(plan.config.compute, leave=preemption.told)
-    for item in trial.run(plan, spec, store, place):
+    worker = Worker.of(plan.config.compute, must_stop=preemption.must_stop)
+    for item in trial.run(plan, spec, store, worker):
         if isinstance(item, trial.Outcome):
             ledger.finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
@@ -239,12 +235,12 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
 
 
 def _name(trial: Any) -> str:
-    """Tune's name of a trial: ours, and Tune's own number for folders."""
+    """The name of a trial for Tune: ours, and Tune's own number."""
     return f"{_spec(trial.config).id}-{trial.trial_id}"
 
 
 def _spec(config: dict[str, Any]) -> TrialSpec:
-    """What `_Dealer.suggest` put into Tune's config."""
+    """What `_QueueSearcher.suggest` put into Tune's config."""
     return TrialSpec.model_validate_json(config["spec"])
 
 
@@ -255,11 +251,11 @@ def _asha(plan: Plan) -> ASHAScheduler:
 def _driver_resources() -> dict[str, float]:
     """A driver only waits for its workers: any share of a CPU that it held could be the one they wait for. It stays on
     the head, which is not a spot machine."""
-    return {"CPU": 0, "node:__internal_head__": 0.001}
+    return {"CPU": 0, internals.HEAD: 0.001}
 
 
 def _concurrent(plan: Plan) -> int | None:
-    """Trials at once. Workers of nested trials are invisible to Tune, so there it must be told."""
+    """Trials at once. Workers of nested trials are invisible to Tune, so there the number must be given."""
     compute = plan.config.compute
     if compute.workers == 1:
         return compute.concurrent
@@ -268,7 +264,7 @@ def _concurrent(plan: Plan) -> int | None:
     fit = slots // compute.workers
     if fit < 1:
         raise UserError(
-            f"compute.workers: {compute.workers} workers a trial want {compute.workers * compute.cpus} CPUs and "
+            f"compute.workers: {compute.workers} workers per trial need {compute.workers * compute.cpus} CPUs and "
             f"{compute.workers * compute.gpus:g} GPUs; the cluster has {total.get('CPU', 0):g} CPUs and "
             f"{total.get('GPU', 0):g} GPUs"
         )
@@ -278,6 +274,5 @@ def _concurrent(plan: Plan) -> int | None:
 def _resources() -> dict[str, float]:
     """What the cluster has, or will have once it has grown as far as its file lets it."""
     now = ray.cluster_resources()
-    most = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    bounded = {name: amount for name, amount in most.items() if amount < 1 << 62}  # sys.maxsize is Ray's "no bound"
-    return {name: max(now.get(name, 0), bounded.get(name, 0)) for name in ("CPU", "GPU")}
+    later = internals.largest_cluster()
+    return {name: max(now.get(name, 0), later.get(name, 0)) for name in ("CPU", "GPU")}

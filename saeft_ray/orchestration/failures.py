@@ -1,10 +1,10 @@
 """Why a trial did not end, and what follows: try again, give that trial up, or stop the sweep.
 
-    lost      its machine died or is taken away       tried again for ever, after a pause that grows
+    lost      its machine died or is taken away       tried again without limit, after a pause that grows
     crashed   its process died on a living machine    eight times, after a pause that grows
-    memory    too little of it                        twice
+    memory    there was too little memory             twice
     bug       anything else that it raised            twice
-    storage   refused, full, or away for minutes      the sweep stops: other trials would meet the same
+    storage   refused, full, or away for minutes      the sweep stops: other trials would fail in the same way
 
 Divergence is none of these: it is a result, and a row (`errors.Diverged`).
 """
@@ -12,9 +12,9 @@ Divergence is none of these: it is a result, and a row (`errors.Diverged`).
 import re
 import traceback
 from collections import Counter
-from typing import Literal
+from typing import Literal, NamedTuple, Self
 
-from saeft_ray.errors import Preempted, Unavailable, Unfinished
+from saeft_ray.errors import Preempted, SaeftError, Unavailable, Unfinished
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import is_full
@@ -26,24 +26,44 @@ _LINES = 24
 _CUT_OFF = ("Connection closed by peer", "Connection reset by peer", "DistBackendError", "DistNetworkError")
 
 
+class Failure(NamedTuple):
+    """Why one attempt at a trial did not end, as plain values that travel between processes. Texts hold no secrets."""
+
+    cause: Cause
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException, cause: Cause | None = None) -> Self:
+        """The failure that `error` is; `cause` where the caller knows it better than `cause_of`."""
+        named = str(error) if isinstance(error, SaeftError) else f"{type(error).__name__}: {error}"
+        return cls(cause or cause_of(error), redacted(named.strip()), short_traceback(error))
+
+    @property
+    def line(self) -> str:
+        """The message's last line."""
+        return (self.message.splitlines() or [self.cause])[-1]
+
+
 class Attempts:
-    """What became of the trials of one phase that did not end at once."""
+    """The attempts at the trials of one phase that did not end at once."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, Cause]] = Counter()
         self._given_up: dict[str, str] = {}
 
-    def wait(self, trial: str, cause: Cause, error: BaseException) -> float | None:
+    def wait(self, trial: str, failure: Failure) -> float | None:
         """Seconds until `trial` is tried again; None if it has used up its attempts. Raises Unfinished if the cause is
         the storage."""
+        cause = failure.cause
         if cause == "storage":
             raise Unfinished(
-                f"{trial}: {redacted(str(error))}\nNothing is lost; the same command goes on once it is mended"
+                f"{trial}: {failure.message}\nNothing is lost. Fix this, then run the same command to resume"
             )
         self._counts[trial, cause] += 1
         count = self._counts[trial, cause]
         if cause in ATTEMPTS and count >= ATTEMPTS[cause]:
-            self._given_up[trial] = f"{cause}, {count} times; {last_line(error)}"
+            self._given_up[trial] = f"{cause}, {count} times; {failure.line}"
             return None
         return min(2.0 ** (count - 1), LONGEST)
 
@@ -52,8 +72,8 @@ class Attempts:
         if self._given_up:
             lines = [f"{trial}: {why}" for trial, why in sorted(self._given_up.items())]
             raise Unfinished(
-                f"{len(lines)} {phase} trials could not be run; the others are safe, the tracebacks stand in the "
-                "results table (status = 'error'), and the same command tries these again:\n" + "\n".join(lines)
+                f"{len(lines)} {phase} trials could not be run; the others are safe. The results table holds the "
+                "tracebacks (status = 'error'). The same command tries these trials again:\n" + "\n".join(lines)
             )
 
 
@@ -74,15 +94,11 @@ def cause_of(error: BaseException) -> Cause:
     return "bug"
 
 
-def told(error: BaseException, text: str | None = None) -> str:
-    """The end of the error's traceback (or of `text`), without colours and secrets."""
-    text = text or "".join(traceback.format_exception(error))
+def short_traceback(error: BaseException | str) -> str:
+    """The end of an error's traceback, or of a text that is one, without colours and secrets."""
+    text = error if isinstance(error, str) else "".join(traceback.format_exception(error))
     lines = redacted(re.sub(r"\x1b\[[0-9;]*m", "", text)).strip().splitlines()
     return "\n".join(["…", *lines[-_LINES:]] if len(lines) > _LINES else lines)
-
-
-def last_line(error: BaseException) -> str:
-    return redacted((str(error).strip().splitlines() or [type(error).__name__])[-1])
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:

@@ -11,7 +11,7 @@ from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Row
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 
 class Difference(NamedTuple):
@@ -58,13 +58,17 @@ def recorded(ledger: Ledger, name: str) -> tuple[TrialSpec, list[Row]]:
 
 
 def replay(
-    plan: Plan, ledger: Ledger, store: Store, name: str, on_epoch: Callable[[trial.Report], None] = lambda report: None
+    plan: Plan,
+    ledger: Ledger,
+    store: Store,
+    name: str,
+    on_epoch: Callable[[trial.EpochReport], None] = lambda report: None,
 ) -> Comparison:
     """Runs trial `name` again and compares. Nothing is written. Raises UserError if there is no such finished trial."""
     spec, before = recorded(ledger, name)
     after: list[Row] = []
-    for item in trial.run(plan, spec, store, Place.of(plan.config.compute), replay=True):
-        if isinstance(item, trial.Report):
+    for item in trial.run(plan, spec, store, Worker.of(plan.config.compute), replay=True):
+        if isinstance(item, trial.EpochReport):
             on_epoch(item)
         else:
             after = item.rows

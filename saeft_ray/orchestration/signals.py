@@ -1,4 +1,4 @@
-"""When to go. A training asks between two steps whether it must, saves a checkpoint, and goes."""
+"""Signals that stop a driver. Between two steps a training asks whether it must stop, and saves a checkpoint first."""
 
 import os
 import signal
@@ -20,24 +20,24 @@ def interrupt() -> None:
     signal.pthread_kill(main, signal.SIGINT)
 
 
-class Notice:
+class StopSignals:
     """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
 
-    While trials run, the first one asks them to save checkpoints and leave; a second, or GRACE, ends at once. While
-    none runs, the first ends at once. The end is a KeyboardInterrupt.
+    While trials run, the first one asks them to save checkpoints and stop; a second, or the end of `grace` seconds,
+    ends the driver at once. While none runs, the first ends it at once. The end is a KeyboardInterrupt.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
         self._grace = grace
         self._before: dict[int, Any] = {}
-        self._heeding = False
+        self._trials_run = False
         self._timer: threading.Timer | None = None
-        self.given = False
+        self.stop_requested = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            self.listen()
+            self.install()
         return self
 
     def __exit__(
@@ -48,30 +48,31 @@ class Notice:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def listen(self) -> None:
-        """Takes the signals again from a library that took them."""
+    def install(self) -> None:
+        """Installs the handlers, again if a library has replaced them."""
         for number in self._before:
-            signal.signal(number, self._hear)
+            signal.signal(number, self._on_signal)
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
-        """A context in which trials run that ask whether notice was `given`."""
-        self._heeding = True
+    def while_trials_run(self) -> Iterator[None]:
+        """A context in which trials run that ask for `stop_requested`."""
+        self._trials_run = True
         try:
             yield
         except Preempted:
-            assert self.given, "a trial left unasked"
+            assert self.stop_requested, "a trial stopped unasked"
         finally:
-            self._heeding = False
-        if self.given:
+            self._trials_run = False
+        if self.stop_requested:
             raise KeyboardInterrupt
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.given or not self._heeding:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.stop_requested or not self._trials_run:
             raise KeyboardInterrupt
-        self.given = True
+        self.stop_requested = True
         # Not print: a signal may come within one.
-        os.write(2, f"\nstopping: trials save checkpoints, {self._grace:.0f} s at most; again to stop now\n".encode())
+        text = f"Stopping. Trials have {self._grace:.0f} s to save checkpoints. Press Ctrl-C again to stop immediately"
+        os.write(2, f"\n{text}\n".encode())
         self._timer = threading.Timer(self._grace, interrupt)
         self._timer.daemon = True
         self._timer.start()

@@ -29,7 +29,7 @@ from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, ROWS
 from saeft_ray.records.rows import Phase, Row, table
-from saeft_ray.records.trial_spec import TrialSpec, row_of
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY, from_json, mark, seal
 from saeft_ray.storage.files import Files
@@ -63,7 +63,7 @@ class Ledger:
             for path in paths:
                 if path.endswith(f"/{ROWS}") and path.replace(ROWS, SPEC) not in paths:
                     with suppress(Damaged):
-                        self.deal(self._spec(path, self._folder.get(path)))
+                        self.begin_trial(self._spec(path, self._folder.get(path)))
         return told
 
     def register(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Ledger:
                 return self._spec(path, self._folder.get(path))
         raise FileNotFoundError(f"{self.url}/trials/{trial}: no such trial")
 
-    def deal(self, spec: TrialSpec) -> None:
+    def begin_trial(self, spec: TrialSpec) -> None:
         """Notes that `spec` is about to run; what was dealt before a restart stays."""
         self._folder.put_json(f"trials/{spec.id}/{SPEC}", spec.model_dump(mode="json"))
 
@@ -145,12 +145,12 @@ class Ledger:
 
     def stop(self, spec: TrialSpec, selection: float | None) -> None:
         """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
-        row = row_of(self._name, spec, "selection", "selection", "accuracy", selection)
+        row = spec.row(self._name, "selection", "selection", "accuracy", selection)
         self.finish(spec, [replace(row, status="stopped")])
 
     def give_up(self, spec: TrialSpec, error: str) -> None:
         """Writes that a trial could not be run and why. It does not count as finished: the next start tries again."""
-        row = row_of(self._name, spec, "selection", "selection", "accuracy", None, status="error", error=error)
+        row = spec.row(self._name, "selection", "selection", "accuracy", None, status="error", error=error)
         self._folder.replace(f"trials/{spec.id}/{ERROR}", self._parquet(spec, [row]))
 
     def finished(self) -> set[str]:
@@ -209,7 +209,7 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         known = SweepConfig.model_validate_json(json.dumps({**config, "storage": {"url": "."}}))
     except ValueError:  # a setting is gone: it stays a difference, and is told
         return config
-    today: dict[str, Any] = json.loads(canonical(known.science()))
+    today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today
 
 

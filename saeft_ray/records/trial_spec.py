@@ -49,20 +49,19 @@ class TrialSpec(BaseModel):
         key = [self.phase, self.method, self.values, self.seed, self.number if self.phase == "search" else None]
         return f"{self.phase}-{self.method}-{fingerprint(key, 10)}"
 
-
-def row_of(sweep: str, spec: TrialSpec, dataset: str, role: str, metric: str, value: float | None, **more: Any) -> Row:
-    """A row of `spec`'s results; `more` are fields of Row."""
-    return Row(
-        sweep=sweep,
-        phase=spec.phase,
-        method=spec.method,
-        configuration=spec.configuration,
-        settings=canonical(spec.values),
-        seed=spec.seed,
-        trial=spec.id,
-        dataset=dataset,
-        role=role,
-        metric=metric,
-        value=value,
-        **more,
-    )
+    def row(self, sweep: str, dataset: str, role: str, metric: str, value: float | None, **more: Any) -> Row:
+        """A row of this trial's results; `more` are fields of Row."""
+        return Row(
+            sweep=sweep,
+            phase=self.phase,
+            method=self.method,
+            configuration=self.configuration,
+            settings=canonical(self.values),
+            seed=self.seed,
+            trial=self.id,
+            dataset=dataset,
+            role=role,
+            metric=metric,
+            value=value,
+            **more,
+        )

@@ -10,13 +10,12 @@ from safetensors import SafetensorError
 from saeft_ray import report
 from saeft_ray.errors import Unavailable, Unfinished
 from saeft_ray.orchestration import local
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, told
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of, short_traceback
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.trial import Outcome
 from saeft_ray.records.read import read_record, read_rows
-from saeft_ray.records.trial_spec import row_of
 from saeft_ray.report.build import findings
 from saeft_ray.storage.redact import redacted
 
@@ -55,12 +54,15 @@ def test_causes(error, cause):
 
 def test_a_lost_machine_is_no_fault_and_pauses_grow():
     attempts = Attempts()
-    waits = [attempts.wait("t", "lost", OSError()) for _ in range(100)]
+    waits = [attempts.wait("t", Failure.of(OSError(), "lost")) for _ in range(100)]
     assert waits[:4] == [1, 2, 4, 8]
     assert waits[-1] == 60
     attempts.check("search")
     for cause in ("memory", "bug"):
-        assert [attempts.wait("t", cause, OSError("x")) is None for _ in range(ATTEMPTS[cause])] == [False, True]
+        assert [attempts.wait("t", Failure.of(OSError("x"), cause)) is None for _ in range(ATTEMPTS[cause])] == [
+            False,
+            True,
+        ]
     with pytest.raises(Unfinished, match="1 search trials could not be run"):
         attempts.check("search")
 
@@ -73,7 +75,7 @@ def test_tracebacks_are_short_and_hold_no_secrets(monkeypatch):
 
     with pytest.raises(KeyError) as caught:
         deep(200)
-    text = told(caught.value)
+    text = short_traceback(caught.value)
     assert "KeyError" in text
     assert len(text.splitlines()) <= 25
     for hidden in (SECRET, "me:word", "abc"):
@@ -94,9 +96,7 @@ class Machine:
             raise self.error
         datasets = {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
         value = 0.5 + (spec.seed or 0) % 97 / 1000 + 0.01 * (spec.method == "mse")
-        yield Outcome(
-            [row_of("small", spec, d, r, "accuracy", value, n=1000) for d, r in datasets.items()], value, "ok"
-        )
+        yield Outcome([spec.row("small", d, r, "accuracy", value, n=1000) for d, r in datasets.items()], value, "ok")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(local.trial, "run", machine.run)
     monkeypatch.setattr(local.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(LocalRunner, "build", lambda self, wanted, watcher: None)
-    return machine, plan, ledger, lambda: conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    return machine, plan, ledger, lambda: run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
 
 
 def test_a_bug_stops_its_trial_alone_and_stands_in_the_table_until_it_is_mended(small, tmp_path, caplog):

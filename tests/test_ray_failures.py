@@ -1,6 +1,7 @@
-"""Every way in which Ray tells that a trial did not end is known for what it is."""
+"""Every way in which Ray reports that a trial did not end has its cause."""
 
 import pickle
+from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle, exceptions
@@ -15,8 +16,8 @@ from ray.train.v2._internal.execution.preemption import PreemptionInfo
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
 from saeft_ray.errors import Preempted, Unavailable
-from saeft_ray.on_ray.failures import lost_by
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts
+from saeft_ray.on_ray.failures import death_of, lost_by
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure
 
 CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
 MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
@@ -92,9 +93,21 @@ def test_causes_on_ray_also_after_a_journey(error, cause):
 def test_machines_may_be_taken_for_ever_while_memory_and_bugs_have_few_attempts():
     attempts = Attempts()
     for error in (TAKEN, GONE, task(group(noticed(TAKEN)))) * 50:
-        assert attempts.wait("t", lost_by(error), error) is not None
+        assert attempts.wait("t", Failure.of(error, lost_by(error))) is not None
     for error in (MONITOR, task(KeyError("head")), CRASHED):
         cause = lost_by(error)
-        waits = [attempts.wait("t", cause, error) for _ in range(ATTEMPTS[cause])]
+        waits = [attempts.wait("t", Failure.of(error, cause)) for _ in range(ATTEMPTS[cause])]
         assert None not in waits[:-1]
         assert waits[-1] is None
+
+
+AWAY = exceptions.ActorUnavailableError("away", b"1" * 16)
+DEATHS = [(CRASHED, "crashed"), (GONE, "lost"), (TAKEN, "lost"), (AWAY, "lost"), (MONITOR, "memory")]
+
+
+@pytest.mark.parametrize(("error", "cause"), DEATHS)
+def test_a_death_without_a_report_has_its_cause_from_the_text_that_tune_keeps(tmp_path, error, cause):
+    text = tmp_path / "error.txt"
+    text.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
+    assert death_of(SimpleNamespace(error_file=str(text))).cause == cause
+    assert death_of(SimpleNamespace(error_file=None)).cause == "crashed"

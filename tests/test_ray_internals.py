@@ -1,0 +1,59 @@
+"""Private names of Ray: all of them stand in on_ray/internals.py, and each is in the Ray that is installed."""
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+import ray
+
+import saeft_ray
+
+INTERNALS = "saeft_ray/on_ray/internals.py"
+NEEDED = {  # by its private name, our feature that needs it
+    "ray.experimental.internal_kv:_internal_kv_put": "trials save checkpoints when the driver is told to stop",
+    "ray.experimental.internal_kv:_internal_kv_get": "trials save checkpoints when the driver is told to stop",
+    "ray.experimental.internal_kv:_internal_kv_del": "a sweep runs again on the Ray on which one was stopped",
+    "ray._private.state:state.get_draining_nodes": "trials save checkpoints when their spot machine is taken",
+    "ray._private.state:state.get_max_resources_from_cluster_config": "trials on workers use machines yet to start",
+    "ray.train.v2._internal.exceptions:WorkerGroupStartupFailedError": "a crash is told from a lost machine",
+    "ray.train.v2._internal.exceptions:WorkerGroupStartupTimeoutError": "a crash is told from a lost machine",
+    "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "a crash is told from a lost machine",
+    "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "a crash is told from a lost machine",
+    "ray.tune.experiment:Trial.error_file": "a trial whose process died is tried again as its cause asks",
+    "ray._common.constants:HEAD_NODE_RESOURCE_NAME": "drivers of trials stay on the head",
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_every_private_name_is_there(name):
+    module, _, path = name.partition(":")
+    try:
+        found = importlib.import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError):
+        pytest.fail(
+            f"Ray {ray.__version__} has no {name.replace(':', '.')} any more. {INTERNALS} needs it so that "
+            f"{NEEDED[name]}. Change that file, or keep ray below {ray.__version__} in pyproject.toml"
+        )
+
+
+def test_the_resource_of_a_head_and_the_address_of_ours_are_what_ray_calls_them():
+    from ray._common.constants import HEAD_NODE_RESOURCE_NAME
+    from ray._private import worker
+
+    from saeft_ray.on_ray import internals
+
+    assert internals.HEAD == HEAD_NODE_RESOURCE_NAME, f"{INTERNALS}: HEAD keeps drivers of trials on the head"
+    for option in internals.LOOPBACK:
+        assert f'"{option}"' in Path(worker.__file__).read_text(), f"{INTERNALS}: ray.init has no option {option}"
+
+
+def test_private_names_stand_in_one_file():
+    private = re.compile(
+        r"ray\.(_private|experimental|[\w.]*\._internal)|ray\.train\.v2|__internal|\b_node_ip|\.handle_error"
+    )
+    folder = Path(saeft_ray.__file__).parent
+    found = {str(path.relative_to(folder.parent)) for path in folder.rglob("*.py") if private.search(path.read_text())}
+    assert found == {INTERNALS}
