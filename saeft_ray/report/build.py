@@ -11,7 +11,7 @@ from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.comparisons import Family, Pair, compare
-from saeft_ray.report.content import Cell, Comparison, Control, Method, Report, Warning
+from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, Warning
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, read_scores
 
@@ -215,7 +215,7 @@ def _pairs(
 
 def _methods(
     scores: Scores, types: Mapping[str, str], alpha: float, design: stats.Design | None, is_open: bool
-) -> tuple[Method, ...]:
+) -> tuple[MethodResults, ...]:
     def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
         cells = _column(scores, name, datasets, alpha, design)
         return {m: _bare(cell) for m, cell in cells.items()} if is_open else cells
@@ -224,7 +224,7 @@ def _methods(
     id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
     ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
     return tuple(
-        Method(
+        MethodResults(
             name=name,
             type=types[name],
             settings=_settings(trials.settings),

@@ -10,7 +10,7 @@ import numpy as np
 from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.report.comparisons import Family, Pair, adjusted, differences_by_example, item_mismatch
-from saeft_ray.report.content import Checkpoints, Comparison, Curve, Description, Front, Method, OnFront
+from saeft_ray.report.content import CheckpointPair, Comparison, Curve, Description, Front, MethodResults, OnFront
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
@@ -120,7 +120,7 @@ def effective(pairs: Sequence[Pair], lined: Mapping[str, stats.Line], id_sets: t
     )  # fmt: skip
 
 
-def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[Checkpoints, ...]:
+def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[CheckpointPair, ...]:
     """McNemar's test on every test set for pairs of which only one seed exists (STATISTICS 5.1)."""
     out = []
     for pair in pairs:
@@ -137,7 +137,7 @@ def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[Checkpo
                 continue
             a, b = int((matrix > 0).sum()), int((matrix < 0).sum())
             out.append(
-                Checkpoints(
+                CheckpointPair(
                     method=pair.method.method, against=pair.against.method, seed=both[0], dataset=dataset,
                     only_method=a, only_against=b, p=stats.mcnemar(a, b),
                 )
@@ -188,7 +188,7 @@ def front(scores: Scores, record: Mapping[str, Any], descriptive: bool) -> Front
     )
 
 
-def curves(methods: Sequence[Method]) -> tuple[Curve, ...]:
+def curves(methods: Sequence[MethodResults]) -> tuple[Curve, ...]:
     """The methods between the frozen model and each fine-tuned one, as a curve in the order of alpha."""
     frozen = next((m.name for m in methods if m.type == "zero_shot"), None)
     out = []

@@ -53,7 +53,7 @@ class Design:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LookStep:
     """One hypothesis at one look: `pairs` complete pairs, their mean and spread, and what follows.
 
     `level` is the share of the error that it was tested at, `boundary` the |t| that this asked for (None where nothing
@@ -77,7 +77,7 @@ class Look:
     """All hypotheses that were open when `n` seeds were complete."""
 
     n: int
-    steps: tuple[Step, ...]
+    steps: tuple[LookStep, ...]
 
 
 def replay(
@@ -112,7 +112,7 @@ def replay(
     return tuple(found)
 
 
-def running_p(design: Design, steps: Sequence[Step]) -> list[float | None]:
+def running_p(design: Design, steps: Sequence[LookStep]) -> list[float | None]:
     """The sequential p of one hypothesis after each of its `steps`, before any correction for others (STATISTICS 4.10).
 
     None where the engine has none: joint sign flips decide a family, not one hypothesis. For `anytime` it is
@@ -141,9 +141,9 @@ def p_at(design: Design, t: float, n: int) -> float:
     return sequential_p([t], [n], design.looks)[0]
 
 
-def _measure(design: Design, name: str, differences: Sequence[float | None], floor: float) -> Step:
+def _measure(design: Design, name: str, differences: Sequence[float | None], floor: float) -> LookStep:
     d = np.array([value for value in differences if value is not None])
-    step = Step(
+    step = LookStep(
         name=name, pairs=len(d), mean=None, sd=None, t=None, level=design.alpha, boundary=None, lo=None, hi=None,
         decision="undecided",
     )  # fmt: skip
@@ -164,7 +164,7 @@ def _measure(design: Design, name: str, differences: Sequence[float | None], flo
     )  # fmt: skip
 
 
-def _reject(design: Design, steps: dict[str, Step], decided: dict[str, Decision]) -> None:
+def _reject(design: Design, steps: dict[str, LookStep], decided: dict[str, Decision]) -> None:
     while True:
         level = design.alpha / (design.size - sum(d in ("better", "worse") for d in decided.values()) or 1)
         before = len(decided)
@@ -180,7 +180,7 @@ def _reject(design: Design, steps: dict[str, Step], decided: dict[str, Decision]
 
 
 def _reject_jointly(
-    design: Design, steps: dict[str, Step], differences: Mapping[str, Sequence[float | None]], n: int,
+    design: Design, steps: dict[str, LookStep], differences: Mapping[str, Sequence[float | None]], n: int,
     decided: dict[str, Decision],
 ) -> None:  # fmt: skip
     """Whole seeds' signs are flipped for all open hypotheses together. Once some are rejected the others are tested
@@ -200,7 +200,7 @@ def _reject_jointly(
             return
 
 
-def _equate(design: Design, steps: Mapping[str, Step], decided: dict[str, Decision]) -> None:
+def _equate(design: Design, steps: Mapping[str, LookStep], decided: dict[str, Decision]) -> None:
     if design.margin is None:
         return
     while True:

@@ -35,7 +35,7 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
         shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
         asides=asides(report),
         declared=phrases.declared(report),
-        coursed=phrases.coursed(report),
+        sequential_comparisons=phrases.sequential_comparisons(report),
         effective_note=effective_note(report),
         mattered=[line for line in map(phrases.which_value_mattered, report.searches) if line],
         id_of={c.method: c for c in report.id},

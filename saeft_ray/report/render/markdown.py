@@ -59,16 +59,16 @@ def render(report: Report, drawn: Mapping[str, str]) -> str:
                 out += [f"### {_text(title)}", _statistics(comparisons, level)]
     for aside in asides(report):
         out += [f"### {_text(aside.title)}", _text(aside.text), _table(aside.head, aside.lines)]
-    coursed = phrases.coursed(report)
-    if coursed:
+    sequential_comparisons = phrases.sequential_comparisons(report)
+    if sequential_comparisons:
         lines = [
             [phrases.named(c, report.baseline), *phrases.look_cells(look), look.verdict]
-            for c in coursed
+            for c in sequential_comparisons
             if c.course
             for look in c.course.looks
         ]
         head = ["method", "seeds", "pairs", "difference, pp (interval for all looks)", "t", "boundary", "sequential p"]
-        out += ["## Looks", _text(phrases.how_to_read_looks(coursed[0], report.alpha))]
+        out += ["## Looks", _text(phrases.how_to_read_looks(sequential_comparisons[0], report.alpha))]
         out += [_table([*head, "decision"], lines)]
     if report.searches:
         out += ["## Selection and budget", _searches(report)]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from saeft_ray.report.content import Comparison, LookTaken, Phase, Report, Search, Verdict
+from saeft_ray.report.content import Comparison, LookTaken, PhaseSummary, Report, SearchSummary, Verdict
 from saeft_ray.report.numbers import MISSING, count, in_list, number, p_value, percent, pp
 
 MARKS: dict[Verdict, str] = {"better": "▲", "worse": "▼", "equivalent": "≈", "identical": "=", "undecided": "?"}
@@ -21,7 +21,7 @@ def secondary(comparisons: tuple[Comparison, ...]) -> str:
     return "; ".join(parts)
 
 
-def spent(search: Search) -> str:
+def spent(search: SearchSummary) -> str:
     """What was tried for a method before confirm, and how its configuration did there."""
     if not search.search.trials and not search.rerank.trials:
         return "not searched"
@@ -37,7 +37,7 @@ def spent(search: Search) -> str:
     return ", then ".join(parts) + chosen
 
 
-def which_value_mattered(search: Search) -> str:
+def which_value_mattered(search: SearchSummary) -> str:
     """What is known of the importance of the values that a search left open, in one line; empty without a history."""
     if search.history is None or not search.history.suggestions:
         return ""
@@ -54,7 +54,7 @@ def which_value_mattered(search: Search) -> str:
     return f"{search.method}: {', '.join(parts)}; {verdict}."
 
 
-def chosen(phase: Phase) -> str:
+def chosen(phase: PhaseSummary) -> str:
     """The score of the chosen configuration in one phase, in %."""
     if phase.chosen_score is None:
         return MISSING
@@ -117,7 +117,7 @@ def how_to_read_looks(c: Comparison, alpha: float) -> str:
     )
 
 
-def coursed(report: Report) -> list[Comparison]:
+def sequential_comparisons(report: Report) -> list[Comparison]:
     """The comparisons that ran until decided: those with the baseline, then the declared pairs."""
     return [c for c in (*report.primary, *report.controls) if c.course is not None]
 
