@@ -60,7 +60,7 @@ def usual(x: torch.Tensor, width: int, k: int, batch: int, steps: int) -> float:
 def ours(activations: np.ndarray, width: int, k: int, batch: int, steps: int, kept: int) -> float:
     """Samples a second of ours, of rows copied into memory where they take no more than `kept` bytes."""
     settings = DictionarySettings(width=width, k=k, steps=steps, batch_size=batch)
-    sae.rows.KEPT = kept
+    sae.embedding_rows.KEPT = kept
     began = time.perf_counter()
     sae.train(activations, settings, 0, torch.device("cpu"))
     return steps * batch / (time.perf_counter() - began)
@@ -68,8 +68,8 @@ def ours(activations: np.ndarray, width: int, k: int, batch: int, steps: int, ke
 
 def reading(activations: np.ndarray, batch: int, steps: int) -> float:
     """Samples a second of random rows, read from a memory map and brought to length 1, without any training."""
-    sae.rows.KEPT = 0
-    rows = sae.rows.Rows(activations, DictionarySettings())
+    sae.embedding_rows.KEPT = 0
+    rows = sae.embedding_rows.Rows(activations, DictionarySettings())
     order = np.random.default_rng(0).permutation(len(rows))
     indices = [order[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
     began, done = time.perf_counter(), 0

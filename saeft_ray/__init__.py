@@ -1,3 +1,8 @@
 """Experiment sweeps that test whether a fine-tuning method keeps CLIP robust."""
 
-__version__ = "0.1.0"
+from importlib import metadata
+
+try:
+    __version__ = metadata.version("saeft_ray")
+except metadata.PackageNotFoundError:  # a copy that was never installed
+    __version__ = "unknown"

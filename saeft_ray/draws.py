@@ -1,4 +1,4 @@
-"""Randomness without state: every draw is a hash of the numbers that name it (DESIGN, contract 2).
+"""Randomness without state: every draw is a hash of the numbers that name it (docs/architecture.md 3.2).
 
 A draw names its `seed`, a `stream` (what the draw is for) and one or more index arrays (sample, epoch, view). Nothing
 depends on batch size, worker count, or what was drawn before, so any part of a run can be replayed alone.

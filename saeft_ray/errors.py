@@ -42,7 +42,7 @@ class Corrupt(UserError):
 
 
 class Unfinished(SaeftError, RuntimeError):
-    """Trials could not be run, for reasons that are not the method's. What ended is safe; the same command continues."""
+    """Trials could not be run, for reasons that are not the method's. What ended is safe: run it again."""
 
 
 class Unavailable(SaeftError, OSError):

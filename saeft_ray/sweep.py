@@ -122,6 +122,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (leaving.Notice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.Notice)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

@@ -5,6 +5,7 @@ import pytest
 from saeft_ray import sweep
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.orchestration import reopen
 from saeft_ray.orchestration.search import SearchDeal
 from saeft_ray.records import ledger as ledgers
 from saeft_ray.records.ledger import Ledger
@@ -109,8 +110,9 @@ def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_pat
     monkeypatch.setattr(sweep, "_commit", lambda: "1111111")
     assert sweep.main([file, "--local", "--quiet"]) == 0
     monkeypatch.setattr(sweep, "_commit", lambda: "2222222")
-    versions = ledgers._versions()
-    monkeypatch.setattr(ledgers, "_versions", lambda: {**versions, "torch": "9.9"})
+    versions = reopen.versions()
+    for writer in (reopen, ledgers):
+        monkeypatch.setattr(writer, "versions", lambda: {**versions, "torch": "9.9"})
     assert sweep.main([file, "--local", "--quiet"]) == 0
     assert f"torch: was {versions['torch']} when this sweep began and is 9.9 now" in caplog.text
     assert "the commit of this package: was 1111111" in caplog.text

@@ -88,15 +88,15 @@ def test_dictionaries_of_a_memory_map_are_those_of_the_memory(more, tmp_path, mo
         return [trained, *controls, sae.principal(activations, settings)]
 
     kept = made(x)
-    monkeypatch.setattr(sae.rows, "KEPT", 0)
-    monkeypatch.setattr(sae.rows, "_PART", 1 << 30)
-    rows = sae.rows.Rows(mapped, settings)
+    monkeypatch.setattr(sae.embedding_rows, "KEPT", 0)
+    monkeypatch.setattr(sae.embedding_rows, "_PART", 1 << 30)
+    rows = sae.embedding_rows.Rows(mapped, settings)
     assert rows._kept is None
     assert rows._stored.data_ptr() == mapped.ctypes.data
     for one, other in zip(kept, made(mapped), strict=True):
         buffers = dict(other.named_buffers())
         assert all(torch.equal(tensor, buffers[name]) for name, tensor in one.named_buffers())
-    monkeypatch.setattr(sae.rows, "_PART", 100)
+    monkeypatch.setattr(sae.embedding_rows, "_PART", 100)
     for one, other in zip(kept, made(mapped), strict=True):
         torch.testing.assert_close(one.atoms, other.atoms, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(one.bias, other.bias, rtol=1e-4, atol=1e-6)

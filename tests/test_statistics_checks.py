@@ -1,4 +1,4 @@
-"""The acceptance checks of the statistics that are about many repetitions, by their number in STATISTICS 7.
+"""The acceptance checks of the statistics that are about many repetitions, by their number in docs/statistics.md 7.
 
 Checks 22 to 25 are also in test_findings and test_report, under their numbers; exact properties of single functions in
 test_stats.
@@ -358,7 +358,7 @@ def test_check_22_bits_of_the_six_sets() -> None:
     sizes = (50_000, 10_000, 30_000, 7_500, 50_889, 18_574)
     correct = [rng.random(n) < 0.5 for n in sizes]
     packed = [pack(bits) for bits in correct]
-    # STATISTICS 3.6 counts 6,362 B for 50,889 images and 20,872 B in all.
+    # docs/statistics.md 3.6 counts 6,362 B for 50,889 images and 20,872 B in all.
     assert sum(map(len, packed)) == 20_872
     for bits, stored, n in zip(correct, packed, sizes, strict=True):
         np.testing.assert_array_equal(unpack(stored, n), bits)

@@ -69,7 +69,7 @@ def blob(store: Store, name: str = "weights.bin", key: str = "k1") -> str:
     return store._place(f"artifacts/sae/{key}/{found.build}/{name}")
 
 
-@pytest.mark.parametrize("content", [BYTES, SMALL, b"", b"\n}\n"])
+@pytest.mark.parametrize("content", [BYTES, SMALL, b"", b"\n}\n"], ids=["large", "small", "empty", "end"])
 def test_built_once_for_forty_trials_and_not_again_by_a_second_store(
     make: Callable[[], Store], store: Store, content: bytes
 ) -> None:
@@ -85,7 +85,7 @@ def test_built_once_for_forty_trials_and_not_again_by_a_second_store(
     assert build.runs == 1
 
 
-@pytest.mark.parametrize("content", [BYTES, SMALL])
+@pytest.mark.parametrize("content", [BYTES, SMALL], ids=["large", "small"])
 def test_what_is_saved_is_what_was_first_and_sound(make: Callable[[], Store], store: Store, content: bytes) -> None:
     build, late = Builder(content), Builder(b"late")
     assert (store.save("sae", "k1", build, {"k": 32}) / "weights.bin").read_bytes() == content
@@ -265,7 +265,7 @@ def test_a_damaged_cache_copy_is_fetched_again(store: Store) -> None:
     assert build.runs == 1
 
 
-@pytest.mark.parametrize("content", [BYTES, SMALL])
+@pytest.mark.parametrize("content", [BYTES, SMALL], ids=["large", "small"])
 def test_two_builders_at_once_end_with_one_manifest(make: Callable[[], Store], content: bytes) -> None:
     both = threading.Barrier(2)
     results: dict[int, bytes] = {}

@@ -8,8 +8,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from saeft_ray import sweep, trial
+from saeft_ray import sweep
+from saeft_ray import trial as door
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.artifacts import ensure as build
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import conduct
@@ -180,10 +182,10 @@ def test_divergence_is_a_row_and_not_a_missing_one(tmp_path):
 def test_replay_finds_the_recorded_rows(done, capsys):
     _, ledger, _, rows = done
     (name, *_) = sorted({row["trial"] for row in select(rows, phase="confirm", method="sae_ft")})
-    assert trial.main([ledger.url, name]) == 0
+    assert door.main([ledger.url, name]) == 0
     assert "rows equal the recorded ones" in capsys.readouterr().out
-    assert trial.main([ledger.url, "confirm-x-1"]) == 2
-    assert trial.main([ledger.url + "x", name]) == 2
+    assert door.main([ledger.url, "confirm-x-1"]) == 2
+    assert door.main([ledger.url + "x", name]) == 2
 
 
 def test_a_name_taken_by_another_config_is_refused_with_what_differs(done):

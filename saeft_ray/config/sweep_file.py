@@ -1,4 +1,4 @@
-"""A sweep file, read: its config, or every mistake in it at once (DESIGN, contract 8)."""
+"""A sweep file, read: its config, or every mistake in it at once (docs/architecture.md 3.8)."""
 
 import difflib
 import re

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-# Before Ray is imported: it reads these once. RAY.md, sections 1 and 6, has the measurements behind them.
+# Before Ray is imported: it reads these once. docs/ray.md 1 and docs/ray.md 6 have the measurements behind them.
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report would block up to 2 s
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -61,7 +61,7 @@ class RayRunner:
         }
         self._own = address == "local" or (address is None and not _cluster_here())
         if self._own:
-            # A dashboard is what frees the resources of trials stopped early, so several workers need it (RAY.md, 0.2).
+            # A dashboard frees the resources of trials stopped early: several workers need it (docs/ray.md 0.2).
             options |= {"include_dashboard": self._plan.config.compute.workers > 1, "_node_ip_address": "127.0.0.1"}
         ray.init(address=address or ("local" if self._own else "auto"), **options)
         self._notice.listen()

@@ -1,5 +1,5 @@
 """`python -m saeft_ray.on_ray.spot`: waits for the notice of an AWS spot machine, two minutes before it goes, and has
-Ray drain the machine: no trial comes any more, and those that run save checkpoints and leave (leaving.py).
+Ray drain the machine: no trial comes any more, and those that run save checkpoints and leave (preemption.py).
 
 Ray itself does not ask for the notice. On a machine that is not spot, none comes.
 """

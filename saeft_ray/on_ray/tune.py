@@ -53,7 +53,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 scheduler=_asha(plan) if early else None,
                 num_samples=-1,  # the dealer knows when there are no more, and deals again what was lost
                 max_concurrent_trials=_concurrent(plan),
-                # A nested trainer blocks where Tune cannot take its process back (RAY.md, 0.3).
+                # A nested trainer blocks where Tune cannot take its process back (docs/ray.md 0.3).
                 reuse_actors=alone,
                 trial_name_creator=_name,
                 trial_dirname_creator=_name,

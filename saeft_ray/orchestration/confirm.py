@@ -171,7 +171,7 @@ class SequentialDeal:
 
 
 def _score(rows: Iterable[Row], datasets: Sequence[str]) -> _Score:
-    """The endpoint of one trial. The floor is that of a difference: Σ w²·tick²/6 (STATISTICS 5.2), 0 if unknown."""
+    """The endpoint of one trial. Its floor is a difference's: Σ w²·tick²/6 (docs/statistics.md 5.2), 0 if unknown."""
     found = {
         row.dataset: row
         for row in rows

@@ -6,7 +6,7 @@
     bug       anything else that it raised            twice
     storage   refused, full, or away for minutes      the sweep stops: other trials would meet the same
 
-Divergence is none of these: it is a result, and a row (`finetune.Diverged`).
+Divergence is none of these: it is a result, and a row (`errors.Diverged`).
 """
 
 import re

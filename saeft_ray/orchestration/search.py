@@ -1,7 +1,7 @@
 """What to run next: the deals of the three phases. A deal hands out trials and is told what came of them.
 
 A deal knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
-answered stand in the ledger (`ledger.py`), so a deal begun again after a crash goes on where the first one was.
+answered stand in the ledger (`records/ledger.py`), so a deal begun again after a crash goes on where the first one was.
 """
 
 from collections import defaultdict

@@ -2,7 +2,7 @@
 
     <sweep>/leases/000001.json   who: written once, by exclusive creation; the highest number is the fencing token
     <sweep>/leases/000001.beat   replaced every few seconds while that driver lives; "released" when it has left
-    <sweep>/leases/000001.found.json   what that driver found at its start (sweep_folder.py)
+    <sweep>/leases/000001.found.json   what that driver found at its start (folder.py)
 
 Nobody compares clocks of two machines: a lease is stale if its beat does not change while the contender watches, or if
 its process is gone from the contender's own machine.

@@ -8,7 +8,7 @@
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; stands until it has rows
 
-`sweep_folder.py` says which of these count and how they are checked.
+`folder.py` says which of these count and how they are checked.
 """
 
 import io

@@ -11,7 +11,7 @@ FIXED = "fixed"
 
 
 def registration(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The registration that the record `sweep.json` implies (STATISTICS 2.1), as JSON.
+    """The registration that the record `sweep.json` implies (docs/statistics.md 2.1), as JSON.
 
     `families` are lists of [method, against]; each is tested at its own error level `alpha`.
     """

@@ -298,7 +298,8 @@ def _column(
 def _sensitivity(
     family: Family, record: Mapping[str, Any], alpha: float, margin: float | None
 ) -> tuple[Comparison, ...]:
-    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed (5.6)."""
+    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed
+    (docs/statistics.md 5.6)."""
     classes = (record.get("data") or {}).get("classes")
     if not classes or not any(pair.method.failed or pair.against.failed for pair in family.pairs):
         return ()

@@ -14,7 +14,7 @@ from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Seed, Trials
 
 _EQUIVALENCE_CONFIDENCE = 0.90
-_JOINT_FROM = 8  # seeds; with fewer the least p of joint sign flips is too large to be worth it (STATISTICS 0)
+_JOINT_FROM = 8  # seeds; with fewer the least p of joint sign flips is too large to be worth it (docs/statistics.md 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +170,7 @@ def _sizes_differ(pair: Pair) -> str | None:
 
 
 def floor_of(pair: Pair) -> float:
-    """The least variance of a difference: Σ w²·tick²/6 (5.2); 0 if a test set's size is unknown."""
+    """The least variance of a difference: Σ w²·tick²/6 (docs/statistics.md 5.2); 0 if a test set's size is unknown."""
     ticks = []
     for dataset in pair.datasets:
         n = next((score.n for score in _used(pair, dataset) if score.n), None)

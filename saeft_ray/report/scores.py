@@ -49,7 +49,7 @@ class Trials:
         return self.seeds == {None}
 
     def means(self, datasets: Iterable[str]) -> dict[Seed, float]:
-        """Mean over `datasets` by seed, for the seeds that have every one of them (5.4)."""
+        """Mean over `datasets` by seed, for the seeds that have every one of them (docs/statistics.md 5.4)."""
         wanted = list(datasets)
         return {
             seed: math.fsum(scores[d].value for d in wanted) / len(wanted)

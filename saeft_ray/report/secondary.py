@@ -17,7 +17,7 @@ from saeft_ray.report.scores import Score, Scores, Seed, Trials
 EFFECTIVE = "effective robustness"
 RESAMPLES = 2_000
 RESAMPLE_FROM = 10
-"""Seeds; with fewer a bootstrap is too narrow (STATISTICS 3.1)."""
+"""Seeds; with fewer a bootstrap is too narrow (docs/statistics.md 3.1)."""
 
 
 def described(primary: Iterable[Comparison], scores: Scores) -> tuple[Description, ...]:
@@ -93,7 +93,7 @@ def lines(rules: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, stats.
 
 def effective(pairs: Sequence[Pair], lined: Mapping[str, stats.Line], id_sets: tuple[str, ...], size: int) -> Family:
     """Effective robustness, by seed: the mean over the sets with a line of accuracy beyond what the line expects of the
-    ID accuracy. One more endpoint, so methods are compared by its paired difference (STATISTICS 3.7)."""
+    ID accuracy. One more endpoint, so methods are compared by its paired difference (docs/statistics.md 3.7)."""
 
     def beyond(trials: Trials) -> Trials:
         wanted = (*id_sets, *lined)
@@ -121,7 +121,7 @@ def effective(pairs: Sequence[Pair], lined: Mapping[str, stats.Line], id_sets: t
 
 
 def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[CheckpointPair, ...]:
-    """McNemar's test on every test set for pairs of which only one seed exists (STATISTICS 5.1)."""
+    """McNemar's test on every test set for pairs of which only one seed exists (docs/statistics.md 5.1)."""
     out = []
     for pair in pairs:
         both = [s for s in pair.method.seeds | pair.against.seeds if s is not None]

@@ -30,7 +30,7 @@ def deviations(record: Mapping[str, Any]) -> list[str]:
         return []
     text = f"the sweep differs from its registration in {in_list(changed)}"
     if "looks" in changed and implied["looks"][-1] > registered["looks"][-1]:
-        # More seeds than registered are another experiment: the error that could be spent has been (5.11).
+        # More seeds than registered are another experiment: the error is spent (docs/statistics.md 5.11).
         text += f"; exploratory from seed {registered['looks'][-1] + 1} on"
     return [text]
 
@@ -81,7 +81,8 @@ def run_until_decided(
 def _overrun(
     c: Comparison, last: LookTaken, seeds: Sequence[int], more: int, alpha: float
 ) -> tuple[int, float, float] | None:
-    """The t interval with `more` seeds after the verdict, which dilute what early stopping exaggerates (3.8)."""
+    """The t interval with `more` seeds after the verdict, which dilute what early stopping exaggerates
+    (docs/statistics.md 3.8)."""
     within = set(seeds[: last.n + more])
     points = [p for p in c.points if p.seed in within]
     if len(points) <= last.pairs or not more:

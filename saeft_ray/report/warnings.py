@@ -19,7 +19,8 @@ _READ = ("sae_ft", "random_dictionary")
 
 
 def not_run(rows: pa.Table) -> tuple[Warning, ...]:
-    """Trials that could not be run for reasons that are not their method's: no failures, and not passed over (5.6)."""
+    """Trials that could not be run for reasons that are not their method's: no failures, and not passed over
+    (docs/statistics.md 5.6)."""
     trials = sorted(set(rows.filter(pc.equal(rows["status"], "error"))["trial"].to_pylist()))
     which = in_list(trials or ["none"])
     text = (

@@ -37,7 +37,8 @@ class Imported(NamedTuple):
 def import_reference(path: str, k: int, *, activation: str = "topk", input: str = "unit") -> Dictionary:
     """The TopK SAE that the paper's code saved at `path` (a file or URL). Raises UserError where it does not fit.
 
-    Its file holds no k (METHODS, D-17), so k must be known. Its activation is the signed top-k, its input unit vectors.
+    Its file holds no k (docs/methods.md 5.8), so k must be known. Its activation is the signed top-k, its input
+    unit vectors.
     """
     settings = {"recipe": "reference", "k": k, "activation": activation, "input": input}
     return _reference(_bytes(path), path, settings)

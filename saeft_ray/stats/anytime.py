@@ -1,7 +1,7 @@
 """Evidence that may be looked at after every pair and without an end: a t e-process and its confidence sequence.
 
 Both follow Wang & Ramdas (arXiv 2310.03722): the standardised difference has a normal prior of variance `g`, and the
-spread is integrated out, so nothing depends on the unit of measurement (STATISTICS 4.13).
+spread is integrated out, so nothing depends on the unit of measurement (docs/statistics.md 4.13).
 """
 
 import math

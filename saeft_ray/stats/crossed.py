@@ -33,7 +33,7 @@ class Crossed:
 
 
 def crossed(differences: ArrayLike, confidence: float = 0.95) -> Crossed:
-    """The crossed analysis of `differences` (S ≥ 2 seeds, N ≥ 2 items), each in {−1, 0, 1} (STATISTICS 4.7).
+    """The crossed analysis of `differences` (S ≥ 2 seeds, N ≥ 2 items), each in {−1, 0, 1} (docs/statistics.md 4.7).
 
     Var(D̄) = (MS_s + MS_i − MS_e)/(SN), at least max(MS_s, MS_i)/(SN), with Satterthwaite's degrees of freedom, at least
     S − 1.

@@ -24,7 +24,7 @@ def iqm(values: ArrayLike) -> float:
     """Interquartile mean: the mean without the lowest and the highest quarter (⌊n/4⌋ values each).
 
     Of paired differences only, and as a robustness row: it does not see a gain confined to one test set, and of raw
-    scores it mixes the levels of the test sets (STATISTICS 3.7).
+    scores it mixes the levels of the test sets (docs/statistics.md 3.7).
     """
     x = np.asarray(values, dtype=np.float64).ravel()
     if len(x) == 0 or not np.isfinite(x).all():
@@ -33,7 +33,7 @@ def iqm(values: ArrayLike) -> float:
 
 
 def improvement(differences: ArrayLike) -> Improvement:
-    """P̂ = (#{D > 0} + ½·#{D = 0})/n with the interval of Clopper and Pearson (STATISTICS 3.7)."""
+    """P̂ = (#{D > 0} + ½·#{D = 0})/n with the interval of Clopper and Pearson (docs/statistics.md 3.7)."""
     d = np.asarray(differences, dtype=np.float64).ravel()
     if len(d) == 0 or not np.isfinite(d).all():
         raise ValueError("needs finite differences")

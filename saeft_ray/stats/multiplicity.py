@@ -11,7 +11,10 @@ _RANDOM_FLIPS = 9_999
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Holm's adjusted p (m,) of `p_values` (m,): p₍ᵢ₎ = max over j ≤ i of min(1, (m − j + 1)·p₍ⱼ₎) (STATISTICS 4.4)."""
+    """Holm's adjusted p (m,) of `p_values` (m,): p₍ᵢ₎ = max over j ≤ i of min(1, (m − j + 1)·p₍ⱼ₎).
+
+    Source: docs/statistics.md 4.4.
+    """
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values are a row of numbers in [0, 1]")
@@ -23,7 +26,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
-    """Benjamini and Hochberg's adjusted p (m,): p₍ᵢ₎ = min over j ≥ i of min(1, m·p₍ⱼ₎/j) (STATISTICS 4.4).
+    """Benjamini and Hochberg's adjusted p (m,): p₍ᵢ₎ = min over j ≥ i of min(1, m·p₍ⱼ₎/j) (docs/statistics.md 4.4).
 
     It bounds the share of false discoveries, not the chance of any: for exploration alone.
     """
@@ -34,10 +37,11 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
 
 
 def max_t(differences: ArrayLike, generator: np.random.Generator | None = None) -> NDArray[np.float64]:
-    """Step-down max-T adjusted p (H,) of `differences` (S seeds, H hypotheses), by flipping whole seeds (4.3).
+    """Step-down max-T adjusted p (H,) of `differences` (S seeds, H hypotheses), by flipping whole seeds.
 
     Flipping a seed flips all of its differences together, so whatever dependence the hypotheses have is kept. Exact up
     to 14 seeds; beyond, 9,999 random patterns of `generator` and the identity. The least p is 2^(1−S) for any H.
+    Source: docs/statistics.md 4.3.
     """
     d = np.asarray(differences, dtype=np.float64)
     if d.ndim != 2 or d.shape[0] < 2 or not np.isfinite(d).all():

@@ -95,8 +95,9 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95, variance_floor: f
 def paired(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, variance_floor: float = 0.0) -> Paired:
     """Compare `a` (n,) with `b` (n,), paired by position; a `b` of one value is a constant without variance.
 
-    Paired t test: t = D̄√n/s, p = 2·T₍ₙ₋₁₎(−|t|), interval D̄ ± t₍₁₋α⁄₂,ₙ₋₁₎·s/√n (STATISTICS 4.1). `variance_floor` is
-    the least variance of a difference (5.2): tick²/6 for one test set, Σ w²·tick²/6 for a weighted mean of several.
+    Paired t test: t = D̄√n/s, p = 2·T₍ₙ₋₁₎(−|t|), interval D̄ ± t₍₁₋α⁄₂,ₙ₋₁₎·s/√n (docs/statistics.md 4.1).
+    `variance_floor` is the least variance of a difference: tick²/6 for one test set, Σ w²·tick²/6 for a weighted mean
+    of several (docs/statistics.md 5.2).
     """
     x, y = _finite(a), _finite(b)
     if len(y) == 1:
@@ -131,9 +132,10 @@ def paired(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, variance_floor:
 
 
 def sign_flip(differences: ArrayLike, generator: np.random.Generator | None = None) -> float:
-    """Two-sided sign-flip p of `differences` (n,): the share of sign patterns with a sum as far from 0 (4.2).
+    """Two-sided sign-flip p of `differences` (n,): the share of sign patterns with a sum as far from 0.
 
     Exact up to n = 20, where its least value is 2^(1−n). Beyond, 9,999 random patterns of `generator` and the identity.
+    Source: docs/statistics.md 4.2.
     """
     d = _finite(differences)
     n, total, size = len(d), abs(float(d.sum())), float(np.abs(d).sum())
@@ -169,7 +171,7 @@ def patterns(codes: NDArray[np.int64], n: int) -> NDArray[np.float64]:
 
 
 def tost(comparison: Paired, margin: float) -> float | None:
-    """p of "the mean difference lies within ±`margin`": the larger of two one-sided t tests (4.14).
+    """p of "the mean difference lies within ±`margin`": the larger of two one-sided t tests (docs/statistics.md 4.14).
 
     Below α exactly when the 1 − 2α interval lies inside (−margin, margin). None where there is no standard error.
     """
@@ -189,7 +191,7 @@ def against_published(values: ArrayLike, number: float, runs: int = 1, confidenc
     """`values` (n ≥ 2,) against a published `number` that is the mean of `runs` runs, 1 where unstated.
 
     The standard error is s·√(1/n + 1/k) with n − 1 degrees of freedom: the published method is taken to vary like this
-    one (STATISTICS 3.9). Without the 1/k an equal method "differs" up to half of the time.
+    one (docs/statistics.md 3.9). Without the 1/k an equal method "differs" up to half of the time.
     """
     got = paired(values, [number], confidence)
     if got.sd is None or got.df is None or got.identical or runs < 1:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 LARGEST_RATIO = 2.0
-"""Largest ratio of two methods' residual spreads at which borrowing keeps its error (measured, STATISTICS 3.3)."""
+"""Largest ratio of two methods' residual spreads at which borrowing keeps its error (docs/statistics.md 3.3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class Pooled:
 def pooled(scores: ArrayLike, baseline: int = 0) -> Pooled | None:
     """Every method of `scores` (S seeds, M methods) against column `baseline`, with one spread for all.
 
-    STATISTICS 4.5: t = D̄/√(2·MSE/S), MSE = Σ r²/((S − 1)(M − 1)), with (S − 1)(M − 1) degrees of freedom, where r is
-    what seed and method means leave. `ratio` is the largest residual spread over the smallest. None where it exceeds 2
-    or nothing varies: then spreads must not be borrowed.
+    docs/statistics.md 4.5: t = D̄/√(2·MSE/S), MSE = Σ r²/((S − 1)(M − 1)), with (S − 1)(M − 1) degrees of freedom,
+    where r is what seed and method means leave. `ratio` is the largest residual spread over the smallest. None where
+    it exceeds 2 or nothing varies: then spreads must not be borrowed.
     """
     a, squares = _residuals(scores)
     s, m = a.shape

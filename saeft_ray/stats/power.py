@@ -7,14 +7,14 @@ import numpy as np
 from scipy import stats
 
 _LARGEST_N = 10_000
-# Correlation above which pairing pays for the degrees of freedom that it loses (measured, STATISTICS 3.4).
+# Correlation above which pairing pays for the degrees of freedom that it loses (measured, docs/statistics.md 3.4).
 _BREAK_EVEN = ((3, 0.56), (4, 0.37), (5, 0.27), (8, 0.15), (10, 0.11))
 
 
 def power(d: float, n: int, alpha: float = 0.05) -> float:
     """Power of the two-sided paired t test with `n` pairs at a standardised difference `d` = mean/sd.
 
-    1 − F(t*) + F(−t*) of the noncentral t with n − 1 degrees of freedom and noncentrality d√n (STATISTICS 4.6).
+    1 − F(t*) + F(−t*) of the noncentral t with n − 1 degrees of freedom and noncentrality d√n (docs/statistics.md 4.6).
     """
     if n < 2:
         return 0.0

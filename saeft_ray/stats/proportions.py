@@ -14,7 +14,7 @@ def clopper_pearson(successes: int, attempts: int, confidence: float = 0.95) -> 
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact p that two checkpoints differ, from the items that one alone has right (STATISTICS 4.8).
+    """Exact p that two checkpoints differ, from the items that one alone has right (docs/statistics.md 4.8).
 
     It is the sign test of `only_a` out of `only_a` + `only_b`. It speaks of these two checkpoints, never of the methods
     that made them.

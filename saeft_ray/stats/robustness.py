@@ -21,13 +21,13 @@ class Line:
 
 
 def inside(accuracy: ArrayLike, n: int) -> NDArray[np.float64]:
-    """Accuracies on `n` examples, kept 1/(2n) away from 0 and 1 so that their logit is finite (STATISTICS 5.10)."""
+    """Accuracies on `n` examples, kept 1/(2n) away from 0 and 1: their logit is finite (docs/statistics.md 5.10)."""
     return np.clip(np.asarray(accuracy, dtype=np.float64), 1 / (2 * n), 1 - 1 / (2 * n))
 
 
 def effective_robustness(identity: ArrayLike, shifted: ArrayLike, line: Line) -> NDArray[np.float64]:
     """OOD accuracy beyond what `line` expects of the ID accuracy, by seed. Compare methods by the paired difference of
-    it: the line's own error nearly cancels there (STATISTICS 3.7)."""
+    it: the line's own error nearly cancels there (docs/statistics.md 3.7)."""
     return np.asarray(np.asarray(shifted, dtype=np.float64) - line.at(identity))
 
 
@@ -39,8 +39,8 @@ def front(points: ArrayLike) -> NDArray[np.bool_]:
 
 
 def hypervolume(points: ArrayLike, reference: tuple[float, float]) -> float:
-    """The area that `points` (m, 2) dominate above `reference` (STATISTICS 4.15). State the reference beside it; with
-    many equal methods it is too large, for it rewards the luckiest."""
+    """The area that `points` (m, 2) dominate above `reference` (docs/statistics.md 4.15). State the reference with
+    it. For many equal methods it is too large, for it rewards the luckiest."""
     p = np.asarray(points, dtype=np.float64).reshape(-1, 2)
     area, best = 0.0, reference[1]
     for x, y in p[np.lexsort((-p[:, 1], -p[:, 0]))]:

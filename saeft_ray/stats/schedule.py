@@ -19,7 +19,7 @@ _LEVELS = np.sort(np.append(expit(np.linspace(logit(1e-5), logit(0.9), 11)), 0.0
 
 
 def spending(n: int, n_max: int, alpha: float) -> float:
-    """The error that may be spent up to `n` of `n_max` pairs: α·n/N (STATISTICS 4.9)."""
+    """The error that may be spent up to `n` of `n_max` pairs: α·n/N (docs/statistics.md 4.9)."""
     return alpha * n / n_max
 
 
@@ -28,7 +28,7 @@ def boundaries(looks: tuple[int, ...], alpha: float = 0.05, n_max: int | None = 
     """Two-sided critical |t| at each of `looks` (numbers of pairs ≥ 2, rising).
 
     Under equality |t| reaches them for the first time at a look with the probability that the spending adds there, so
-    at any look with probability α·(last look)/n_max (STATISTICS 4.9).
+    at any look with probability α·(last look)/n_max (docs/statistics.md 4.9).
 
     No simulation: with u = ΣD/√ΣD², what happened up to n − 1 pairs depends on the later ones through u alone. Given
     u at n pairs, the last difference is that of a uniform direction with a known sum, and `_survival` carries
@@ -113,7 +113,7 @@ def _nominal(t: ArrayLike, n: int) -> NDArray[np.float64]:
 
 def sequential_p(t: ArrayLike, looks: Sequence[int], schedule: tuple[int, ...]) -> list[float]:
     """The sequential p after each of `looks`, at which the statistics were `t`: the smallest level at which the
-    boundary of `schedule` was reached at that look or an earlier one (STATISTICS 4.10). It can only fall.
+    boundary of `schedule` was reached at that look or an earlier one (docs/statistics.md 4.10). It can only fall.
 
     Interpolated between levels from 1e-5 to 0.9, to 1 % of itself; beyond them it is 1e-5 or 1.
     """

@@ -87,11 +87,11 @@ def replay(
 
     `differences` holds, for each hypothesis, the difference of every ended seed in the registered order; None where a
     run of the pair failed. A look waits for all hypotheses that are still open. `floors` are the least variances of a
-    difference (STATISTICS 5.2). A missing pair leaves a hypothesis at the boundary of the pairs that it has.
+    difference (docs/statistics.md 5.2). A missing pair leaves a hypothesis at the boundary of the pairs that it has.
 
     A hypothesis is rejected at |t| ≥ the boundary for α/(m − r), r being those already rejected, repeated within the
-    look (4.11); it is equivalent where the repeated interval at α/(m − e) lies inside the margin, e being those already
-    equivalent (4.14).
+    look (docs/statistics.md 4.11); it is equivalent where the repeated interval at α/(m − e) lies inside the
+    margin, e being those already equivalent (docs/statistics.md 4.14).
     """
     if design.size < len(differences):
         raise ValueError(f"{len(differences)} hypotheses in a family of {design.size}")
@@ -113,10 +113,10 @@ def replay(
 
 
 def running_p(design: Design, steps: Sequence[LookStep]) -> list[float | None]:
-    """The sequential p of one hypothesis after each of its `steps`, before any correction for others (STATISTICS 4.10).
+    """The sequential p of one hypothesis after each of its `steps`, before any correction for others.
 
     None where the engine has none: joint sign flips decide a family, not one hypothesis. For `anytime` it is
-    min 1/E over the looks.
+    min 1/E over the looks. Source: docs/statistics.md 4.10.
     """
     if design.engine == "exact":
         return [None] * len(steps)
@@ -225,7 +225,7 @@ def sign_paths(n: int, seed: int, paths: int = _RANDOM_PATHS) -> NDArray[np.floa
 def flip_looks(
     differences: ArrayLike, looks: Sequence[int], alpha: float, n_max: int, paths: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which of H hypotheses an exact test with looks rejects up to the last of `looks` (STATISTICS 4.12).
+    """Which of H hypotheses an exact test with looks rejects up to the last of `looks` (docs/statistics.md 4.12).
 
     `differences` (n, H) have at least as many rows as the last look; `paths` (R + 1, ≥ n) begin with the identity. At
     each look ⌊α·n/N·(R + 1)⌋ paths in all may have been rejected: those that live strictly above the next largest value

@@ -6,7 +6,7 @@ from scipy.special import gammaln
 
 
 def expected_best(scores: ArrayLike, budget: int) -> float:
-    """The expected maximum of `budget` of the N `scores`, drawn without replacement (STATISTICS 4.15).
+    """The expected maximum of `budget` of the N `scores`, drawn without replacement (docs/statistics.md 4.15).
 
     Σ v₍ᵢ₎·[C(i, b) − C(i − 1, b)]/C(N, b) over the sorted scores. Valid for random search, where order does not matter.
     Raises ValueError for a budget beyond N, of which the scores know nothing.

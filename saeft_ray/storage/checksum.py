@@ -1,7 +1,8 @@
 """A checksum inside the file that it protects: no second file that could be lost, or older than the first.
 
 A sealed file holds the words `lease 000002 sha256 <64 hex digits>`: the driver under whose lease it was written
-(`lease.py`), and the SHA-256 of the whole file with those digits as zeros. JSON stays JSON and Parquet stays Parquet.
+(`records/lease.py`), and the SHA-256 of the whole file with those digits as zeros. JSON stays JSON and
+Parquet stays Parquet.
 """
 
 import hashlib
