@@ -44,7 +44,7 @@ def _block(block: Block, drawn: Mapping[str, str]) -> Iterable[str]:
         case Text():
             yield _words(block.words)
         case Bullets():
-            yield _bullets(map(_words, block.lines))
+            yield _bullets(map(_point, block.lines))
         case Cards():
             yield _bullets(map(_card, block.cards))
         case Table():
@@ -78,6 +78,11 @@ def _table(table: Table) -> str:
 
 def _bullets(lines: Iterable[str]) -> str:
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _point(words: Words) -> str:
+    # In running text a verdict is a sentence of its own.
+    return "".join(f"{span.verdict}." if isinstance(span, Chip) else _span(span) for span in spans(words))
 
 
 def _words(words: Words) -> str:
