@@ -1,4 +1,4 @@
-"""What a report says, as data: every number and verdict, before any of it becomes a page.
+"""The content of a report as data: every number and verdict, before any of it becomes a page.
 
 Accuracies, differences and margins are fractions here; the renderings turn them into % and percentage points (pp).
 """
@@ -58,8 +58,10 @@ class LookTaken:
 
 @dataclass(frozen=True, kw_only=True)
 class SequentialRun:
-    """How a comparison ran until decided. `ended`: it has its verdict, or the last look was taken. `overrun`: pairs and
-    plain t interval with the seeds that were registered to come after the verdict."""
+    """The looks of a comparison that ran until decided. `ended`: it has its verdict, or the last look was taken.
+
+    `overrun`: pairs and plain t interval with the seeds that were registered to come after the verdict.
+    """
 
     engine: str
     first: int
@@ -146,7 +148,7 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSummary:
-    """What one phase spent on a method and how the chosen configuration scored in it."""
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it."""
 
     phase: str
     trials: int
@@ -193,7 +195,7 @@ class History:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSummary:
-    """How a method's configuration was chosen: on which data, by which metric, at which cost."""
+    """The choice of a method's configuration: on which data, by which metric, at which cost."""
 
     method: str
     search: PhaseSummary

@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: searches, failed runs, code, seeds and settings."""
+"""The origin of a report's numbers: searches, failed runs, code, seeds and settings."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from saeft_ray.report.warnings import _LISTED
 
 
 def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[SearchSummary, ...]:
-    """How each method of `scores` was tuned; methods that were not searched have zero trials."""
+    """Describe how each method of `scores` was tuned; methods that were not searched have zero trials."""
     columns = [
         "phase", "method", "configuration", "settings", "seed", "trial", "dataset", "role", "metric", "value", "status"
     ]  # fmt: skip
@@ -95,7 +95,7 @@ def failures(scores: Scores) -> tuple[Failures, ...]:
 
 
 def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
-    """Where the numbers came from, one fact a line."""
+    """List where the numbers came from, one fact per line."""
     data, model = record.get("data") or {}, record.get("model") or {}
     phases = rows["phase"].to_pylist()
     trials = len(set(zip(phases, rows["trial"].to_pylist(), strict=True)))
@@ -117,7 +117,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 
 def _registered(record: Mapping[str, Any]) -> str:
-    """What was fixed before the first confirm trial, in one line."""
+    """Say in one line what was fixed before the first confirm trial."""
     known = record.get("registration")
     if known is None:
         return "nothing: what is tested was not fixed in a record before these runs"

@@ -1,4 +1,4 @@
-"""What a report shows beside its verdicts: descriptions, effective robustness, trade-offs, single checkpoints."""
+"""The secondary findings of a report: descriptions, effective robustness, trade-offs, single checkpoints."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What was spent and chosen before confirm, what failed, what limits the conclusions, and where all of it came from."""
+"""The warnings of a report: rules that find what limits the conclusions."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any

@@ -32,7 +32,7 @@ def effective_robustness(identity: ArrayLike, shifted: ArrayLike, line: Line) ->
 
 
 def front(points: ArrayLike) -> NDArray[np.bool_]:
-    """Which of `points` (m, 2) no other point beats: as good in both coordinates and better in one."""
+    """Mark those of `points` (m, 2) that no other point beats: as good in both coordinates and better in one."""
     p = np.asarray(points, dtype=np.float64)
     beaten = [bool(((p >= point).all(axis=1) & (p > point).any(axis=1)).any()) for point in p]
     return ~np.array(beaten, dtype=np.bool_)

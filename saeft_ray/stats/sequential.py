@@ -23,8 +23,9 @@ _RANDOM_PATHS = 1_999
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What is fixed before the first pair: a look after each pair from `first` to `last`, the engine, the error level
-    over all looks and all `size` hypotheses of the family, the margin of equivalence, and the seed of the sign paths.
+    """The rule that is fixed before the first pair: a look after each pair from `first` to `last`, the engine, the
+    error level over all looks and all `size` hypotheses of the family, the margin of equivalence, and the seed of the
+    sign paths.
     """
 
     first: int
@@ -225,7 +226,7 @@ def sign_paths(n: int, seed: int, paths: int = _RANDOM_PATHS) -> NDArray[np.floa
 def flip_looks(
     differences: ArrayLike, looks: Sequence[int], alpha: float, n_max: int, paths: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which of H hypotheses an exact test with looks rejects up to the last of `looks` (docs/statistics.md 4.12).
+    """Mark which of H hypotheses an exact test with looks rejects up to the last of `looks` (docs/statistics.md 4.12).
 
     `differences` (n, H) have at least as many rows as the last look; `paths` (R + 1, ≥ n) begin with the identity. At
     each look ⌊α·n/N·(R + 1)⌋ paths in all may have been rejected: those that live strictly above the next largest value

@@ -8,7 +8,7 @@ ORDER = 70
 
 
 def section(report: Report) -> Section | None:
-    """What it is measured from, and the verdicts about it."""
+    """The lines that it is measured from, and its verdicts."""
     if not report.effective:
         return None
     verdicts = Bullets(lines=tuple(c.sentence for c in report.effective))

@@ -1,4 +1,4 @@
-"""Which part of the error is left: that of the seeds or that of the images."""
+"""The two parts of the error that is left: of the seeds and of the images."""
 
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import pp

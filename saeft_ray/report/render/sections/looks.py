@@ -36,7 +36,7 @@ def section(report: Report) -> Section | None:
 
 
 def how_to_read(c: Comparison, alpha: float) -> str:
-    """What a reader must know of a family that ran until decided."""
+    """Say what a reader must know of a family that ran until decided."""
     if c.course is None:
         return ""
     level = f"{100 * alpha:g} %"

@@ -1,4 +1,4 @@
-"""What was saved because methods share their seeds."""
+"""The seeds that were saved because methods share theirs."""
 
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, number, percent

@@ -57,7 +57,7 @@ def _line(report: Report, search: SearchSummary) -> tuple[Words, ...]:
 
 
 def spent(search: SearchSummary) -> str:
-    """What was tried for a method before confirm, and how its configuration did there."""
+    """Say what was tried for a method before confirm, and how its configuration did there."""
     if not search.search.trials and not search.rerank.trials:
         return "not searched"
     parts = []
@@ -73,7 +73,7 @@ def spent(search: SearchSummary) -> str:
 
 
 def which_value_mattered(search: SearchSummary) -> str:
-    """What is known of the importance of the values that a search left open, in one line; empty without a history."""
+    """Say what is known of the importance of the values that a search left open; empty without a history."""
     if search.history is None or not search.history.suggestions:
         return ""
     known, finished = search.history.importance, len(search.history.expected_best)

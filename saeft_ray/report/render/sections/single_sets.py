@@ -33,7 +33,7 @@ def _cell(c: Comparison) -> TableCell:
 
 
 def in_words(comparisons: tuple[Comparison, ...]) -> str:
-    """What the single OOD sets say about one method, in one sentence."""
+    """Say in one sentence what the single OOD sets show about one method."""
     groups: dict[str, list[str]] = {}
     for c in comparisons:
         groups.setdefault(c.verdict, []).append(c.datasets[0])
@@ -45,7 +45,7 @@ def in_words(comparisons: tuple[Comparison, ...]) -> str:
 
 
 def corrected(comparisons: tuple[Comparison, ...]) -> str:
-    """How the p-values of one family were corrected, for a note."""
+    """Say how the p-values of one family were corrected, for a note."""
     if any(c.correction == "looks" for c in comparisons):
         return "Holm over all of them, at p-values that hold for any look"
     if any(c.correction == "max-T" for c in comparisons):

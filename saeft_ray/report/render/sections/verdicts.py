@@ -28,7 +28,7 @@ def _card(c: Comparison, on_id: Comparison | None, id_sets: str) -> Card:
 
 
 def interval_name(c: Comparison) -> str:
-    """What the interval of `c` is: `95 % CI`, or one that holds at every look."""
+    """Name the interval of `c`: `95 % CI`, or one that holds at every look."""
     level = 95 if c.paired is None else round(100 * c.paired.confidence)
     if c.correction != "looks":
         return f"{level} % CI{', spread pooled' if c.pooled else ''}"

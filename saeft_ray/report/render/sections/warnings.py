@@ -1,4 +1,4 @@
-"""What limits the conclusions."""
+"""The section of warnings: they limit the conclusions."""
 
 from saeft_ray.report.content import Report
 from saeft_ray.report.render.blocks import Bullets, Section
