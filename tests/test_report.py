@@ -19,6 +19,7 @@ import pytest
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import write_report
 from saeft_ray.report.__main__ import main
+from saeft_ray.report.render import sections
 
 from report_rows import ROLES, TYPES, record, rows
 
@@ -260,3 +261,27 @@ def test_page_renders_in_a_browser(tmp_path: Path) -> None:
         content, window = map(int, found.groups())
         assert width - 20 <= window <= width
         assert content <= window, "the page must not scroll sideways"
+
+
+ONE_MORE = """
+from saeft_ray.report.render.blocks import Section, Text, table
+
+ORDER = 55
+
+def section(report):
+    lines = [(method.name, "<b>") for method in report.methods]
+    return Section(title="One more", blocks=(Text(words="Nothing else knows it."), table(("method", "mark"), lines)))
+"""
+
+
+def test_a_section_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "one_more.py").write_text(ONE_MORE)
+    monkeypatch.setattr(sections, "__path__", [*sections.__path__, str(tmp_path / "folder")])
+    files = made(tmp_path, rows(seeds=3, search=False))
+    for name, heading in (("report.html", "<h2>{}</h2>"), ("report.md", "## {}\n")):
+        text = files[name]
+        assert "Nothing else knows it." in text
+        assert "&lt;b" in text
+        places = [text.index(heading.format(title)) for title in ("Results", "One more", "Single OOD sets")]
+        assert places == sorted(places)

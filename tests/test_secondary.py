@@ -15,7 +15,8 @@ from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.content import Comparison, Report
-from saeft_ray.report.render.extra_sections import asides
+from saeft_ray.report.render.blocks import Folded, Table, Text
+from saeft_ray.report.render.sections import sections
 
 from report_rows import ROLES, record, rows
 from sweeps import config
@@ -30,6 +31,12 @@ def report(given: list[Row], **rules: Any) -> Report:
 
 def of(comparisons: tuple[Comparison, ...], method: str) -> Comparison:
     return next(c for c in comparisons if c.method == method)
+
+
+def folded(got: Report) -> list[Folded]:
+    """The secondary sections, which the page folds."""
+    made = (block for section in sections(got) if section.frame == "none" for block in section.blocks)
+    return [block for block in made if isinstance(block, Folded)]
 
 
 def accuracies(given: list[Row]) -> dict[tuple[str, int | None, str], float]:
@@ -98,7 +105,7 @@ def test_one_seed_may_compare_two_checkpoints_under_words_of_their_own() -> None
     only = int((right[0] > right[1]).sum()), int((right[0] < right[1]).sum())
     assert (c.only_method, c.only_against) == only
     assert c.p == stats.mcnemar(*only)
-    assert any(aside.title == "Two checkpoints, not two methods" for aside in asides(got))
+    assert any(f.title == "Two checkpoints, not two methods" for f in folded(got))
     assert report(rows(seeds=2, search=False)).checkpoints == ()
     assert report(rows(seeds=1, search=False, bits=False)).checkpoints == ()
 
@@ -168,18 +175,20 @@ def test_discoveries_are_below_holm_and_called_exploratory() -> None:
         assert c.discovery_p is not None
         assert c.p_adjusted is not None
         assert c.discovery_p <= c.p_adjusted + 1e-12
-    aside = next(a for a in asides(got) if "false discovery rate" in a.title)
-    assert aside.text.startswith("No verdicts, but places to look at next")
+    text, cells = next(f.blocks for f in folded(got) if "false discovery rate" in f.title)
+    assert isinstance(text, Text)
+    assert str(text.words).startswith("No verdicts, but places to look at next")
+    assert isinstance(cells, Table)
     undecided = {(c.method, c.datasets[0]) for c in got.shifts if c.verdict == "undecided"}
-    assert {line[:2] for line in aside.lines} <= undecided
+    assert {(line[0].words, line[1].words) for line in cells.lines} <= undecided
 
 
-def test_every_aside_is_on_the_page_in_markdown_and_its_numbers_in_json(tmp_path: Path) -> None:
+def test_every_folded_section_is_on_the_page_in_markdown_and_its_numbers_in_json(tmp_path: Path) -> None:
     given, rules = rows(seeds=10), {"lines": dict.fromkeys(OOD, LINE)}
     own = record(**rules)
     write_report(table(given), own, tmp_path)
     page, text = (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()
-    titles = [a.title for a in asides(findings(table(given), own))]
+    titles = [f.title for f in folded(findings(table(given), own))]
     assert len(titles) >= 4
     for title in titles:
         assert f"<details><summary>{title}" in page
@@ -206,4 +215,4 @@ def test_an_open_sweep_shows_none_of_it() -> None:
     assert all(c.discovery_p is None for c in got.shifts)
     assert {c.verdict for c in got.effective} == {"undecided"}
     assert all(math.isfinite(c.paired.mean) for c in got.effective if c.paired)
-    assert asides(got) == []
+    assert folded(got) == []

@@ -95,7 +95,7 @@ class Confirm(Section):
         return self.seeds.max if isinstance(self.seeds, Until) else self.seeds
 
 
-class Report(Section):
+class ReportSettings(Section):
     baseline: str = "ft"
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     margin: Annotated[float, Field(gt=0, lt=1)] | None = None
@@ -152,7 +152,7 @@ class SweepConfig(Section):
     search: Search = Search()
     rerank: Rerank = Rerank()
     confirm: Confirm = Confirm()
-    report: Report = Report()
+    report: ReportSettings = ReportSettings()
     compute: Compute = Compute()
 
     @property

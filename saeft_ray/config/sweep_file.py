@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from saeft_ray.config.schema import DATASETS, METHODS, Report, SweepConfig
+from saeft_ray.config.schema import DATASETS, METHODS, ReportSettings, SweepConfig
 from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
@@ -80,7 +80,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
     train: Train | None = sections.get("train")
     compute: Compute | None = sections.get("compute")
     dictionary: DictionarySettings | None = sections.get("dictionary")
-    report: Report | None = sections.get("report")
+    report: ReportSettings | None = sections.get("report")
     for label, method in (methods or {}).items():
         for words in method.problems():
             yield f"methods.{label}", words

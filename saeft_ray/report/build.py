@@ -1,8 +1,8 @@
 """Rows and the sweep's record → a `Report`: pure, deterministic, and with no drawing."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,13 +10,61 @@ import pyarrow as pa
 from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
-from saeft_ray.report.comparisons import Family, Pair, compare
-from saeft_ray.report.content import Cell, Comparison, Control, Method, Report, Warning
+from saeft_ray.report.column import bare, results_column
+from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
+from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
 from saeft_ray.report.numbers import in_list
-from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, read_scores
+from saeft_ray.report.scores import Scores, Trials, config, read_scores
 
 _DERIVED = "wise_ft"
 _READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictionary, where the sweep file names none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """The facts that every part of a report is made from.
+
+    `rules` is the section `report` of the sweep file, `declared` its methods, `wanted` its pairs to compare.
+    `questions` maps (trained, control) to the control's dictionary. `designs` has the rule of each family that is
+    tested after every seed. `open`: trials are still to come, so nothing without a rule of its own gets a verdict.
+    """
+
+    rows: pa.Table
+    record: Mapping[str, Any]
+    scores: Scores
+    rules: Mapping[str, Any]
+    declared: Mapping[str, Any]
+    types: Mapping[str, str]
+    baseline: str | None
+    wanted: tuple[tuple[str | None, str | None], ...]
+    questions: Mapping[tuple[str, str], str]
+    alpha: float
+    margin: float | None
+    endpoint: str
+    datasets: tuple[str, ...]
+    designs: Mapping[str, stats.Design]
+    unfinished: bool
+    open: bool
+
+    @property
+    def shared_design(self) -> stats.Design | None:
+        """The rule of the primary family: it chose the moment at which families without a rule are read, too."""
+        return self.designs.get("primary")
+
+    @property
+    def size(self) -> int:
+        """The number of methods that are compared with the baseline, those without rows included."""
+        return len({*self.scores.methods, *self.declared} - {self.baseline})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decided:
+    """A family with its comparisons. `faults` contradict the registration; `unpooled` says why no spread was pooled."""
+
+    family: Family
+    comparisons: tuple[Comparison, ...]
+    faults: tuple[str, ...] = ()
+    unpooled: str | None = None
 
 
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
@@ -26,131 +74,204 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     UserError for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method
     to compare.
     """
+    context = _context(rows, record)
+    primary, ruled, asked = _primary(context), _with_rule(context), _without_rule(context)
+    running = any(c.course is not None and not c.course.ended for c in (*primary.comparisons, *ruled.comparisons))
+    context = replace(context, open=context.unfinished or running)
+    controls = ruled.comparisons + _closed(context, asked.comparisons)
+    faults = (*sequential.deviations(record), *primary.faults, *ruled.faults, *asked.faults)
+    scores, is_open = context.scores, context.open
+    methods = _methods(scores, context.types, context.alpha, context.shared_design, is_open)
+    tuned = provenance.searches(rows, scores, record)
+    lines = _lines(context)
+    return Report(
+        name=str(record.get("name") or "sweep"),
+        created=record.get("created"),
+        source=record.get("source"),
+        baseline=context.baseline,
+        alpha=context.alpha,
+        margin=context.margin,
+        endpoint=numbers.where(context.endpoint, context.datasets) if context.datasets else "nothing",
+        confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
+        id_sets=scores.id_sets,
+        ood_sets=scores.ood_sets,
+        open=is_open,
+        exploratory=faults,
+        headline=verdicts.headline(primary.comparisons, context.baseline, is_open, bool(faults)),
+        methods=methods,
+        primary=primary.comparisons,
+        id=_id(context),
+        shifts=_shifts(context),
+        controls=controls,
+        load_bearing=_load_bearing(context, controls),
+        sensitivity=() if is_open else secondary.sensitivity(primary.family, record, context.alpha, context.margin),
+        effective=_effective(context, primary.family, lines),
+        lines=lines,
+        described=() if is_open else secondary.described(primary.comparisons, scores),
+        checkpoints=() if is_open else secondary.checkpoints(primary.family.pairs, scores.datasets),
+        front=None if is_open else secondary.front(scores, record, context.shared_design is not None),
+        curves=secondary.curves(methods),
+        searches=() if record.get("source") else tuned,
+        failures=provenance.failures(scores),
+        warnings=_warnings(context, primary, controls, faults, tuned),
+        provenance=provenance.provenance(rows, record),
+    )
+
+
+def _context(rows: pa.Table, record: Mapping[str, Any]) -> Context:
     rules = record.get("report") or config(record).get("report") or {}
-    alpha, margin = float(rules.get("alpha") or 0.05), rules.get("margin")
-    scores = read_scores(rows, record)
     declared = config(record).get("methods") or {}
-    scores = _ordered(scores, declared, rules.get("baseline"))
+    scores = _ordered(read_scores(rows, record), declared, rules.get("baseline"))
     known = {*scores.methods, *declared}
-    baseline = _known(rules.get("baseline"), known, "the baseline") if known else None
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
     if registered := record.get("registration"):
         # A registered set without rows leaves seeds incomplete; the endpoint never shrinks to what exists.
         endpoint, datasets = registered["endpoint"], tuple(registered["datasets"])
     types = {name: str((declared.get(name) or {}).get("type") or name) for name in scores.methods}
-    rivals = [name for name in scores.methods if name != baseline]
-    size = len({*rivals, *declared} - {baseline})
+    return Context(
+        rows=rows,
+        record=record,
+        scores=scores,
+        rules=rules,
+        declared=declared,
+        types=types,
+        baseline=_known(rules.get("baseline"), known, "the baseline") if known else None,
+        wanted=tuple((_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []),
+        questions=_questions(scores.methods, declared, types),
+        alpha=float(rules.get("alpha") or 0.05),
+        margin=rules.get("margin"),
+        endpoint=endpoint,
+        datasets=datasets,
+        designs=sequential.rules(record),
+        unfinished=sequential.unfinished(record, scores),
+        open=False,
+    )
 
-    rule, faults = sequential.rules(record), sequential.deviations(record)
-    # Families without a rule of their own are read at a moment that another family's rule chose.
-    other = rule.get("primary")
-    unfinished = sequential.unfinished(record, scores)
 
-    def decided(family: Family) -> tuple[Comparison, ...]:
-        if unfinished:
-            return tuple(map(_kept_back, compare(family, alpha, margin)))
-        if (design := rule.get(family.name)) is None:
-            return compare(replace(family, design=other), alpha, margin)
-        looked, contradictions = sequential.run_until_decided(
-            family, compare(replace(family, design=design), alpha, margin), design, record, alpha
+def _decided(context: Context, family: Family) -> Decided:
+    """`family` with the verdicts that its rule, or the end of all seeds, allows."""
+    alpha, margin = context.alpha, context.margin
+    if context.unfinished:
+        return Decided(family=family, comparisons=tuple(map(_kept_back, compare(family, alpha, margin))))
+    design = context.designs.get(family.name)
+    compared = compare(replace(family, design=design or context.shared_design), alpha, margin)
+    if design is None:
+        return Decided(family=family, comparisons=compared)
+    looked, faults = sequential.run_until_decided(family, compared, design, context.record, alpha)
+    return Decided(family=family, comparisons=looked, faults=tuple(faults))
+
+
+def _closed(context: Context, comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+    """`comparisons` of a family without a rule, which give no verdict while the sweep is open."""
+    return tuple(map(_waiting, comparisons)) if context.open else comparisons
+
+
+def _against_baseline(context: Context, kind: str, datasets: tuple[str, ...]) -> tuple[Pair, ...]:
+    names = [(name, context.baseline) for name in context.scores.methods if name != context.baseline]
+    return pairs_of(context.scores, names if context.baseline else [], kind, datasets)
+
+
+def _primary(context: Context) -> Decided:
+    pairs = _against_baseline(context, context.endpoint, context.datasets)
+    decided = _decided(context, Family(name="primary", pairs=pairs, size=context.size))
+    pooled = context.rules.get("variance") == "pooled" and decided.comparisons
+    if not pooled or context.unfinished or context.shared_design is not None:
+        return decided
+    borrowed = secondary.pool(decided.comparisons, pairs, context.alpha)
+    if isinstance(borrowed, str):
+        return replace(decided, unpooled=borrowed)
+    return replace(decided, comparisons=borrowed)
+
+
+def _control_pairs(context: Context) -> tuple[Pair, ...]:
+    """The declared pairs, then those that a question about the SAE asks for."""
+    names = list(dict.fromkeys([*context.wanted, *context.questions]))
+    return pairs_of(context.scores, names, context.endpoint, context.datasets)
+
+
+def _has_rule(context: Context, pair: Pair) -> bool:
+    return "controls" in context.designs and (pair.method.method, pair.against.method) in context.wanted
+
+
+def _with_rule(context: Context) -> Decided:
+    pairs = tuple(pair for pair in _control_pairs(context) if _has_rule(context, pair))
+    family = Family(name="controls", pairs=pairs)
+    return _decided(context, family) if "controls" in context.designs else Decided(family=family, comparisons=())
+
+
+def _without_rule(context: Context) -> Decided:
+    pairs = _control_pairs(context)
+    rest = tuple(pair for pair in pairs if not _has_rule(context, pair))
+    return _decided(context, Family(name="questions" if len(rest) < len(pairs) else "controls", pairs=rest))
+
+
+def _id(context: Context) -> tuple[Comparison, ...]:
+    """The comparisons on the ID sets, where the primary ones are about OOD sets."""
+    sets = context.scores.id_sets
+    if not context.scores.ood_sets:
+        return ()
+    pairs = _against_baseline(context, "ID", sets) if sets else ()
+    return _closed(context, _decided(context, Family(name="id", pairs=pairs, size=context.size)).comparisons)
+
+
+def _shifts(context: Context) -> tuple[Comparison, ...]:
+    """The comparisons on every single OOD set."""
+    sets = context.scores.ood_sets
+    pairs = tuple(pair for d in sets for pair in _against_baseline(context, "OOD", (d,)))
+    decided = _decided(context, Family(name="shifts", pairs=pairs, size=context.size * len(sets))).comparisons
+    return _closed(context, decided) if context.open else secondary.discoveries(decided)
+
+
+def _lines(context: Context) -> dict[str, stats.Line]:
+    roles = (context.record.get("data") or {}).get("roles") or {}
+    declared = (name for name, role in roles.items() if role == "ood")
+    return secondary.lines(context.rules, {*context.scores.ood_sets, *declared})
+
+
+def _effective(context: Context, primary: Family, lines: Mapping[str, stats.Line]) -> tuple[Comparison, ...]:
+    """The comparisons by accuracy beyond the declared lines."""
+    if not lines or not context.scores.id_sets:
+        return ()
+    family = secondary.effective(primary.pairs, lines, context.scores.id_sets, context.size)
+    return _closed(context, _decided(context, family).comparisons)
+
+
+def _load_bearing(context: Context, controls: tuple[Comparison, ...]) -> tuple[Control, ...]:
+    return tuple(
+        Control(
+            question="Is the SAE load-bearing?",
+            answer=verdicts.load_bearing(c, context.questions[c.method, c.against], context.open),
+            comparison=c,
         )
-        faults.extend(contradictions)
-        return looked
+        for c in controls
+        if (c.method, c.against) in context.questions
+    )
 
-    def against_baseline(kind: str, wanted: Sequence[str]) -> tuple[Pair, ...]:
-        return _pairs(scores, [(m, baseline) for m in rivals] if baseline else [], kind, tuple(wanted))
 
-    primary_family = Family(name="primary", pairs=against_baseline(endpoint, datasets), size=size)
-    id_family = Family(name="id", pairs=against_baseline("ID", scores.id_sets) if scores.id_sets else (), size=size)
-    shift_pairs = [pair for d in scores.ood_sets for pair in against_baseline("OOD", [d])]
-    shift_family = Family(name="shifts", pairs=tuple(shift_pairs), size=size * len(scores.ood_sets))
-    questions = _questions(scores.methods, declared, types)
-    wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
-    control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
-    primary = decided(primary_family)
-    unpooled = None
-    if rules.get("variance") == "pooled" and primary and not unfinished and other is None:
-        borrowed = secondary.pool(primary, primary_family.pairs, alpha)
-        primary, unpooled = (primary, borrowed) if isinstance(borrowed, str) else (borrowed, None)
-    declared_pairs = {pair for pair in wanted if pair[0] and pair[1]}
-    with_rule = [p for p in control_pairs if (p.method.method, p.against.method) in declared_pairs]
-    if "controls" in rule:
-        asked = [p for p in control_pairs if p not in with_rule]
-        controls = decided(Family(name="controls", pairs=tuple(with_rule)))
-    else:
-        with_rule, controls, asked = [], (), list(control_pairs)
-    questioned = decided(Family(name="questions" if with_rule else "controls", pairs=tuple(asked)))
-    is_open = unfinished or any(c.course is not None and not c.course.ended for c in (*primary, *controls))
-
-    def still_open(comparisons: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
-        """What has no rule of its own waits for the end."""
-        return tuple(map(_waiting, comparisons)) if is_open else comparisons
-
-    controls += still_open(questioned)
-    tuned = provenance.searches(rows, scores, record)
-    roles = (record.get("data") or {}).get("roles") or {}
-    lines = secondary.lines(rules, {*scores.ood_sets, *(d for d, role in roles.items() if role == "ood")})
-    beyond = Family(name="effective", pairs=())
-    if lines and scores.id_sets:
-        beyond = secondary.effective(primary_family.pairs, lines, scores.id_sets, size)
-    methods = _methods(scores, types, alpha, other, is_open)
-    return Report(
-        name=str(record.get("name") or "sweep"),
-        created=record.get("created"),
-        source=record.get("source"),
-        baseline=baseline,
-        alpha=alpha,
-        margin=margin,
-        endpoint=numbers.where(endpoint, datasets) if datasets else "nothing",
-        confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
-        id_sets=scores.id_sets,
-        ood_sets=scores.ood_sets,
-        open=is_open,
-        exploratory=tuple(faults),
-        headline=verdicts.headline(primary, baseline, is_open, bool(faults)),
-        methods=methods,
-        primary=primary,
-        id=still_open(decided(id_family)) if scores.ood_sets else (),
-        shifts=still_open(decided(shift_family)) if is_open else secondary.discoveries(decided(shift_family)),
-        controls=controls,
-        load_bearing=tuple(
-            Control(
-                question="Is the SAE load-bearing?",
-                answer=verdicts.load_bearing(c, questions[c.method, c.against], is_open),
-                comparison=c,
-            )
-            for c in controls
-            if (c.method, c.against) in questions
+def _warnings(
+    context: Context, primary: Decided, controls: tuple[Comparison, ...], faults: Iterable[str],
+    tuned: tuple[SearchSummary, ...],
+) -> tuple[Warning, ...]:  # fmt: skip
+    trained = {
+        name
+        for name, trials in context.scores.methods.items()
+        if not trials.deterministic and not _derived(context.types[name], trials)
+    }
+    unpooled = primary.unpooled
+    return (
+        *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
+        *warnings.not_run(context.rows),
+        *([Warning(rule="not pooled", text=f"The spread was not pooled: {unpooled}.")] if unpooled else ()),
+        *warnings.warnings(
+            context.scores,
+            context.record,
+            primary.comparisons,
+            [*primary.comparisons, *controls],
+            [*primary.family.pairs, *_control_pairs(context)],
+            tuned,
+            trained,
+            context.baseline,
         ),
-        sensitivity=() if is_open else _sensitivity(replace(primary_family, design=other), record, alpha, margin),
-        effective=still_open(decided(beyond)),
-        lines=lines,
-        described=() if is_open else secondary.described(primary, scores),
-        checkpoints=() if is_open else secondary.checkpoints(primary_family.pairs, scores.datasets),
-        front=None if is_open else secondary.front(scores, record, other is not None),
-        curves=secondary.curves(methods),
-        searches=() if record.get("source") else tuned,
-        failures=provenance.failures(scores),
-        warnings=(
-            *(Warning(rule="exploratory", text=f"Exploratory: {fault}.") for fault in faults),
-            *warnings.not_run(rows),
-            *([Warning(rule="not pooled", text=f"The spread was not pooled: {unpooled}.")] if unpooled else ()),
-            *warnings.warnings(
-                scores,
-                record,
-                primary,
-                [*primary, *controls],
-                [*primary_family.pairs, *control_pairs],
-                tuned,
-                {
-                    name
-                    for name, trials in scores.methods.items()
-                    if not trials.deterministic and not _derived(types[name], trials)
-                },
-                baseline,
-            ),
-        ),
-        provenance=provenance.provenance(rows, record),
     )
 
 
@@ -201,30 +322,18 @@ def _known(name: Any, known: set[str], what: str) -> str | None:
     return None if name is None else str(name)
 
 
-def _pairs(
-    scores: Scores, names: Iterable[tuple[str | None, str | None]], endpoint: str, datasets: tuple[str, ...]
-) -> tuple[Pair, ...]:
-    """The hypotheses of `names`; a method without rows takes part and is refused in words."""
-    if not datasets:
-        return ()
-    trials = {name: scores.methods.get(name) or Trials(method=name) for pair in names for name in pair if name}
-    return tuple(
-        Pair(method=trials[a], against=trials[b], endpoint=endpoint, datasets=datasets) for a, b in names if a and b
-    )
-
-
 def _methods(
     scores: Scores, types: Mapping[str, str], alpha: float, design: stats.Design | None, is_open: bool
-) -> tuple[Method, ...]:
+) -> tuple[MethodResults, ...]:
     def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
-        cells = _column(scores, name, datasets, alpha, design)
-        return {m: _bare(cell) for m, cell in cells.items()} if is_open else cells
+        cells = results_column(scores, name, datasets, alpha, design)
+        return {m: bare(cell) for m, cell in cells.items()} if is_open else cells
 
     columns = {d: column(d, (d,)) for d in scores.datasets}
     id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
     ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
     return tuple(
-        Method(
+        MethodResults(
             name=name,
             type=types[name],
             settings=_settings(trials.settings),
@@ -252,12 +361,6 @@ def _settings(text: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _bare(cell: Cell) -> Cell:
-    """A mean of an open sweep, with no interval and no rank: these would be read as a verdict."""
-    mean = None if cell.mean is None else replace(cell.mean, sd=None, lo=None, hi=None)
-    return replace(cell, mean=mean, leading=False)
-
-
 def _kept_back(c: Comparison) -> Comparison:
     """A comparison of a sweep whose number of seeds is fixed and not reached."""
     c = replace(
@@ -270,48 +373,3 @@ def _kept_back(c: Comparison) -> Comparison:
 def _waiting(c: Comparison) -> Comparison:
     text = f"{c.method} against {c.against}: the sweep is open, no verdict before the rule says so."
     return replace(c, verdict="undecided", sentence=f"{text} This is not evidence of equality.")
-
-
-def _column(
-    scores: Scores, name: str, datasets: tuple[str, ...], alpha: float, design: stats.Design | None
-) -> dict[str, Cell]:
-    """One column of the results table, by method, with its leading set: all that is not significantly worse than the
-    best mean (paired, Holm within the column). Nothing leads where nothing could be tested."""
-    cells: dict[str, Cell] = {}
-    for method, trials in scores.methods.items():
-        values = trials.means(datasets)
-        sizes = [score[d].n for score in trials.scores.values() for d in datasets if d in score]
-        floor = sum(1 / (12 * n * n) for n in sizes if n) / max(1, len(sizes)) / len(datasets) if all(sizes) else 0.0
-        mean = stats.mean_interval(list(values.values()), 1 - alpha, floor) if values else None
-        cells[method] = Cell(dataset=name, mean=mean, seeds=tuple(values), values=tuple(values.values()), leading=False)
-    filled = {method: cell.mean.mean for method, cell in cells.items() if cell.mean is not None}
-    if not filled:
-        return cells
-    top = max(filled, key=lambda method: filled[method])
-    pairs = _pairs(scores, [(top, m) for m in filled if m != top], name, datasets)
-    ranked = compare(Family(name="column", pairs=pairs, new_images=False, design=design), alpha, None)
-    tested = [c for c in ranked if c.p_adjusted is not None]
-    leading = {c.against for c in tested if c.verdict != "better"} | ({top} if tested else set())
-    return {method: replace(cell, leading=method in leading) for method, cell in cells.items()}
-
-
-def _sensitivity(
-    family: Family, record: Mapping[str, Any], alpha: float, margin: float | None
-) -> tuple[Comparison, ...]:
-    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed
-    (docs/statistics.md 5.6)."""
-    classes = (record.get("data") or {}).get("classes")
-    if not classes or not any(pair.method.failed or pair.against.failed for pair in family.pairs):
-        return ()
-    filled = {t.method: _guessing(t, 1 / classes, pair) for pair in family.pairs for t in (pair.method, pair.against)}
-    pairs = tuple(
-        replace(pair, method=filled[pair.method.method], against=filled[pair.against.method]) for pair in family.pairs
-    )
-    compared = compare(Family(name="sensitivity", pairs=pairs, size=family.size), alpha, margin)
-    return tuple(c for c, pair in zip(compared, family.pairs, strict=True) if pair.method.failed or pair.against.failed)
-
-
-def _guessing(trials: Trials, chance: float, pair: Pair) -> Trials:
-    guess = {d: Score(value=chance, n=None, examples=None, packed=None) for d in pair.datasets}
-    scores: dict[Seed, dict[str, Score]] = {**trials.scores, **dict.fromkeys(trials.failed, guess)}
-    return replace(trials, scores=scores, failed={})

@@ -1,7 +1,7 @@
 """Pairs of methods on one endpoint, families of such pairs, and their verdicts."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +11,7 @@ from saeft_ray import stats
 from saeft_ray.report import verdicts
 from saeft_ray.report.content import Comparison, NewImages, Point
 from saeft_ray.report.numbers import in_list
-from saeft_ray.report.scores import Score, Seed, Trials
+from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
 _EQUIVALENCE_CONFIDENCE = 0.90
 _JOINT_FROM = 8  # seeds; with fewer the least p of joint sign flips is too large to be worth it (docs/statistics.md 0)
@@ -38,6 +38,18 @@ class Family:
     size: int = 0
     new_images: bool = True
     design: stats.Design | None = None
+
+
+def pairs_of(
+    scores: Scores, names: Iterable[tuple[str | None, str | None]], endpoint: str, datasets: tuple[str, ...]
+) -> tuple[Pair, ...]:
+    """The hypotheses of `names`; a method without rows takes part and is refused in words."""
+    if not datasets:
+        return ()
+    trials = {name: scores.methods.get(name) or Trials(method=name) for pair in names for name in pair if name}
+    return tuple(
+        Pair(method=trials[a], against=trials[b], endpoint=endpoint, datasets=datasets) for a, b in names if a and b
+    )
 
 
 def compare(family: Family, alpha: float, margin: float | None) -> tuple[Comparison, ...]:

@@ -1,4 +1,4 @@
-"""What a report says, as data: every number and verdict, before any of it becomes a page.
+"""The content of a report as data: every number and verdict, before any of it becomes a page.
 
 Accuracies, differences and margins are fractions here; the renderings turn them into % and percentage points (pp).
 """
@@ -57,9 +57,11 @@ class LookTaken:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
-    """How a comparison ran until decided. `ended`: it has its verdict, or the last look was taken. `overrun`: pairs and
-    plain t interval with the seeds that were registered to come after the verdict."""
+class SequentialRun:
+    """The looks of a comparison that ran until decided. `ended`: it has its verdict, or the last look was taken.
+
+    `overrun`: pairs and plain t interval with the seeds that were registered to come after the verdict.
+    """
 
     engine: str
     first: int
@@ -101,7 +103,7 @@ class Comparison:
     verdict: Verdict
     sentence: str
     correction: Literal["Holm", "max-T", "looks"] = "Holm"
-    course: Course | None = None
+    course: SequentialRun | None = None
     pooled: bool = False
     discovery_p: float | None = None
 
@@ -118,7 +120,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Method:
+class MethodResults:
     """A method's confirm scores, with the settings that were chosen for it. `ood` is the mean over all shifts."""
 
     name: str
@@ -145,8 +147,8 @@ class Failures:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase:
-    """What one phase spent on a method and how the chosen configuration scored in it."""
+class PhaseSummary:
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it."""
 
     phase: str
     trials: int
@@ -192,12 +194,12 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
-    """How a method's configuration was chosen: on which data, by which metric, at which cost."""
+class SearchSummary:
+    """The choice of a method's configuration: on which data, by which metric, at which cost."""
 
     method: str
-    search: Phase
-    rerank: Phase
+    search: PhaseSummary
+    rerank: PhaseSummary
     selected_on: tuple[str, ...]
     metric: str
     leaked: tuple[str, ...]
@@ -221,7 +223,7 @@ class Description:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoints:
+class CheckpointPair:
     """Two single checkpoints on one test set: examples that one alone has right, and the exact p of McNemar's test that
     they differ. It says nothing of the methods that made them."""
 
@@ -306,7 +308,7 @@ class Report:
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
     headline: str
-    methods: tuple[Method, ...]
+    methods: tuple[MethodResults, ...]
     primary: tuple[Comparison, ...]
     id: tuple[Comparison, ...]
     shifts: tuple[Comparison, ...]
@@ -316,10 +318,10 @@ class Report:
     effective: tuple[Comparison, ...]
     lines: dict[str, Line]
     described: tuple[Description, ...]
-    checkpoints: tuple[Checkpoints, ...]
+    checkpoints: tuple[CheckpointPair, ...]
     front: Front | None
     curves: tuple[Curve, ...]
-    searches: tuple[Search, ...]
+    searches: tuple[SearchSummary, ...]
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
     provenance: tuple[Fact, ...]

@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: searches, failed runs, code, seeds and settings."""
+"""The origin of a report's numbers: searches, failed runs, code, seeds and settings."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
-from saeft_ray.report.content import Fact, Failures, Phase, Search
+from saeft_ray.report.content import Fact, Failures, PhaseSummary, SearchSummary
 from saeft_ray.report.numbers import count, in_list
 from saeft_ray.report.scores import METRIC, Scores, config
 from saeft_ray.report.search_history import history
@@ -17,8 +17,8 @@ from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.warnings import _LISTED
 
 
-def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[Search, ...]:
-    """How each method of `scores` was tuned; methods that were not searched have zero trials."""
+def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple[SearchSummary, ...]:
+    """Describe how each method of `scores` was tuned; methods that were not searched have zero trials."""
     columns = [
         "phase", "method", "configuration", "settings", "seed", "trial", "dataset", "role", "metric", "value", "status"
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
         }
         used = {(row["dataset"], row["role"]) for row in mine if row["role"] != "train"}
         out.append(
-            Search(
+            SearchSummary(
                 method=name,
                 search=phases["search"],
                 rerank=phases["rerank"],
@@ -52,7 +52,7 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
     return tuple(out)
 
 
-def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> Phase:
+def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: str) -> PhaseSummary:
     by_configuration: dict[str, list[float]] = {}
     for row in sorted(rows, key=lambda row: (row["configuration"], row["seed"] or 0, row["dataset"])):
         value = row["value"]
@@ -60,7 +60,7 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
         if counts and value is not None and math.isfinite(value):
             by_configuration.setdefault(row["configuration"], []).append(value)
     means = {key: math.fsum(values) / len(values) for key, values in by_configuration.items()}
-    return Phase(
+    return PhaseSummary(
         phase=phase,
         trials=len({row["trial"] for row in rows}),
         configurations=len({row["configuration"] for row in rows}),
@@ -95,7 +95,7 @@ def failures(scores: Scores) -> tuple[Failures, ...]:
 
 
 def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
-    """Where the numbers came from, one fact a line."""
+    """List where the numbers came from, one fact per line."""
     data, model = record.get("data") or {}, record.get("model") or {}
     phases = rows["phase"].to_pylist()
     trials = len(set(zip(phases, rows["trial"].to_pylist(), strict=True)))
@@ -117,7 +117,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
 
 
 def _registered(record: Mapping[str, Any]) -> str:
-    """What was fixed before the first confirm trial, in one line."""
+    """Say in one line what was fixed before the first confirm trial."""
     known = record.get("registration")
     if known is None:
         return "nothing: what is tested was not fixed in a record before these runs"

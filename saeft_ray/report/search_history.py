@@ -1,4 +1,4 @@
-"""How the search of a method went: its suggestions in order, what a budget of them is worth, and which value mattered.
+"""The search of a method: its suggestions in order, what a budget of them is worth, and which value mattered.
 
 Only the selection metric takes part. Suggestion numbers come from the ledger (`suggestions` of the sweep's record).
 """

@@ -1,4 +1,4 @@
-"""What a report shows beside its verdicts: descriptions, effective robustness, trade-offs, single checkpoints."""
+"""The secondary findings of a report: descriptions, effective robustness, trade-offs, single checkpoints."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 from saeft_ray import stats
 from saeft_ray.errors import UserError
-from saeft_ray.report.comparisons import Family, Pair, adjusted, differences_by_example, item_mismatch
-from saeft_ray.report.content import Checkpoints, Comparison, Curve, Description, Front, Method, OnFront
+from saeft_ray.report.comparisons import Family, Pair, adjusted, compare, differences_by_example, item_mismatch
+from saeft_ray.report.content import CheckpointPair, Comparison, Curve, Description, Front, MethodResults, OnFront
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
@@ -122,7 +122,7 @@ def effective(pairs: Sequence[Pair], lined: Mapping[str, stats.Line], id_sets: t
     )  # fmt: skip
 
 
-def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[Checkpoints, ...]:
+def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[CheckpointPair, ...]:
     """McNemar's test on every test set for pairs of which only one seed exists (docs/statistics.md 5.1)."""
     out = []
     for pair in pairs:
@@ -139,7 +139,7 @@ def checkpoints(pairs: Iterable[Pair], datasets: Sequence[str]) -> tuple[Checkpo
                 continue
             a, b = int((matrix > 0).sum()), int((matrix < 0).sum())
             out.append(
-                Checkpoints(
+                CheckpointPair(
                     method=pair.method.method, against=pair.against.method, seed=both[0], dataset=dataset,
                     only_method=a, only_against=b, p=stats.mcnemar(a, b),
                 )
@@ -190,7 +190,7 @@ def front(scores: Scores, record: Mapping[str, Any], descriptive: bool) -> Front
     )
 
 
-def curves(methods: Sequence[Method]) -> tuple[Curve, ...]:
+def curves(methods: Sequence[MethodResults]) -> tuple[Curve, ...]:
     """The methods between the frozen model and each fine-tuned one, as a curve in the order of alpha."""
     frozen = next((m.name for m in methods if m.type == "zero_shot"), None)
     out = []
@@ -213,3 +213,27 @@ def discoveries(cells: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
         return cells
     full = stats.benjamini_hochberg([*p, *[1.0] * (cells[0].family_size - len(p))])[: len(p)]
     return tuple(replace(c, discovery_p=float(q)) for c, q in zip(cells, full, strict=True))
+
+
+def sensitivity(
+    primary: Family, record: Mapping[str, Any], alpha: float, margin: float | None
+) -> tuple[Comparison, ...]:
+    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed
+    (docs/statistics.md 5.6)."""
+    classes = (record.get("data") or {}).get("classes")
+    failed = [bool(pair.method.failed or pair.against.failed) for pair in primary.pairs]
+    if not classes or not any(failed):
+        return ()
+    filled = {t.method: _guessing(t, 1 / classes, pair) for pair in primary.pairs for t in (pair.method, pair.against)}
+    pairs = tuple(
+        replace(pair, method=filled[pair.method.method], against=filled[pair.against.method]) for pair in primary.pairs
+    )
+    family = Family(name="sensitivity", pairs=pairs, size=primary.size)
+    compared = compare(family, alpha, margin)
+    return tuple(c for c, any_failed in zip(compared, failed, strict=True) if any_failed)
+
+
+def _guessing(trials: Trials, chance: float, pair: Pair) -> Trials:
+    guess = {d: Score(value=chance, n=None, examples=None, packed=None) for d in pair.datasets}
+    scores: dict[Seed, dict[str, Score]] = {**trials.scores, **dict.fromkeys(trials.failed, guess)}
+    return replace(trials, scores=scores, failed={})

@@ -8,7 +8,7 @@ from saeft_ray import stats
 from saeft_ray.records.preregistration import FIXED, designs, name_of, preregistration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
-from saeft_ray.report.content import Comparison, Course, LookTaken, Verdict
+from saeft_ray.report.content import Comparison, LookTaken, SequentialRun, Verdict
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Scores
 
@@ -66,7 +66,7 @@ def run_until_decided(
             for (n, s), q in zip(steps, p, strict=True)
         )  # fmt: skip
         done = ended or bool(taken and taken[-1].verdict != "undecided")
-        course = Course(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
+        course = SequentialRun(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
         if taken and taken[-1].verdict != "undecided":
             course = replace(course, overrun=_overrun(c, taken[-1], seeds, record["registration"]["overrun"], alpha))
         out.append(_told(c, course, seeds, alpha, bool(pair.method.failed or pair.against.failed)))
@@ -91,7 +91,7 @@ def _overrun(
     return None if found.lo is None or found.hi is None else (found.n, found.lo, found.hi)
 
 
-def _told(c: Comparison, course: Course, seeds: Sequence[int], alpha: float, failed: bool) -> Comparison:
+def _told(c: Comparison, course: SequentialRun, seeds: Sequence[int], alpha: float, failed: bool) -> Comparison:
     """`c` as of its last look: later seeds of a decided method take no part."""
     c = replace(c, correction="looks", course=course, p_adjusted=None)
     if not course.looks or c.paired is None:

@@ -13,7 +13,7 @@ ENGINES = {
     "exact": ("repeated CI, from normality,", "repeated one"),
     "anytime": ("confidence sequence", "confidence sequence"),
 }
-"""What an engine's interval is called: before its numbers, and after "the interval is the"."""
+"""The names of each engine's interval: before its numbers, and after "the interval is the"."""
 
 
 def verdict_of(

@@ -1,4 +1,4 @@
-"""What was spent and chosen before confirm, what failed, what limits the conclusions, and where all of it came from."""
+"""The warnings of a report: rules that find what limits the conclusions."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
-from saeft_ray.report.content import Comparison, Search, Warning
+from saeft_ray.report.content import Comparison, SearchSummary, Warning
 from saeft_ray.report.numbers import count, in_list, number
 from saeft_ray.report.scores import Scores, config
 
@@ -36,7 +36,7 @@ def warnings(
     primary: Sequence[Comparison],
     claims: Sequence[Comparison],
     pairs: Iterable[Pair],
-    tuned: Sequence[Search],
+    tuned: Sequence[SearchSummary],
     trained: Collection[str],
     baseline: str | None,
 ) -> tuple[Warning, ...]:
@@ -185,7 +185,7 @@ def _items(pairs: Iterable[Pair]) -> Iterable[tuple[str, str]]:
         )
 
 
-def _tuning(tuned: Sequence[Search], trained: Collection[str]) -> Iterable[tuple[str, str]]:
+def _tuning(tuned: Sequence[SearchSummary], trained: Collection[str]) -> Iterable[tuple[str, str]]:
     leaked: dict[tuple[str, ...], list[str]] = {}
     for search in tuned:
         if search.leaked:

@@ -21,10 +21,10 @@ from saeft_ray.stats.paired import (
 from saeft_ray.stats.pooled import LARGEST_RATIO, Pooled, pooled, residual_ratio
 from saeft_ray.stats.power import break_even_rho, detectable, power, sd_range, smallest_n
 from saeft_ray.stats.proportions import clopper_pearson, mcnemar
-from saeft_ray.stats.robustness import Line, effective_robustness, fit_line, front, hypervolume, inside
+from saeft_ray.stats.robustness import Line, effective_robustness, front, hypervolume, inside
 from saeft_ray.stats.schedule import boundaries, sequential_p, spending
-from saeft_ray.stats.sequential import Design, Look, Step, flip_looks, p_at, replay, running_p, sign_paths
-from saeft_ray.stats.tuning import expected_best, largest_of, optimism
+from saeft_ray.stats.sequential import Design, Look, LookStep, flip_looks, p_at, replay, running_p, sign_paths
+from saeft_ray.stats.tuning import expected_best
 
 __all__ = [
     "LARGEST_RATIO",
@@ -34,10 +34,10 @@ __all__ = [
     "Improvement",
     "Line",
     "Look",
+    "LookStep",
     "Mean",
     "Paired",
     "Pooled",
-    "Step",
     "against_published",
     "benjamini_hochberg",
     "boundaries",
@@ -50,7 +50,6 @@ __all__ = [
     "e_value",
     "effective_robustness",
     "expected_best",
-    "fit_line",
     "flip_looks",
     "front",
     "holm",
@@ -58,11 +57,9 @@ __all__ = [
     "improvement",
     "inside",
     "iqm",
-    "largest_of",
     "max_t",
     "mcnemar",
     "mean_interval",
-    "optimism",
     "p_at",
     "paired",
     "pooled",

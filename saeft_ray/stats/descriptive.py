@@ -1,4 +1,4 @@
-"""What describes paired differences beside their mean. None of it decides anything."""
+"""Descriptions of paired differences beside their mean. None of them decides anything."""
 
 import math
 from dataclasses import dataclass

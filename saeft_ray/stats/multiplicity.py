@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
 
 from saeft_ray.stats.paired import patterns
 
@@ -32,11 +33,7 @@ def benjamini_hochberg(p_values: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(p_values, dtype=np.float64)
     if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
         raise ValueError("p-values are a row of numbers in [0, 1]")
-    order = np.argsort(p, kind="stable")
-    scaled = len(p) * p[order] / np.arange(1, len(p) + 1)
-    out = np.empty_like(p)
-    out[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
-    return out
+    return np.asarray(stats.false_discovery_control(p))
 
 
 def max_t(differences: ArrayLike, generator: np.random.Generator | None = None) -> NDArray[np.float64]:

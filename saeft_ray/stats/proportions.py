@@ -1,4 +1,4 @@
-"""Counts out of a known number."""
+"""Exact answers for counts out of a known number."""
 
 from scipy import stats
 
@@ -6,27 +6,20 @@ from scipy import stats
 def clopper_pearson(successes: int, attempts: int, confidence: float = 0.95) -> tuple[float, float] | None:
     """The exact binomial interval of a proportion; None without attempts."""
     if not 0 <= successes <= attempts:
-        raise ValueError(f"{successes} of {attempts} is no proportion")
+        raise ValueError(f"{successes} of {attempts} is not a proportion")
     if attempts == 0:
         return None
-    tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, attempts - successes + 1))
-    high = 1.0 if successes == attempts else float(stats.beta.ppf(1 - tail, successes + 1, attempts - successes))
-    return low, high
+    found = stats.binomtest(successes, attempts).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
 
 
-def mcnemar(only_a: int, only_b: int, mid_p: bool = False) -> float:
+def mcnemar(only_a: int, only_b: int) -> float:
     """Exact p that two checkpoints differ, from the items that one alone has right (docs/statistics.md 4.8).
 
-    Twice the Bin(b + c, ½) tail, at most 1; `mid_p` counts half of the observed outcome. It speaks of these two
-    checkpoints, never of the methods that made them.
+    It is the sign test of `only_a` out of `only_a` + `only_b`. It speaks of these two checkpoints, never of the methods
+    that made them.
     """
     if min(only_a, only_b) < 0:
         raise ValueError("counts are not negative")
-    n, least = only_a + only_b, min(only_a, only_b)
-    if n == 0:
-        return 1.0
-    p = 2 * float(stats.binom.cdf(least, n, 0.5))
-    if mid_p:
-        p -= float(stats.binom.pmf(least, n, 0.5))
-    return min(1.0, p)
+    n = only_a + only_b
+    return float(stats.binomtest(only_a, n).pvalue) if n else 1.0

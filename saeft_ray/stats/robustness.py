@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """logit(OOD) = intercept + slope·logit(ID), as standard models lie on it. `r2`: None for a given line."""
+    """logit(OOD) = intercept + slope·logit(ID), as standard models lie on it. A declared line has no `r2`."""
 
     slope: float
     intercept: float
@@ -25,16 +25,6 @@ def inside(accuracy: ArrayLike, n: int) -> NDArray[np.float64]:
     return np.clip(np.asarray(accuracy, dtype=np.float64), 1 / (2 * n), 1 - 1 / (2 * n))
 
 
-def fit_line(identity: ArrayLike, shifted: ArrayLike) -> Line:
-    """Least squares in logits over standard models: ID accuracies (m ≥ 2,) against OOD accuracies (m,)."""
-    x, y = logit(np.asarray(identity, dtype=np.float64)), logit(np.asarray(shifted, dtype=np.float64))
-    if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("needs two rows of at least two accuracies strictly between 0 and 1")
-    slope, intercept = np.polyfit(x, y, 1)
-    left = float(((y - intercept - slope * x) ** 2).sum())
-    return Line(slope=float(slope), intercept=float(intercept), r2=1 - left / float(((y - y.mean()) ** 2).sum()))
-
-
 def effective_robustness(identity: ArrayLike, shifted: ArrayLike, line: Line) -> NDArray[np.float64]:
     """OOD accuracy beyond what `line` expects of the ID accuracy, by seed. Compare methods by the paired difference of
     it: the line's own error nearly cancels there (docs/statistics.md 3.7)."""
@@ -42,7 +32,7 @@ def effective_robustness(identity: ArrayLike, shifted: ArrayLike, line: Line) ->
 
 
 def front(points: ArrayLike) -> NDArray[np.bool_]:
-    """Which of `points` (m, 2) no other point beats: as good in both coordinates and better in one."""
+    """Mark those of `points` (m, 2) that no other point beats: as good in both coordinates and better in one."""
     p = np.asarray(points, dtype=np.float64)
     beaten = [bool(((p >= point).all(axis=1) & (p > point).any(axis=1)).any()) for point in p]
     return ~np.array(beaten, dtype=np.bool_)

@@ -23,8 +23,9 @@ _RANDOM_PATHS = 1_999
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What is fixed before the first pair: a look after each pair from `first` to `last`, the engine, the error level
-    over all looks and all `size` hypotheses of the family, the margin of equivalence, and the seed of the sign paths.
+    """The rule that is fixed before the first pair: a look after each pair from `first` to `last`, the engine, the
+    error level over all looks and all `size` hypotheses of the family, the margin of equivalence, and the seed of the
+    sign paths.
     """
 
     first: int
@@ -53,7 +54,7 @@ class Design:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class LookStep:
     """One hypothesis at one look: `pairs` complete pairs, their mean and spread, and what follows.
 
     `level` is the share of the error that it was tested at, `boundary` the |t| that this asked for (None where nothing
@@ -77,7 +78,7 @@ class Look:
     """All hypotheses that were open when `n` seeds were complete."""
 
     n: int
-    steps: tuple[Step, ...]
+    steps: tuple[LookStep, ...]
 
 
 def replay(
@@ -112,7 +113,7 @@ def replay(
     return tuple(found)
 
 
-def running_p(design: Design, steps: Sequence[Step]) -> list[float | None]:
+def running_p(design: Design, steps: Sequence[LookStep]) -> list[float | None]:
     """The sequential p of one hypothesis after each of its `steps`, before any correction for others.
 
     None where the engine has none: joint sign flips decide a family, not one hypothesis. For `anytime` it is
@@ -141,9 +142,9 @@ def p_at(design: Design, t: float, n: int) -> float:
     return sequential_p([t], [n], design.looks)[0]
 
 
-def _measure(design: Design, name: str, differences: Sequence[float | None], floor: float) -> Step:
+def _measure(design: Design, name: str, differences: Sequence[float | None], floor: float) -> LookStep:
     d = np.array([value for value in differences if value is not None])
-    step = Step(
+    step = LookStep(
         name=name, pairs=len(d), mean=None, sd=None, t=None, level=design.alpha, boundary=None, lo=None, hi=None,
         decision="undecided",
     )  # fmt: skip
@@ -164,7 +165,7 @@ def _measure(design: Design, name: str, differences: Sequence[float | None], flo
     )  # fmt: skip
 
 
-def _reject(design: Design, steps: dict[str, Step], decided: dict[str, Decision]) -> None:
+def _reject(design: Design, steps: dict[str, LookStep], decided: dict[str, Decision]) -> None:
     while True:
         level = design.alpha / (design.size - sum(d in ("better", "worse") for d in decided.values()) or 1)
         before = len(decided)
@@ -180,7 +181,7 @@ def _reject(design: Design, steps: dict[str, Step], decided: dict[str, Decision]
 
 
 def _reject_jointly(
-    design: Design, steps: dict[str, Step], differences: Mapping[str, Sequence[float | None]], n: int,
+    design: Design, steps: dict[str, LookStep], differences: Mapping[str, Sequence[float | None]], n: int,
     decided: dict[str, Decision],
 ) -> None:  # fmt: skip
     """Whole seeds' signs are flipped for all open hypotheses together. Once some are rejected the others are tested
@@ -200,7 +201,7 @@ def _reject_jointly(
             return
 
 
-def _equate(design: Design, steps: Mapping[str, Step], decided: dict[str, Decision]) -> None:
+def _equate(design: Design, steps: Mapping[str, LookStep], decided: dict[str, Decision]) -> None:
     if design.margin is None:
         return
     while True:
@@ -225,7 +226,7 @@ def sign_paths(n: int, seed: int, paths: int = _RANDOM_PATHS) -> NDArray[np.floa
 def flip_looks(
     differences: ArrayLike, looks: Sequence[int], alpha: float, n_max: int, paths: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Which of H hypotheses an exact test with looks rejects up to the last of `looks` (docs/statistics.md 4.12).
+    """Mark which of H hypotheses an exact test with looks rejects up to the last of `looks` (docs/statistics.md 4.12).
 
     `differences` (n, H) have at least as many rows as the last look; `paths` (R + 1, ≥ n) begin with the identity. At
     each look ⌊α·n/N·(R + 1)⌋ paths in all may have been rejected: those that live strictly above the next largest value

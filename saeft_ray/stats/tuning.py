@@ -1,10 +1,7 @@
-"""What a search is worth: the expected best of a budget, and how optimistic the best score is."""
-
-import math
+"""The expected best score of a search's budget."""
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import integrate, stats
 from scipy.special import gammaln
 
 
@@ -23,21 +20,3 @@ def expected_best(scores: ArrayLike, budget: int) -> float:
     log = gammaln(i) - gammaln(budget) - gammaln(i - budget + 1)
     log -= gammaln(n + 1) - gammaln(budget + 1) - gammaln(n - budget + 1)
     return float(np.exp(log) @ v[budget - 1 :])
-
-
-def largest_of(m: int) -> float:
-    """The expected maximum of `m` standard normal values."""
-    if m == 1:
-        return 0.0
-    value, _ = integrate.quad(
-        lambda x: x * m * math.exp(stats.norm.logpdf(x) + (m - 1) * stats.norm.logcdf(x)), -9, 9, limit=200
-    )
-    return float(value)
-
-
-def optimism(configurations: int, seeds: int, sd_seed: float, sd_quality: float) -> float:
-    """By how much the best mean of `configurations`, each over its own `seeds`, exceeds that configuration's true value
-    on average: (σ²/k)/√(τ² + σ²/k)·E[max of m normals] (docs/statistics.md 3.5)."""
-    noise = sd_seed**2 / seeds
-    total = sd_quality**2 + noise
-    return noise / math.sqrt(total) * largest_of(configurations) if total > 0 else 0.0

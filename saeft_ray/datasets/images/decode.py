@@ -75,18 +75,7 @@ def part(
         left, top = (round(edge / shrunk) for edge in box[:2])
         right, bottom = (round(edge / shrunk) for edge in box[2:])
         box = left, top, min(image.width, right), min(image.height, bottom)
-    return _shown(image.crop(box), size, draw, flip)
-
-
-def part_of(
-    image: Image.Image, size: int, scale: tuple[float, float], draw: NDArray[np.float32], flip: bool = False
-) -> Pixels:
-    """`part` of an image at hand, in RGB."""
-    return _shown(image.crop(box_of(image.width, image.height, scale, draw[:-1])), size, draw, flip)
-
-
-def _shown(image: Image.Image, size: int, draw: NDArray[np.float32], flip: bool) -> Pixels:
-    image = image.resize((size, size), Image.Resampling.BICUBIC)
+    image = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(ImageOps.mirror(image) if flip and draw[-1] < 0.5 else image)
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from saeft_ray.report.content import Cell, Comparison, Method, Report
+from saeft_ray.report.content import Cell, Comparison, MethodResults, Report
 from saeft_ray.report.numbers import MINUS, number, percent
 
 _LATEX = {
@@ -64,7 +64,7 @@ def titles(report: Report) -> list[str]:
     return [*report.id_sets, *report.ood_sets, *(["mean OOD"] if len(report.ood_sets) > 1 else [])]
 
 
-def cells(report: Report, method: Method) -> list[Cell]:
+def cells(report: Report, method: MethodResults) -> list[Cell]:
     """The cells of `method` in the order of `titles`."""
     mean = [method.ood] if method.ood is not None and len(report.ood_sets) > 1 else []
     return [*method.cells, *mean]

@@ -9,36 +9,24 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from saeft_ray.report import numbers
 from saeft_ray.report.content import Report
-from saeft_ray.report.render import exports, phrases
-from saeft_ray.report.render.extra_sections import asides, effective_note
+from saeft_ray.report.render import blocks, phrases
+from saeft_ray.report.render.sections import sections
 
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The page, with the SVG plots of `drawn` inside. Every text from the sweep is escaped."""
     script = (Path(__file__).parent / "sort.js").read_text(encoding="utf-8")
     return _template().render(
-        report=report,
-        phrases=phrases,
-        numbers=numbers,
+        name=report.name,
+        sections=sections(report),
+        spans=blocks.spans,
         marks=phrases.MARKS,
         # Our own drawings, whose text matplotlib has escaped.
         plots={name: Markup(svg) for name, svg in drawn.items()},  # noqa: S704
         # The one script that the page's own policy lets run.
         script=Markup(script),  # noqa: S704
         script_hash=f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}",
-        columns=exports.titles(report),
-        cells={method.name: exports.cells(report, method) for method in report.methods},
-        digits=exports.decimals(report),
-        level=round(100 * (1 - report.alpha)),
-        shifts={m.name: tuple(c for c in report.shifts if c.method == m.name) for m in report.methods},
-        asides=asides(report),
-        declared=phrases.declared(report),
-        coursed=phrases.coursed(report),
-        effective_note=effective_note(report),
-        mattered=[line for line in map(phrases.which_value_mattered, report.searches) if line],
-        id_of={c.method: c for c in report.id},
     )
 
 

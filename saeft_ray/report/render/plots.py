@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.numbers import in_list, number
-from saeft_ray.report.render.phrases import coursed, named
+from saeft_ray.report.render.phrases import named, sequential_comparisons
 
 INK = "#010203"
 # No green and no red: those are verdicts.
@@ -179,7 +179,11 @@ def _standard(axes: Axes, report: Report) -> None:
 
 def looks(report: Report) -> str | None:
     """For each method that ran until decided a panel with |t| at its looks and the boundary it had to reach."""
-    shown = [c for c in coursed(report) if c.course and any(k.t is not None and k.boundary for k in c.course.looks)]
+    shown = [
+        c
+        for c in sequential_comparisons(report)
+        if c.course and any(k.t is not None and k.boundary for k in c.course.looks)
+    ]
     if not shown:
         return None
     columns = min(3, len(shown))

@@ -1,0 +1,111 @@
+"""How the configurations were chosen, and what that cost."""
+
+import json
+from collections.abc import Mapping
+
+from saeft_ray.report.content import PhaseSummary, Report, SearchSummary
+from saeft_ray.report.numbers import MISSING, count, in_list, percent
+from saeft_ray.report.render.blocks import Block, Bullets, Column, Folded, Plot, Section, Text, Words, table
+
+ORDER = 110
+HOW_TO_READ_SEARCH = (
+    "Dots are finished trials on the selection split (hollow: stopped early), in the order of the search. Expected "
+    "best: of so many of these trials in random order. Order matters here, for later trials were suggested from "
+    "earlier ones, so this is not an expected-validation-performance curve, and it says nothing of a budget that was "
+    "not spent."
+)
+HOW_TO_READ_IMPORTANCE = (
+    "Share of each open value in reaching the best quarter of the scores (Optuna, PED-ANOVA). Shares of nothing sum to "
+    "100 % as well: by chance is what one search in twenty exceeds when its scores are shuffled."
+)
+
+
+def section(report: Report) -> Section | None:
+    """What was tried per method, the scores in order, and which open value mattered."""
+    if not report.searches:
+        return None
+    fresh = count(len(report.confirm_seeds), "fresh seed")
+    start = (
+        f"What was tried before the numbers above, which come from {fresh}. Claims are about the chosen "
+        "configurations, not about the tuning."
+    )
+    note = "Scores that chose a configuration are optimistic and are not evidence."
+    blocks: list[Block] = [
+        Text(words=start),
+        table(_HEAD, [_line(report, s) for s in report.searches]),
+        Text(words=note, style="note"),
+        Plot(name="search", title="Scores of each search in order", caption=HOW_TO_READ_SEARCH),
+    ]
+    if mattered := tuple(line for line in map(which_value_mattered, report.searches) if line):
+        importance = (Text(words=HOW_TO_READ_IMPORTANCE, style="note"), Bullets(lines=mattered, style="note"))
+        blocks.append(Folded(title="Which open value mattered", blocks=importance))
+    return Section(title="Selection and budget", blocks=tuple(blocks))
+
+
+_HEAD = (
+    "method",
+    Column(title="spent", align="wide"),
+    Column(title="chosen settings", align="wide"),
+    "its score in search, %",
+    "in rerank, %",
+)
+
+
+def _line(report: Report, search: SearchSummary) -> tuple[Words, ...]:
+    values = "".join(settings(method.settings) for method in report.methods if method.name == search.method)
+    return search.method, spent(search), values, chosen(search.search), chosen(search.rerank)
+
+
+def spent(search: SearchSummary) -> str:
+    """Say what was tried for a method before confirm, and how its configuration did there."""
+    if not search.search.trials and not search.rerank.trials:
+        return "not searched"
+    parts = []
+    for phase, verb in ((search.search, "tried"), (search.rerank, "ranked again")):
+        if not phase.trials:
+            continue
+        text = f"{count(phase.configurations, 'configuration')} {verb} in {count(phase.trials, 'trial')}"
+        text += f" on {count(len(phase.seeds), 'seed')}" if phase.seeds else ""
+        lost = [f"{n} {word}" for n, word in ((phase.failed, "failed"), (phase.stopped, "stopped early")) if n]
+        parts.append(text + (f" ({in_list(lost)})" if lost else ""))
+    chosen = f"; chosen by {search.metric} on {in_list(search.selected_on)}" if search.selected_on else ""
+    return ", then ".join(parts) + chosen
+
+
+def which_value_mattered(search: SearchSummary) -> str:
+    """Say what is known of the importance of the values that a search left open; empty without a history."""
+    if search.history is None or not search.history.suggestions:
+        return ""
+    known, finished = search.history.importance, len(search.history.expected_best)
+    values = len(search.history.suggestions[0].values)
+    if values < 2:
+        return f"{search.method}: one value was open."
+    if not known:
+        text = f"{search.method}: {count(finished, 'finished trial')} cannot tell {values} values apart"
+        return f"{text} ({search.history.enough} needed)."
+    parts = [f"{i.name} {percent(i.share, 0)} % (by chance up to {percent(i.chance, 0)} %)" for i in known]
+    above = [i.name for i in known if i.share > i.chance]
+    verdict = f"{in_list(above)} beyond chance" if above else "none beyond chance"
+    return f"{search.method}: {', '.join(parts)}; {verdict}."
+
+
+def chosen(phase: PhaseSummary) -> str:
+    """The score of the chosen configuration in one phase, in %."""
+    if phase.chosen_score is None:
+        return MISSING
+    text = f"{percent(phase.chosen_score, 2)} ({count(phase.chosen_seeds, 'seed')})"
+    if phase.best_score is not None and phase.best_score > phase.chosen_score:
+        text += f", best {percent(phase.best_score, 2)}"
+    return text
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """A method's settings in one line, to four digits; `report.json` has them all."""
+    hidden = {"type", "base"}  # the base of a derived method is named by its `of`
+    return ", ".join(f"{key} {_setting(value)}" for key, value in values.items() if key not in hidden) or MISSING
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)

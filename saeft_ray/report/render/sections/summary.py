@@ -1,0 +1,44 @@
+"""The head of the report: its name, its size, the one sentence, and how to read the rest."""
+
+from saeft_ray.report.content import Report
+from saeft_ray.report.numbers import count, pp
+from saeft_ray.report.render.blocks import Section, Strong, Text
+
+ORDER = 0
+
+
+def section(report: Report) -> Section:
+    """The head; every report has one."""
+    reading = (Strong("How to read this."), f" {how_to_read(report.baseline, report.alpha, report.source)}")
+    blocks = [Text(words=_size(report), style="meta")]
+    if report.open:
+        still = " no verdict before the rule says so. Trials are still to come."
+        blocks.append(Text(words=(Strong("Open:"), still), style="open"))
+    blocks += [Text(words=report.headline, style="headline"), Text(words=reading, style="read")]
+    return Section(title=report.name, blocks=tuple(blocks), frame="head")
+
+
+def _size(report: Report) -> str:
+    parts = [
+        count(len(report.methods), "method"),
+        count(len(report.confirm_seeds), "confirm seed"),
+        count(len(report.id_sets + report.ood_sets), "test set"),
+        f"baseline {report.baseline}" if report.baseline else "",
+        f"margin {'none declared' if report.margin is None else f'±{pp(report.margin)} pp'}",
+        report.created[:10] if report.created else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def how_to_read(baseline: str | None, alpha: float, source: str | None = None) -> str:
+    """Three sentences for a reader who has never seen such a page."""
+    level = round(100 * (1 - alpha))
+    start = "After its settings were chosen, every method was run on fresh seeds and compared"
+    if source is not None:
+        start = f"The numbers come from {source}; every method is compared"
+    return (
+        f"{start} with {baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
+        f"An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean difference over new "
+        "seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
+        "“Undecided” means that these seeds do not settle the question, never that two methods are equal."
+    )
