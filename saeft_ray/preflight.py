@@ -22,7 +22,7 @@ from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Damaged, Unavailable, UserError
-from saeft_ray.methods import FeaturePenalty, Method, Regularized
+from saeft_ray.methods import EmbeddingPenalty, Method, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
@@ -135,8 +135,8 @@ class Rehearsal:
         model = self.classifier().to(self.worker.device).eval().requires_grad_(False)
         index = np.arange(min(len(split.labels), 256))
         with torch.inference_mode():
-            x = model.features(split.views(index, np.zeros_like(index), 0).to(self.worker.device)).float().cpu().numpy()
-        dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.reads else None
+            x = model.embed(split.views(index, np.zeros_like(index), 0).to(self.worker.device)).float().cpu().numpy()
+        dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.dictionary_kind else None
         sample: Any = SimpleNamespace(
             seed=self.plan.view_seed,
             dictionary=dictionary.to(self.worker.device) if dictionary else None,
@@ -145,8 +145,8 @@ class Rehearsal:
             images=lambda: split,
             contexts=lambda: torch.zeros(self.plan.facts.templates, x.shape[1], device=self.worker.device),
         )
-        constants = method.prepare(sample) if method.prepares else {}
-        if not isinstance(method, FeaturePenalty):
+        constants = method.prepare(sample) if method.has_constants else {}
+        if not isinstance(method, EmbeddingPenalty):
             return model, None, constants
         stored = np.resize(x, (len(split.labels), 1, x.shape[1])) if self.plan.cached else model
         return stored, dictionary, constants
@@ -283,7 +283,7 @@ def _measurable(config: SweepConfig) -> Iterator[tuple[str, Method]]:
     """The methods that train, each with its open settings at the low end; what trains a text tower too is not tried."""
     for label, method in config.methods.items():
         if method.trains and not isinstance(method, Captioned):
-            yield label, method.at({name: lowest(value) for name, value in method.open().items()})
+            yield label, method.with_values({name: lowest(value) for name, value in method.open_values().items()})
 
 
 def _phases(rehearsal: Rehearsal) -> Iterator[tuple[str, float, int]]:

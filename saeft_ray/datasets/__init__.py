@@ -22,8 +22,8 @@ class Split(Protocol):
     """The images of one split, in a fixed order."""
 
     labels: IntArray  # (N,) class indices
-    order: str  # SHA-256 of the ordered example ids: bits of two trials pair only if these agree
-    counts_as: IntArray | None = None
+    example_order: str  # SHA-256 of the ordered example ids: bits of two trials pair only if these agree
+    class_groups: IntArray | None = None
     """(C,) the class that a prediction of each class counts as on this split, -1 for those that it does not hold and
     that are therefore never predicted; None if it holds every class."""
 
@@ -35,7 +35,7 @@ class Split(Protocol):
         """View number `view[i]` of image `index[i]`, uint8 (B, 3, H, W): a pure function of its arguments."""
         ...
 
-    def measures(self, predicted: IntArray) -> dict[str, float]:
+    def extra_metrics(self, predicted: IntArray) -> dict[str, float]:
         """Metrics beside accuracy that the data set's authors define, by name, of (N,) predicted classes."""
         return {}
 

@@ -67,13 +67,13 @@ class Method(BaseModel, ABC):
     """Whether its loss of a batch is the mean of its rows' losses, so that workers may share the batch."""
 
     @property
-    def reads(self) -> DictionaryKind | None:
+    def dictionary_kind(self) -> DictionaryKind | None:
         """Which dictionary its penalty reads: its `dictionary`, whether the sweep file sets that or its type."""
         kind: DictionaryKind | None = getattr(self, "dictionary", None)
         return kind
 
     @property
-    def surveys(self) -> bool:
+    def needs_all_embeddings(self) -> bool:
         """Whether it reads all stored activations before training."""
         return False
 
@@ -82,11 +82,11 @@ class Method(BaseModel, ABC):
         """The method whose end point this one is derived from, with the same seed and no further training."""
         return None
 
-    def open(self) -> dict[str, Range | Choices]:
+    def open_values(self) -> dict[str, Range | Choices]:
         """The settings left open, by name."""
         return {name: value for name, value in self if isinstance(value, Range | Choices)}
 
-    def at(self, values: Mapping[str, float]) -> Self:
+    def with_values(self, values: Mapping[str, float]) -> Self:
         """This method with the open settings fixed to `values`."""
         return type(self).model_validate({**dict(self), **values})
 
@@ -94,7 +94,7 @@ class Method(BaseModel, ABC):
         """What makes these settings useless, in words."""
         return []
 
-    def unmet(self, facts: "Facts") -> list[str]:
+    def unmet_requirements(self, facts: "Facts") -> list[str]:
         """What this method needs and the sweep's model and data do not have, in words."""
         return []
 
@@ -111,7 +111,7 @@ class Regularized(Method):
     """Whether the penalty is 0 where the model has not moved."""
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         """Whether it has constants."""
         return False
 
@@ -133,7 +133,7 @@ class Regularized(Method):
         return {name.removeprefix("lambda_"): value for name, value in self if name.startswith("lambda_")}
 
 
-class FeaturePenalty(Regularized):
+class EmbeddingPenalty(Regularized):
     """Compares image features. Those of the frozen model are stored, so a step costs what a plain step costs."""
 
     @abstractmethod
@@ -157,7 +157,7 @@ class LayerPenalty(Regularized):
     def penalty(self, h: "Sequence[Tensor]", h0: "Sequence[Tensor]") -> "dict[str, Tensor]":
         """The weighted terms by name; `h`, `h0` hold (B, T, w) moving and frozen tokens, one a site."""
 
-    def unmet(self, facts: "Facts") -> list[str]:
+    def unmet_requirements(self, facts: "Facts") -> list[str]:
         if facts.blocks is None:
             arch = facts.model["arch"]
             return [f"the image encoder of {arch} has no transformer blocks to compare; give a ViT, or leave it out"]

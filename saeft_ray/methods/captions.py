@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from saeft_ray.methods.facts import Facts
 
 
-class Seen(NamedTuple):
+class TowerOutputs(NamedTuple):
     """A batch through both towers of one model; rows have length 1."""
 
     image: "Tensor"  # (B, d)
     text: "Tensor"  # (B, d), the images' captions
-    aside: "Tensor"  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    extra_text: "Tensor"  # (B, d), their captions that tell more than the class; (0, d) where the method has none
     scale: "Tensor"  # ()
 
     @property
@@ -33,8 +33,8 @@ class Seen(NamedTuple):
 class Step(NamedTuple):
     """What a method's penalty may use."""
 
-    seen: Seen
-    taught: Seen | None
+    seen: TowerOutputs
+    teacher_outputs: TowerOutputs | None
     labels: "Tensor"  # (B,)
     projections: "tuple[Tensor, Tensor]"  # (v, d) of the image tower, (t, d) of the text tower
     epoch: int  # this one, from 1
@@ -49,7 +49,7 @@ class Captioned(Method):
     """Whether a second model, which begins as the frozen one, sees every batch too."""
 
     @property
-    def asides(self) -> tuple[str, ...]:
+    def extra_captions(self) -> tuple[str, ...]:
         """Templates of captions that tell more than the class; each image gets one of these as well."""
         return ()
 
@@ -92,7 +92,7 @@ class StarFT(Captioned):
     spurious: Annotated[tuple[str, ...], Field(strict=False)] = ()
 
     @property
-    def asides(self) -> tuple[str, ...]:
+    def extra_captions(self) -> tuple[str, ...]:
         return self.spurious
 
     def problems(self) -> list[str]:
@@ -104,10 +104,11 @@ class StarFT(Captioned):
 
     def penalty(self, step: Step) -> "dict[str, Tensor]":
         assert isinstance(self.lambda_star, float)
-        assert step.taught is not None
+        assert step.teacher_outputs is not None
         same = step.labels[:, None] == step.labels
         logits, logits0 = (
-            (step.taught.scale * seen.image @ seen.aside.T).masked_fill(same, -1e8) for seen in (step.seen, step.taught)
+            (step.teacher_outputs.scale * seen.image @ seen.extra_text.T).masked_fill(same, -1e8)
+            for seen in (step.seen, step.teacher_outputs)
         )
         log_p, log_p0 = logits.log_softmax(1), logits0.log_softmax(1)
         divergence = (log_p0.exp() * (log_p0 - log_p)).sum(1).mean()
@@ -133,7 +134,7 @@ class CaRot(Captioned):
     lambda_distil: Tunable = 1.5
     every: Annotated[int, Field(ge=1)] = 500
 
-    def unmet(self, facts: "Facts") -> list[str]:
+    def unmet_requirements(self, facts: "Facts") -> list[str]:
         if facts.blocks is None:
             return [
                 f"the image encoder of {facts.model['arch']} has no projection to hold; give a ViT, or leave it out"
@@ -143,9 +144,9 @@ class CaRot(Captioned):
     def penalty(self, step: Step) -> "dict[str, Tensor]":
         import torch
 
-        assert step.taught is not None
+        assert step.teacher_outputs is not None
         v, t = step.projections
-        logits, logits0 = step.seen.logits, step.taught.logits
+        logits, logits0 = step.seen.logits, step.teacher_outputs.logits
         distil = torch.stack(
             [-(z0.softmax(1) * z.log_softmax(1)).sum(1).mean() for z, z0 in ((logits, logits0), (logits.T, logits0.T))]
         ).sum()

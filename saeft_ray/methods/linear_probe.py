@@ -30,7 +30,7 @@ class Probed(Method):
     lambda_decay: Tunable = 1e-5
 
     @property
-    def surveys(self) -> bool:
+    def needs_all_embeddings(self) -> bool:
         return True
 
     def problems(self) -> list[str]:

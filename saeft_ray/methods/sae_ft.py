@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import model_validator
 
 from saeft_ray.errors import UserError
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, Frozen
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty, Frozen
 from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PUBLISHED = {"lambda_resid": 70.0, "lambda_add": 700.0, "lambda_remove": 1.4}
 
 
-class CodePenalty(FeaturePenalty):
+class CodePenalty(EmbeddingPenalty):
     """Pays for added features, removed features, and change that the dictionary cannot express:
 
     lambda_add · mean over B × D of (1 - M)|s|
@@ -60,11 +60,11 @@ class CodePenalty(FeaturePenalty):
         return {**given, **PUBLISHED}
 
     @property
-    def surveys(self) -> bool:
+    def needs_all_embeddings(self) -> bool:
         return self.scaling == "relative"
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         return self.scaling == "relative"
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from saeft_ray.datasets import Split
 from saeft_ray.errors import Damaged, Diverged, Missing, Preempted
-from saeft_ray.methods import NOTHING, FeaturePenalty, Method, Regularized
+from saeft_ray.methods import NOTHING, EmbeddingPenalty, Method, Regularized
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.methods.linear_probe import Probed
@@ -60,7 +60,7 @@ def run(
     """
     if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
-    bench = _Bench(plan, store, worker, replay)
+    bench = TrialContext(plan, store, worker, replay)
     try:
         model, history = bench.frozen(), list[Epoch]()
         if spec.trained is not None:
@@ -92,15 +92,15 @@ def run(
                 "accuracy",
                 accuracy,
                 n=len(right),
-                examples=split.order,
+                examples=split.example_order,
                 correct=pack(right),
             )
         )
-        rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.measures(answers).items()]
+        rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.extra_metrics(answers).items()]
     yield Outcome(rows, selection, "ok")
 
 
-class _Bench:
+class TrialContext:
     """What a trial works with: data, models and artifacts of one sweep on one worker."""
 
     def __init__(self, plan: Plan, store: Store, worker: Worker, replay: bool):
@@ -199,7 +199,7 @@ class _Bench:
         """What the penalty compares with: stored activations where they do, else the frozen model."""
         if not isinstance(method, Regularized):
             return None
-        if isinstance(method, FeaturePenalty) and self.plan.cached:
+        if isinstance(method, EmbeddingPenalty) and self.plan.cached:
             return self._activations()
         return self.frozen().requires_grad_(False)
 
@@ -213,8 +213,10 @@ class _Bench:
         config = self.plan.config
         clip, names = encoder.load(config.model, config.storage.endpoint), config.data.class_names()
         captions = zero_shot.captions(clip, names, config.data.prompts())
-        asides = zero_shot.captions(clip, names, method.asides) if method.asides else captions[:, :0]
-        return Towers(model, clip, captions, asides, method.teacher)
+        extra_captions = (
+            zero_shot.captions(clip, names, method.extra_captions) if method.extra_captions else captions[:, :0]
+        )
+        return Towers(model, clip, captions, extra_captions, method.teacher)
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""

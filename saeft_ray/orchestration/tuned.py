@@ -68,7 +68,7 @@ def dictionary_of(plan: Plan, spec: TrialSpec, store: Store) -> sae.Dictionary:
     """The dictionary that `spec` was trained with. Raises UserError if its method reads none or the store has none."""
     found = [artifact for artifact in plan.needs(spec) if artifact.kind == "dictionary"]
     if not found:
-        readers = [label for label, method in plan.config.methods.items() if method.reads]
+        readers = [label for label, method in plan.config.methods.items() if method.dictionary_kind]
         raise UserError(f"{spec.id}: {spec.method} uses no dictionary; in this sweep these do: {', '.join(readers)}")
     if not store.has("dictionary", found[0].key):
         raise UserError(f"{spec.id}: its dictionary is not in {store.url}; run the sweep again to build it")
@@ -90,6 +90,6 @@ def embeddings(model: Classifier, split: Split, device: torch.device, loaders: i
     """(N, d) float32 embeddings of the images of `split` in its order, not normalised."""
     model = model.to(device).eval()
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
-    found = [model.features(images.to(device)).cpu() for images in ahead(split.images, batches, loaders, device)]
+    found = [model.embed(images.to(device)).cpu() for images in ahead(split.images, batches, loaders, device)]
     stacked: NDArray[np.float32] = torch.cat(found).numpy()
     return stacked

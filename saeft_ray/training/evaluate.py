@@ -25,7 +25,7 @@ def predicted(model: Classifier, split: Split, device: torch.device, *, loaders:
     """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
     render ahead."""
     model.to(device).eval()
-    groups = split.counts_as
+    groups = split.class_groups
     absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = []

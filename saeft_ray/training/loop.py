@@ -25,7 +25,7 @@ from saeft_ray.errors import Diverged, UserError
 from saeft_ray.methods import (
     NOTHING,
     Constants,
-    FeaturePenalty,
+    EmbeddingPenalty,
     LayerPenalty,
     Method,
     ParameterPenalty,
@@ -166,7 +166,7 @@ class Training:
                 self._optimizer.step()
                 if self._towers is not None:
                     assert isinstance(task.method, Captioned)
-                    self._towers.follow(task.method, step, total)
+                    self._towers.update_teacher(task.method, step, total)
                 if step % STEPS_BETWEEN_PAUSES == 0 and not last:
                     sums.seconds += time.perf_counter() - began
                     self._pause(self)
@@ -233,33 +233,35 @@ class Training:
             out = model(images)
         terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
         f0 = None
-        if isinstance(method, FeaturePenalty):
+        if isinstance(method, EmbeddingPenalty):
             if isinstance(task.frozen, Classifier):
                 with torch.no_grad():
-                    f0 = task.frozen.features(images)
+                    f0 = task.frozen.embed(images)
             else:
                 assert task.frozen is not None
                 f0 = torch.from_numpy(task.frozen[batch.sample, batch.view]).to(device, non_blocking=True)
-            terms |= method.penalty(out.features, f0, self._dictionary, self._constants)
+            terms |= method.penalty(out.embeddings, f0, self._dictionary, self._constants)
         elif isinstance(method, LayerPenalty):
             assert isinstance(task.frozen, Classifier)
             with torch.no_grad(), encoder.outputs(task.frozen, self._sites) as h0:
-                task.frozen.features(images)
+                task.frozen.embed(images)
             terms |= method.penalty(h, h0)
         elif isinstance(method, ParameterPenalty):
             assert isinstance(task.frozen, Classifier)
             w, w0 = dict(self.model.encoder.named_parameters()), dict(task.frozen.encoder.named_parameters())
             terms |= method.penalty(w, w0, self._constants)
-        return Losses(terms, out.features, f0)
+        return Losses(terms, out.embeddings, f0)
 
     def _contrastive(self, sample: IntArray, images: Tensor, labels: Tensor, model: nn.Module) -> dict[str, Tensor]:
         """The loss of pairs of image and caption, and the method's terms."""
         task, towers, method = self.task, self._towers, self.task.method
         assert isinstance(method, Captioned)
         assert towers is not None
-        words = towers.drawn(labels, draws.uniform(task.seed, "caption", sample, self._epoch, slots=2))
+        words = towers.sample_captions(labels, draws.uniform(task.seed, "caption", sample, self._epoch, slots=2))
         seen = model(images, *words)
-        step = Step(seen, towers.taught(images, *words), labels, towers.projections, self._epoch + 1, task.train.epochs)
+        step = Step(
+            seen, towers.teacher_outputs(images, *words), labels, towers.projections, self._epoch + 1, task.train.epochs
+        )
         return {"contrastive": info_nce(seen.logits), **method.penalty(step)}
 
     def _monitors(self, batch: "Batch") -> dict[str, float]:
@@ -270,8 +272,8 @@ class Training:
         rows = MONITORED if self.task.method.batch_mean else None  # a part would be another penalty
         losses = self._losses(Batch._make(part[:rows] for part in batch), self.model)
         found = monitors.gradient_norms(losses.terms, self._parameters)
-        if self._dictionary is not None and losses.features is not None and losses.frozen is not None:
-            found |= monitors.of_codes(losses.features.detach(), losses.frozen, self._dictionary)
+        if self._dictionary is not None and losses.embeddings is not None and losses.frozen is not None:
+            found |= monitors.of_codes(losses.embeddings.detach(), losses.frozen, self._dictionary)
         values = self.worker.mean(torch.stack(list(found.values()))).tolist()
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
-from saeft_ray.methods.captions import Captioned, Seen
+from saeft_ray.methods.captions import Captioned, TowerOutputs
 from saeft_ray.model import zero_shot
 from saeft_ray.model.encoder import Classifier, ClipModel, autocast
 
@@ -20,8 +20,10 @@ from saeft_ray.model.encoder import Classifier, ClipModel, autocast
 class Towers(nn.Module):
     """Both towers. `classifier`, which is what is evaluated and kept, shares its image encoder with them."""
 
-    def __init__(self, classifier: Classifier, model: ClipModel, captions: Tensor, asides: Tensor, teacher: bool):
-        """`captions` (C, P, L) are the tokens of every class in every template, `asides` (C, S, L) those of captions
+    def __init__(
+        self, classifier: Classifier, model: ClipModel, captions: Tensor, extra_captions: Tensor, teacher: bool
+    ):
+        """`captions` (C, P, L) are the tokens of every class in every template, `extra_captions` (C, S, L) those of captions
         that tell more; S may be 0."""
         super().__init__()
         self.classifier = classifier
@@ -31,8 +33,8 @@ class Towers(nn.Module):
         self.teacher: Any = copy.deepcopy(model.clip).requires_grad_(False) if teacher else None
         self.captions: Tensor
         self.register_buffer("captions", captions, persistent=False)
-        self.asides: Tensor
-        self.register_buffer("asides", asides, persistent=False)
+        self.extra_captions: Tensor
+        self.register_buffer("extra_captions", extra_captions, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -40,21 +42,21 @@ class Towers(nn.Module):
             self.teacher.eval()
         return self
 
-    def forward(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen:
-        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `aside` (B or 0, L)."""
-        image = self.classifier.features(images)
+    def forward(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs:
+        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `extra` (B or 0, L)."""
+        image = self.classifier.embed(images)
         with autocast(images.device, self.classifier.precision):
-            text = self.text.encode_text(torch.cat([tokens, aside]))
+            text = self.text.encode_text(torch.cat([tokens, extra]))
         return _seen(image, text, len(tokens), self.text.logit_scale)
 
     @torch.no_grad()
-    def taught(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen | None:
+    def teacher_outputs(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs | None:
         """What the teacher makes of the same."""
         if self.teacher is None:
             return None
         pixels = (images.float() - self.classifier.mean) * self.classifier.scale
         with autocast(images.device, self.classifier.precision):
-            image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, aside]))
+            image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, extra]))
         return _seen(image, text, len(tokens), self.teacher.logit_scale)
 
     @property
@@ -64,17 +66,17 @@ class Towers(nn.Module):
         none = self.captions.new_zeros((0, 0), dtype=torch.float32)
         return tuple(each if isinstance(each, Tensor) else none for each in found)  # type: ignore[return-value]
 
-    def drawn(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its asides, chosen by `share` (B, 2) in
+    def sample_captions(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its extra_captions, chosen by `share` (B, 2) in
         [0, 1)."""
         chosen = []
-        for tokens, part in ((self.captions, share[:, 0]), (self.asides, share[:, 1])):
+        for tokens, part in ((self.captions, share[:, 0]), (self.extra_captions, share[:, 1])):
             templates = torch.from_numpy((part * tokens.shape[1]).astype(np.int64)).to(labels.device)
             chosen.append(tokens[labels, templates] if tokens.shape[1] else tokens.new_zeros((0, tokens.shape[2])))
         return chosen[0], chosen[1]
 
     @torch.no_grad()
-    def follow(self, method: Captioned, step: int, total: int) -> None:
+    def update_teacher(self, method: Captioned, step: int, total: int) -> None:
         """Moves the teacher after a step, where the method does."""
         share = method.momentum(step, total)
         if self.teacher is None or share == 1:
@@ -97,10 +99,10 @@ class Towers(nn.Module):
         self.classifier.head.weight.copy_(zero_shot.head(self.text, self.captions))
 
 
-def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> Seen:
+def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> TowerOutputs:
     """`text` begins with the `captions`."""
     rows = normalize(text.float(), dim=-1)
-    return Seen(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
+    return TowerOutputs(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
 
 
 def info_nce(logits: Tensor) -> Tensor:
