@@ -15,14 +15,14 @@ from step import Pictures, medians
 
 from saeft_ray import sae
 from saeft_ray.config.schema import METHODS
-from saeft_ray.methods import FeaturePenalty, ParameterPenalty, Regularized
+from saeft_ray.methods import EmbeddingPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
+from saeft_ray.model.two_towers import Towers
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.model.zero_shot import head as head_of
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training.loop import Task, finetune
-from saeft_ray.training.two_towers import Towers
 from saeft_ray.training.worker import Place
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -44,7 +44,7 @@ def main() -> None:
     pictures = Pictures(batch, model.image_size)
     frozen = model.classifier(head).requires_grad_(False)
     with torch.no_grad():
-        activations = frozen.features(pictures.images(np.arange(batch)))[:, None].numpy()
+        activations = frozen.embed(pictures.images(np.arange(batch)))[:, None].numpy()
     d = activations.shape[2]
     dictionary = sae.random(activations, DictionarySettings(width=4 * d, k=8 if small else 32), 0)
     train = Train(epochs=options.rounds + 2, batch_size=batch)
@@ -55,7 +55,7 @@ def main() -> None:
         lambdas = [field for field in cls.model_fields if field.startswith("lambda_")]
         method = cls(**dict.fromkeys(lambdas, 1.0)) if issubclass(cls, Regularized) else cls()
         constants = {}
-        if isinstance(method, FeaturePenalty) and method.prepares:
+        if isinstance(method, EmbeddingPenalty) and method.has_constants:
             contexts = head_of(model.clip, captions(model, NAMES, prompts).transpose(0, 1))
             f0 = torch.from_numpy(activations[:, 0])
             constants = method.prepare(
@@ -63,7 +63,7 @@ def main() -> None:
             )
         elif isinstance(method, ParameterPenalty):
             constants = {n: torch.ones_like(w) for n, w in frozen.encoder.named_parameters()}
-        compared = activations if isinstance(method, FeaturePenalty) else frozen
+        compared = activations if isinstance(method, EmbeddingPenalty) else frozen
         task = Task(pictures, 0, 1, train, method, 0, compared, dictionary, constants)
         start = model.classifier(head)
         whole = start

@@ -26,7 +26,7 @@ from saeft_ray.training.worker import Place
 class Pictures:
     """One batch of random images; a view is the image itself."""
 
-    order = "random"
+    example_order = "random"
 
     def __init__(self, n: int, size: int):
         self.labels = np.arange(n) % 10
@@ -94,7 +94,7 @@ def main() -> None:
         return
     frozen = model.classifier(head).requires_grad_(False)
     with torch.no_grad():
-        activations = frozen.features(pictures.images(np.arange(batch)))[:, None].numpy()
+        activations = frozen.embed(pictures.images(np.arange(batch)))[:, None].numpy()
     d = activations.shape[2]
     dictionary = sae.random(activations, DictionarySettings(width=4 * d, k=8 if small else 32), 0)
     method = SaeFT(lambda_resid=300.0, lambda_add=300.0, lambda_remove=300.0)

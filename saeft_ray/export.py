@@ -16,8 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saeft_ray.errors import UserError
-from saeft_ray.methods.baselines import WiseFT
-from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
@@ -25,7 +23,6 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
-from saeft_ray.training.evaluate import interpolate
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -58,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"{options.file}: open_clip.create_model({model.arch!r}, pretrained={str(options.file)!r}) loads it")
     print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
     print(f"{head}: the head, {len(tuned.head.weight)} classes")
-    if isinstance(spec.trained, Captioned):
+    if spec.trained is not None and spec.trained.trains_text:
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
     return 0
 
@@ -74,10 +71,7 @@ def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
         raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
     tuned = clip.classifier(frozen.head.weight.detach())
     tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
-    if isinstance(spec.settings, WiseFT):
-        assert isinstance(spec.settings.alpha, float)
-        return interpolate(frozen, tuned, spec.settings.alpha)
-    return tuned
+    return spec.settings.finish(tuned, lambda: frozen)
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:

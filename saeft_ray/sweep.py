@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from saeft_ray.config import sweep_file
 from saeft_ray.errors import Damaged, Unavailable, Unfinished
+from saeft_ray.orchestration import reopen
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.phases import Runner, conduct
 from saeft_ray.orchestration.plan import Plan
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     console = Console(stderr=options.quiet, quiet=options.quiet)
     try:
-        config = sweep_file.load(options.file)
+        config = reopen.load(options.file)
         plan = Plan(config, find_facts(config, planning=options.plan))
         if options.plan:
             show(plan, console)

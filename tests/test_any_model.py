@@ -104,6 +104,6 @@ def test_features_do_not_depend_on_the_batch():
     pictures = torch.randint(0, 256, (6, 3, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = classifier(pictures)
-        parts = torch.cat([classifier.features(pictures[i : i + 2]) for i in range(0, 6, 2)])
-    torch.testing.assert_close(whole.features, parts, rtol=1e-4, atol=1e-5)
+        parts = torch.cat([classifier.embed(pictures[i : i + 2]) for i in range(0, 6, 2)])
+    torch.testing.assert_close(whole.embeddings, parts, rtol=1e-4, atol=1e-5)
     assert whole.logits.shape == (6, 10)

@@ -14,7 +14,7 @@ import saeft_ray.orchestration.plan
 from saeft_ray import sae
 from saeft_ray.config.schema import METHODS
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.methods import FeaturePenalty, LayerPenalty, Regularized
+from saeft_ray.methods import EmbeddingPenalty, LayerPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.captions import FLYP
 from saeft_ray.methods.embeddings import MSE
@@ -49,9 +49,9 @@ def made(name):
 def job_of(method, **train):
     """A task of two steps an epoch, for a vision transformer, with whatever `method` reads."""
     frozen, constants = vit().requires_grad_(False), {}
-    split, d = Noise(), vit().features(Noise().views(np.arange(40), np.zeros(40, int), 0)).detach()[:, None].numpy()
-    D = sae.random(d, DictionarySettings(width=16, k=2), 0) if method.reads else None
-    if isinstance(method, Regularized) and method.prepares:
+    split, d = Noise(), vit().embed(Noise().views(np.arange(40), np.zeros(40, int), 0)).detach()[:, None].numpy()
+    D = sae.random(d, DictionarySettings(width=16, k=2), 0) if method.dictionary_kind else None
+    if isinstance(method, Regularized) and method.has_constants:
         read = SimpleNamespace(
             activations=lambda: [torch.from_numpy(d[:, 0])],
             dictionary=D,
@@ -228,11 +228,11 @@ def test_bf16_is_inside_the_encoder_alone():
     assert {p.dtype for p in tuned.parameters()} == {t.dtype for t in training.state().tensors.values()}
     assert {p.dtype for p in tuned.parameters()} == {torch.float32}
     with torch.no_grad(), encoder.outputs(tuned, [1, 2]) as tokens:
-        tuned.features(Noise().images(np.arange(3)))
+        tuned.embed(Noise().images(np.arange(3)))
     assert {each.dtype for each in tokens} == {torch.float32}
     whole = half(captioned())
     whole.classifier.precision = "bf16"
-    words = whole.drawn(torch.arange(4) % 2, np.zeros((4, 2), np.float32))
+    words = whole.sample_captions(torch.arange(4) % 2, np.zeros((4, 2), np.float32))
     assert whole(Large().images(np.arange(4)), *words).logits.dtype == torch.float32
 
 
@@ -248,7 +248,7 @@ def test_bf16_rounds_every_method_a_little_and_no_penalty_acts_at_the_start(name
     assert {k: float(v) for k, v in of_rounded.items()} == pytest.approx(
         {k: float(v) for k, v in terms.items()}, rel=0.1, abs=1e-4
     )
-    if isinstance(method, FeaturePenalty | LayerPenalty) and method.zero_at_start:
+    if isinstance(method, EmbeddingPenalty | LayerPenalty) and method.zero_at_start:
         still = half(vit())
         training = finetune(still, job, Place())
         index = np.arange(20)
@@ -348,11 +348,11 @@ def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
 def test_a_trial_in_bf16_tunes_and_evaluates_in_bf16_and_reads_features_of_bf16(tmp_path):
     train = {**sweeps.SMALL["train"], "precision": "bf16"}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 3}}, train=train))
-    model = trial._Bench(plan, store, Place(), False).frozen().eval()  # what a trial tunes and evaluates
+    model = trial.TrialContext(plan, store, Place(), False).frozen().eval()  # what a trial tunes and evaluates
     assert model.precision == "bf16"
     stored = frozen_embeddings.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
     pixels = plan.config.data.split("train", 28).views(np.arange(256), np.zeros(256, int), plan.view_seed)
     with torch.no_grad():
-        assert np.array_equal(stored, model.features(pixels).numpy())
+        assert np.array_equal(stored, model.embed(pixels).numpy())
         model.precision = "fp32"
-        assert not np.array_equal(stored, model.features(pixels).numpy())
+        assert not np.array_equal(stored, model.embed(pixels).numpy())

@@ -38,7 +38,7 @@ def pictures(split, seed, views):
     for view in range(views):
         draw = Draw(seed, f"{split} broad", of.example, np.full(len(of.example), view))
         images, attributes = render(coverage(of.source, of.rows), of.labels, BROAD, draw)
-        features.append(torch.cat([model().features(batch) for batch in torch.split(images, 500)]).numpy())
+        features.append(torch.cat([model().embed(batch) for batch in torch.split(images, 500)]).numpy())
         shown.append(attributes)
     truth = {"digit": np.tile(of.labels, views)}
     truth |= {name: np.concatenate([getattr(a, name) for a in shown]) for name in ("ink", "ground")}

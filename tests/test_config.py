@@ -147,9 +147,9 @@ def test_forms_of_open_values():
     )
     method = config.methods["sae_ft"]
     assert method.lambda_resid == 1.0
-    assert method.open() == {"lambda_add": Range(low=1, high=2), "lambda_remove": Choices(choices=(1, 2))}
-    fixed = method.at({"lambda_add": 1.5, "lambda_remove": 2.0})
-    assert not fixed.open()
+    assert method.open_values() == {"lambda_add": Range(low=1, high=2), "lambda_remove": Choices(choices=(1, 2))}
+    fixed = method.with_values({"lambda_add": 1.5, "lambda_remove": 2.0})
+    assert not fixed.open_values()
     assert fixed.lambda_add == 1.5
 
 

@@ -146,9 +146,9 @@ def test_pretraining_never_sees_the_held_out_colours() -> None:
 
 
 def test_the_order_is_a_stable_name_for_the_examples() -> None:
-    orders = {name: WORLD.split(name).order for name in WORLD.sizes()}
+    orders = {name: WORLD.split(name).example_order for name in WORLD.sizes()}
     assert len(set(orders.values())) == len(orders)
-    assert orders == {name: DigitWorld(cue=0.1).split(name).order for name in orders}
+    assert orders == {name: DigitWorld(cue=0.1).split(name).example_order for name in orders}
     # Results of two machines or releases pair only if this stays: change it together with RENDER_VERSION.
     assert (
         hashlib.sha256("".join(orders[name] for name in ("train", "ID", "UCI")).encode()).hexdigest()[:8] == "612ba85d"

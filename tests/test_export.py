@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from saeft_ray import export
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
+from saeft_ray.model.interpolate import interpolate
 from saeft_ray.orchestration import artifacts
-from saeft_ray.training.evaluate import interpolate
 
 import sweeps
 
@@ -71,7 +71,7 @@ def test_open_clip_loads_an_end_point_with_equal_outputs(ended, tmp_path, capsys
     features, logits, loaded = outputs(file, head, "digit-clip", tuned, images)
     with torch.no_grad():
         want = tuned(images)
-    assert torch.equal(features, want.features)
+    assert torch.equal(features, want.embeddings)
     torch.testing.assert_close(logits, want.logits)
     with safe_open(head, "pt") as opened:
         assert json.loads(opened.metadata()["classes"]) == list(plan.config.data.class_names())
@@ -117,5 +117,5 @@ def test_other_towers_are_exported_too(kind, tmp_path):
     features, logits, _ = outputs(tmp_path / "it.safetensors", head, name, tuned, images)
     with torch.no_grad():
         want = tuned(images)
-    torch.testing.assert_close(features, want.features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(features, want.embeddings, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(logits, want.logits, rtol=1e-4, atol=1e-5)

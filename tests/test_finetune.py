@@ -20,21 +20,21 @@ from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, outputs
+from saeft_ray.model.two_towers import Towers, info_nce
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training import loop as finetuning
 from saeft_ray.training.epoch_means import Sums
 from saeft_ray.training.loop import Task, finetune, learning_rate, view_of
-from saeft_ray.training.two_towers import Towers, info_nce
 from saeft_ray.training.worker import Place
 
 
 class Noise:
     """A split of 40 random images in two classes; views add brightness."""
 
-    order = "noise"
+    example_order = "noise"
     labels = np.arange(40) % 2
-    counts_as = None
+    class_groups = None
 
     def images(self, index):
         generator = torch.Generator().manual_seed(0)
@@ -57,7 +57,7 @@ def task(method=None, frozen=None, **train):
 
 def frozen_activations():
     start, split = model(), Noise()
-    views = [start.features(split.views(np.arange(40), np.full(40, v), 0)).detach() for v in range(4)]
+    views = [start.embed(split.views(np.arange(40), np.full(40, v), 0)).detach() for v in range(4)]
     return torch.stack(views, 1).numpy()
 
 
@@ -144,8 +144,8 @@ def test_the_penalty_holds_features_back():
     list(finetune(free, task(), Place()))
     list(finetune(held, task(MSE(lambda_mse=1000.0), frozen_activations()), Place()))
     images = Noise().images(np.arange(40))
-    before = normalize(start.features(images), dim=1)
-    moved = [(normalize(m.features(images), dim=1) - before).norm().item() for m in (free, held)]
+    before = normalize(start.embed(images), dim=1)
+    moved = [(normalize(m.embed(images), dim=1) - before).norm().item() for m in (free, held)]
     assert moved[1] < 0.5 * moved[0]
 
 
@@ -174,7 +174,7 @@ def test_ldifs_compares_blocks_with_one_forward_of_each_model():
     moved = {}
     for name, each in (("held", moving), ("free", free), ("start", vit())):
         with torch.no_grad(), outputs(each, [0, 1, 2]) as tokens:
-            each.features(images)
+            each.embed(images)
         moved[name] = tokens
     start = moved.pop("start")
     distance = {n: sum(float((a - b).square().sum()) for a, b in zip(h, start, strict=True)) for n, h in moved.items()}
@@ -185,7 +185,7 @@ def test_outputs_are_what_the_blocks_give():
     model, images = vit().eval(), Noise().images(np.arange(3))
     with torch.no_grad():
         with outputs(model, [0, 1, 2]) as tokens:
-            model.features(images)
+            model.embed(images)
         tower = model.encoder
         embedded = tower._embeds((images.float() - model.mean) * model.scale)
         torch.testing.assert_close(tokens[0], embedded)
@@ -196,7 +196,7 @@ def test_outputs_are_what_the_blocks_give():
 @pytest.mark.parametrize("method", [L2SP(lambda_l2=10.0), EWC(lambda_ewc=1e5, samples=8)])
 def test_penalties_on_weights_hold_them_back_and_leave_the_head_free(method):
     start, free, held = model(), model(), model()
-    constants = method.prepare(SimpleNamespace(model=model, images=Noise, seed=3)) if method.prepares else {}
+    constants = method.prepare(SimpleNamespace(model=model, images=Noise, seed=3)) if method.has_constants else {}
     job = task(method, model().requires_grad_(False), epochs=1)._replace(constants=constants)
     list(finetune(free, task(epochs=1), Place()))
     list(finetune(held, job, Place()))
@@ -297,8 +297,8 @@ def test_the_probe_is_at_the_minimum_of_its_loss(smoothing):
 def captioned(method=FLYP()):  # noqa: B008 - a value
     clip = encoder.load(Model(arch="digit-clip", pretrained="shipped"))
     names, prompts = ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}")
-    tokens, asides = (captions(clip, names, words) for words in (prompts, method.asides))
-    return Towers(clip.classifier(zero_shot_head(clip, names, prompts)), clip, tokens, asides, method.teacher)
+    tokens, extra_captions = (captions(clip, names, words) for words in (prompts, method.extra_captions))
+    return Towers(clip.classifier(zero_shot_head(clip, names, prompts)), clip, tokens, extra_captions, method.teacher)
 
 
 class Large(Noise):
@@ -355,7 +355,7 @@ def test_a_teacher_keeps_the_share_of_its_weights_that_the_method_says():
         both.classifier.encoder.proj.add_(1)
         both.text.text_projection.sub_(2)
     before = {name: weight.clone() for name, weight in both.teacher.named_parameters()}
-    both.follow(method, 21, 100)
+    both.update_teacher(method.momentum(21, 100))
     for name, by in (("visual.proj", 0.1), ("text_projection", -0.2), ("logit_scale", 0.0)):
         moved = dict(both.teacher.named_parameters())[name] - before[name]
         torch.testing.assert_close(moved, torch.full_like(moved, by))
@@ -371,7 +371,10 @@ def test_info_nce_is_its_definition():
 
 def test_captions_are_drawn_from_all_templates_of_the_class():
     whole, labels = captioned(), torch.arange(40) % 2
-    drawn = [whole.drawn(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=2))[0] for epoch in range(3)]
+    drawn = [
+        whole.sample_captions(labels, draws.uniform(5, "caption", np.arange(40), epoch, slots=2))[0]
+        for epoch in range(3)
+    ]
     assert not torch.equal(drawn[0], drawn[1])
     used = {
         (int(c), p)

@@ -63,7 +63,7 @@ def test_a_good_tree(data: Folder) -> None:
         split = data.split(name, SIZE)
         assert split.labels.shape == (count,)
         assert split.labels.dtype == np.int64
-        assert len(split.order) == 64
+        assert len(split.example_order) == 64
     with pytest.raises(KeyError, match="no split 'test'; it has train, selection, photos, sketches"):
         data.split("test", SIZE)
 
@@ -183,7 +183,7 @@ def test_labels_map_by_name(data: Folder) -> None:
 
 
 def test_order_and_fingerprint(data: Folder, tmp_path: Path) -> None:
-    first, order = data.fingerprint(), data.split("photos", SIZE).order
+    first, order = data.fingerprint(), data.split("photos", SIZE).example_order
     assert changed(data).fingerprint() == first
     assert changed(data, templates=("a {}.",)).fingerprint() == first, "words are no part of the images"
     assert changed(data, flip=True).fingerprint() != first
@@ -196,9 +196,9 @@ def test_order_and_fingerprint(data: Folder, tmp_path: Path) -> None:
     content[-5] ^= 1
     target.write_bytes(bytes(content))
     assert changed(data).fingerprint() != first
-    assert changed(data).split("photos", SIZE).order == order
+    assert changed(data).split("photos", SIZE).example_order == order
     target.rename(target.with_name("renamed.jpg"))
-    assert changed(data).split("photos", SIZE).order != order
+    assert changed(data).split("photos", SIZE).example_order != order
 
 
 def test_a_listing_does_not_travel(data: Folder) -> None:

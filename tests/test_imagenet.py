@@ -80,7 +80,7 @@ def test_all_thousand_classes_are_known_without_the_data(trees: dict[str, Any]) 
     assert len(data.class_names()) == 1000
     assert data.class_names()[954] == "banana"
     assert set(data.split("train", SIZE).labels.tolist()) == {synsets().index(wnid) for wnid in WNIDS}
-    groups = {name: data.split(name, SIZE).counts_as for name in ("ImageNet", "R", "A")}
+    groups = {name: data.split(name, SIZE).class_groups for name in ("ImageNet", "R", "A")}
     assert groups.pop("ImageNet") is None
     counts = {name: int((group >= 0).sum()) for name, group in groups.items() if group is not None}
     assert counts == {"R": 200, "A": 200}

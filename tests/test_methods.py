@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saeft_ray.config.schema import METHODS
-from saeft_ray.methods import FeaturePenalty, LayerPenalty, ParameterPenalty, Regularized
+from saeft_ray.methods import EmbeddingPenalty, LayerPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.methods.sae_ft import RandomDictionary, SaeFT
@@ -134,11 +134,11 @@ def frozen(f0, D=None):
 
 
 def total(method, f, f0, D):
-    constants = method.prepare(frozen(f0, D)) if method.prepares else {}
+    constants = method.prepare(frozen(f0, D)) if method.has_constants else {}
     return sum(method.penalty(f, f0, D, constants).values())
 
 
-@pytest.mark.parametrize("method", regularized(FeaturePenalty))
+@pytest.mark.parametrize("method", regularized(EmbeddingPenalty))
 class TestEveryFeaturePenalty:
     def test_is_zero_at_the_frozen_features_and_positive_elsewhere(self, method):
         f, f0 = features(512, 6, 1)
@@ -172,7 +172,7 @@ class TestEveryFeaturePenalty:
     def test_is_a_mean_over_the_batch_where_it_says_so(self, method):
         f, f0 = features(6, 6, 3)
         D = dictionary(6)
-        constants = method.prepare(frozen(f0, D)) if method.prepares else {}
+        constants = method.prepare(frozen(f0, D)) if method.has_constants else {}
 
         def value(f, f0):
             return float(sum(method.penalty(f, f0, D, constants).values()))
@@ -251,7 +251,7 @@ def test_weights_cannot_all_be_zero(method):
     zero = method.model_copy(update={name: 0.0 for name, _ in method if name.startswith("lambda_")})
     assert any("can never act" in words for words in zero.problems())
     assert not method.problems()
-    assert isinstance(method, FeaturePenalty | LayerPenalty | ParameterPenalty)
+    assert isinstance(method, EmbeddingPenalty | LayerPenalty | ParameterPenalty)
 
 
 def test_methods_without_a_penalty_are_not_regularized():

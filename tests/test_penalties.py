@@ -224,7 +224,7 @@ def test_relative_lambdas_keep_their_meaning_in_a_wider_dictionary():
     for scaling, ratio in (("mean", 0.5), ("relative", 1.0)):
         method = SaeFT(lambda_add=1.0, scaling=scaling)
         one, two = (
-            float(method.penalty(f, f0, d, method.prepare(frozen(f0, d)) if method.prepares else {})["add"])
+            float(method.penalty(f, f0, d, method.prepare(frozen(f0, d)) if method.has_constants else {})["add"])
             for d in (D, wide)
         )
         assert two / one == pytest.approx(ratio)

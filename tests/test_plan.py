@@ -56,7 +56,7 @@ def test_identity_is_what_determines_bytes_and_nothing_else():
 
 def test_methods_share_seeds_and_derived_ones_share_end_points():
     made = plan()
-    chosen = {label: method for label, method in made.config.methods.items() if not method.open()}
+    chosen = {label: method for label, method in made.config.methods.items() if not method.open_values()}
     chosen |= {"wise_ft": made.alternatives("wise_ft")[0], "sae_ft": SaeFT(lambda_add=1.0)}
     specs = made.confirm(chosen)
     by = {label: [s.seed for s in specs if s.method == label] for label in chosen}

@@ -71,7 +71,7 @@ def test_the_same_samples_from_a_real_s3_server(
     assert shards.sizes() == folder.sizes()
     for name, count in folder.sizes().items():
         ours, theirs = folder.split(name, SIZE), shards.split(name, SIZE)
-        assert (ours.order, ours.labels.tolist()) == (theirs.order, theirs.labels.tolist())
+        assert (ours.example_order, ours.labels.tolist()) == (theirs.example_order, theirs.labels.tolist())
         everything = np.arange(count)
         assert torch.equal(ours.images(everything), theirs.images(everything))
         assert torch.equal(ours.views(everything, everything % 3, 5), theirs.views(everything, everything % 3, 5))

@@ -47,7 +47,7 @@ def test_rows_have_the_one_schema_and_every_planned_trial(done):
     counts = {phase: sum(p == phase for p, _ in trials) for phase in ("search", "rerank", "confirm")}
     assert counts == plan.counts()
     assert set(chosen) == {"zero_shot", "ft", "wise_ft", "sae_ft"}
-    assert all(not method.open() for method in chosen.values())
+    assert all(not method.open_values() for method in chosen.values())
 
 
 def test_test_sets_are_opened_in_the_confirm_phase_alone(done):
@@ -161,9 +161,9 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     monkeypatch.setattr(trial.Classifier, "features", None)
     list(trial.run(plan, probe, store, Place()))
     monkeypatch.undo()
-    first = trial._Bench(plan, store, Place(), False)
+    first = trial.TrialContext(plan, store, Place(), False)
     model = first.frozen()
-    first.probe(model, config.methods["lp_ft"])
+    config.methods["lp_ft"].start(first, model)
     assert np.array_equal(heads[0].detach(), model.head.weight.detach())
     outcome = list(trial.run(plan, start, store, Place()))[-1]
     assert min(r.value for r in outcome.rows if r.dataset == "selection") > 0.8

@@ -72,11 +72,11 @@ def test_the_header_counts_as_the_plan_does(name):
 def test_the_load_bearing_sweep_compares_like_with_like():
     """Each pair differs in its dictionary alone, with and without the residual term, at one search budget."""
     config = load(str(FOLDER / "is_the_sae_load_bearing.yaml"))
-    kinds = {label: method.reads for label, method in config.methods.items() if method.reads}
+    kinds = {label: method.dictionary_kind for label, method in config.methods.items() if method.dictionary_kind}
     assert sorted(kinds.values()) == sorted(["trained", "random", "permuted", "untrained"] * 2)
     assert len(config.report.compare) == 6
     for sae, control in config.report.compare:
-        assert (kinds[sae], config.methods[sae].open()) == ("trained", config.methods[control].open())
+        assert (kinds[sae], config.methods[sae].open_values()) == ("trained", config.methods[control].open_values())
         settings = [config.methods[label].model_dump(exclude={"type", "dictionary"}) for label in (sae, control)]
         assert settings[0] == settings[1]
         assert (settings[0]["lambda_resid"] == 0) == sae.endswith("_free") == control.endswith("_free")

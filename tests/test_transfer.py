@@ -286,7 +286,9 @@ def test_iwildcam_from_files_and_from_shards(tmp_path: Path) -> None:
         ours, theirs = one.split(name, SIZE), other.split(name, SIZE)
         assert ours.labels.tolist() == theirs.labels.tolist() == [i % 3 for i in range(count)]
         assert torch.equal(ours.images(np.arange(count)), theirs.images(np.arange(count)))
-    assert one.split("ood_test", SIZE).measures(np.array([0, 0, 2])) == {"macro_f1": pytest.approx((2 / 3 + 0 + 1) / 3)}
+    assert one.split("ood_test", SIZE).extra_metrics(np.array([0, 0, 2])) == {
+        "macro_f1": pytest.approx((2 / 3 + 0 + 1) / 3)
+    }
     broken = folder / "train" / "11.jpg"
     whole = broken.read_bytes()
     broken.write_bytes(whole[:50])
@@ -343,8 +345,8 @@ def test_fmow_splits_by_time_and_has_a_worst_region(tmp_path: Path) -> None:
     assert [Path(train.file(i)).name for i in range(2)] == ["rgb_img_0.png", "rgb_img_3.png"]
     assert (train.labels.tolist(), ood.labels.tolist()) == ([1, 0], [1, 0, 1])
     assert torch.equal(ood.images(np.array([0]))[0].permute(1, 2, 0), torch.from_numpy(resized(tmp_path, 6)))
-    assert ood.measures(np.array([1, 1, 0])) == {"worst_region_accuracy": 0.0}  # Africa
-    assert ood.measures(np.array([1, 0, 0])) == {"worst_region_accuracy": 1.0}, "the region Other does not count"
+    assert ood.extra_metrics(np.array([1, 1, 0])) == {"worst_region_accuracy": 0.0}  # Africa
+    assert ood.extra_metrics(np.array([1, 0, 0])) == {"worst_region_accuracy": 1.0}, "the region Other does not count"
     assert WorstRegion(np.array(["A", "A", "B"]))(np.array([0, 1, 1]), np.array([0, 0, 1])) == {
         "worst_region_accuracy": 0.5
     }

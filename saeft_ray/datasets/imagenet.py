@@ -93,11 +93,11 @@ class ImageNet(Dataset):
         labels = self._labels(name, samples)[members]
         border = RED_BORDER if name == "ObjectNet" else 0
         views = self._views
-        return FileSplit(samples, members, labels, image_size, views, self.corrupt, border, self._counts_as(name))
+        return FileSplit(samples, members, labels, image_size, views, self.corrupt, border, self._class_groups(name))
 
     def fingerprint(self) -> str:
         tests = {name: self._fingerprint(name) for name in self._tests}
-        groups = {name: None if (g := self._counts_as(name)) is None else g.tolist() for name in self._seen_tests()}
+        groups = {name: None if (g := self._class_groups(name)) is None else g.tolist() for name in self._seen_tests()}
         return fingerprint({"train": self.train_fingerprint(), "tests": tests, "counts_as": groups})
 
     def train_fingerprint(self) -> str:
@@ -216,9 +216,9 @@ class ImageNet(Dataset):
         members = np.flatnonzero(chosen).astype(np.int64)
         return members[np.argsort(labels[members], kind="stable")] if name == "V2" else members
 
-    def _counts_as(self, name: str) -> IntArray | None:
+    def _class_groups(self, name: str) -> IntArray | None:
         if name == "ObjectNet":
-            return imagenet_classes.objectnet_counts_as(self.wnids, self._objects)
+            return imagenet_classes.objectnet_class_groups(self.wnids, self._objects)
         if name in ("R", "A"):
             return among(self.wnids, imagenet_classes.synsets(f"imagenet_{name.lower()}_synsets"))
         return None

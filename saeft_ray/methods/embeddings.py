@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, FeaturePenalty, Frozen
+from saeft_ray.methods import NOTHING, Constants, EmbeddingPenalty, Frozen
 from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from saeft_ray.sae import Dictionary
 
 
-class Distance(FeaturePenalty):
+class Distance(EmbeddingPenalty):
     """`input: unit` compares directions (features at length 1), `raw` the features as they come."""
 
     input: Literal["unit", "raw"] = "unit"
@@ -48,7 +48,7 @@ class L1(Distance):
         return {"l1": self.weights["l1"] * (self.read(f) - self.read(f0)).abs().mean()}
 
 
-class CarFT(FeaturePenalty):
+class CarFT(EmbeddingPenalty):
     """lambda_car · mean over B of KL(p0 ‖ p): what the image says of its context must stay (Mao et al. 2022, CAR-FT).
 
     p, p0 (B, P) are softmaxes over the templates of scale · cosine of moving and frozen features with the contexts:
@@ -60,10 +60,10 @@ class CarFT(FeaturePenalty):
     lambda_car: Tunable
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         return True
 
-    def unmet(self, facts: "Facts") -> list[str]:
+    def unmet_requirements(self, facts: "Facts") -> list[str]:
         if facts.templates < 2:
             return ["one template makes one context, which nothing can change; give data.templates two or more"]
         return []
@@ -134,14 +134,14 @@ class PCA(Distance):
     components: Annotated[int, Field(ge=1)] = 16
 
     @property
-    def surveys(self) -> bool:
+    def needs_all_embeddings(self) -> bool:
         return True
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         return True
 
-    def unmet(self, facts: "Facts") -> list[str]:
+    def unmet_requirements(self, facts: "Facts") -> list[str]:
         if self.components > facts.width:
             return [f"components = {self.components} directions do not fit into features of width {facts.width}"]
         return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty
 from saeft_ray.methods.sae_ft import residual
 from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TINY = 1e-30  # a share of mass that stands for none where a logarithm is taken
 
 
-class CodeDistance(FeaturePenalty):
+class CodeDistance(EmbeddingPenalty):
     """lambda_l1 · mean over B × D of |s - s0| + lambda_resid · mean over B × d of ((x - x0) - W(s - s0))²,
     x being what the dictionary was trained to read, and what a subclass adds by `distance`."""
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import model_validator
 
 from saeft_ray.errors import UserError
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, FeaturePenalty, Frozen
-from saeft_ray.settings import Tunable
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty, Frozen
+from saeft_ray.settings import DictionarySettings, Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PUBLISHED = {"lambda_resid": 70.0, "lambda_add": 700.0, "lambda_remove": 1.4}
 
 
-class CodePenalty(FeaturePenalty):
+class CodePenalty(EmbeddingPenalty):
     """Pays for added features, removed features, and change that the dictionary cannot express:
 
     lambda_add · mean over B × D of (1 - M)|s|
@@ -59,12 +59,20 @@ class CodePenalty(FeaturePenalty):
             raise UserError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
         return {**given, **PUBLISHED}
 
+    def dictionary_problems(self, dictionary: DictionarySettings) -> dict[str, str]:
+        if self.preset != "paper" or (dictionary.input, dictionary.activation) == ("raw", "topk"):
+            return {}
+        return {
+            "preset": f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
+            "the published lambdas hold for raw and topk: set both, or give lambdas of your own"
+        }
+
     @property
-    def surveys(self) -> bool:
+    def needs_all_embeddings(self) -> bool:
         return self.scaling == "relative"
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         return self.scaling == "relative"
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
@@ -120,4 +128,5 @@ class RandomDictionary(CodePenalty):
     """The same penalty, size and sparsity with random directions: is the trained dictionary load-bearing?"""
 
     type: Literal["random_dictionary"] = "random_dictionary"
+    control_of: ClassVar[str] = "sae_ft"
     dictionary: ClassVar[DictionaryKind] = "random"

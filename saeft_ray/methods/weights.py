@@ -40,7 +40,7 @@ class EWC(ParameterPenalty):
     samples: Annotated[int, Field(ge=1)] = 256
 
     @property
-    def prepares(self) -> bool:
+    def has_constants(self) -> bool:
         return True
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":

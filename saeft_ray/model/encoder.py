@@ -29,13 +29,13 @@ HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels sca
 
 
 class Output(NamedTuple):
-    features: Tensor  # (B, d), as the encoder gives them
+    embeddings: Tensor  # (B, d), as the encoder gives them
     logits: Tensor  # (B, C)
 
 
 class Classifier(nn.Module):
-    """Image encoder and linear head on unit-norm features. With `precision` bf16 the encoder runs under autocast: its
-    weights, its features and the head stay in float32."""
+    """Image encoder and linear head on embeddings of length 1. With `precision` bf16 the encoder runs under autocast;
+    its weights, its embeddings and the head stay in float32."""
 
     def __init__(
         self,
@@ -54,16 +54,25 @@ class Classifier(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("scale", 1 / (torch.tensor(std).view(1, 3, 1, 1) * 255), persistent=False)
 
-    def features(self, images: Tensor) -> Tensor:
-        """(B, d) features of uint8 `images` (B, 3, H, W), not normalised."""
+    def embed(self, images: Tensor) -> Tensor:
+        """(B, d) embeddings of uint8 `images` (B, 3, H, W), not normalised."""
         pixels = (images.float() - self.mean) * self.scale
         with autocast(pixels.device, self.precision):
             out: Tensor = self.encoder(pixels)
         return out.float()
 
     def forward(self, images: Tensor) -> Output:
-        features = self.features(images)
-        return Output(features, self.head(nn.functional.normalize(features, dim=-1)))
+        embeddings = self.embed(images)
+        return Output(embeddings, self.head(nn.functional.normalize(embeddings, dim=-1)))
+
+
+class Extended(nn.Module):
+    """A classifier with other weights that are trained beside it. `classifier` is what is evaluated and kept."""
+
+    classifier: Classifier
+
+    def checkpoint_activations(self) -> None:
+        """As the function of this name, for what stands beside the classifier."""
 
 
 class ClipModel(NamedTuple):

@@ -33,7 +33,9 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         train=config.data.train_fingerprint(),
         unseen=unseen,
     )
-    unmet = [f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet(facts)]
+    unmet = [
+        f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet_requirements(facts)
+    ]
     unmet += encoder.unfit(config.model, config.compute)
     if unmet:
         raise UserError("\n".join(unmet))

@@ -43,7 +43,7 @@ def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
     """Runs what is left of the sweep; returns the chosen configuration of every method."""
     runner.build(plan.artifacts(), watcher)
     candidates = _search(plan, ledger, runner, watcher)
-    chosen = {label: method for label, method in plan.config.methods.items() if not method.open()}
+    chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
     derived = plan.derived()
     # A derived method can be ranked as soon as the settings of its base are known.
     for known in (True, False):

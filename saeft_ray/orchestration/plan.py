@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
-from saeft_ray.methods import DictionaryKind, FeaturePenalty, Method, Regularized
+from saeft_ray.methods import DictionaryKind, Method
 from saeft_ray.methods.facts import Facts
 from saeft_ray.records.rows import PHASES, Phase
 from saeft_ray.records.trial_spec import TrialSpec
@@ -101,7 +101,7 @@ class Plan:
             identity["trained"] = needs[1].identity
         return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, tuple(needs))
 
-    def constants(self, method: Regularized, needs: tuple[Artifact, ...]) -> Artifact:
+    def constants(self, method: Method, needs: tuple[Artifact, ...]) -> Artifact:
         """What `method` prepares from what it `needs`, the same for all its lambdas."""
         settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
         identity = {
@@ -141,9 +141,9 @@ class Plan:
         found = [self.head()]
         if self.reads_activations(method):
             found.append(self.activations())
-        if method.reads:
-            found.append(self.dictionary(method.reads, number))
-        if isinstance(method, Regularized) and method.prepares:
+        if method.dictionary_kind:
+            found.append(self.dictionary(method.dictionary_kind, number))
+        if method.has_constants:
             found.append(self.constants(method, tuple(found)))
         return tuple(found)
 
@@ -157,14 +157,14 @@ class Plan:
             found.setdefault(artifact.key, artifact)
 
         for method in self.config.methods.values():
-            for number in range(self.config.dictionary.seeds if method.reads else 1):
+            for number in range(self.config.dictionary.seeds if method.dictionary_kind else 1):
                 for artifact in self._needs(method, number):
                     add(artifact)
         return list(found.values())
 
     def reads_activations(self, method: Method) -> bool:
         """Whether a trial of `method` reads stored activations: in every step, or once before training."""
-        return method.surveys or (isinstance(method, FeaturePenalty) and self.cached)
+        return method.needs_all_embeddings or (method.compares == "embeddings" and self.cached)
 
     @property
     def cached(self) -> bool:
@@ -185,11 +185,11 @@ class Plan:
 
     def tunable(self) -> dict[str, Method]:
         """Methods whose open values the search chooses."""
-        return {label: m for label, m in self.config.methods.items() if m.open() and m.base is None}
+        return {label: m for label, m in self.config.methods.items() if m.open_values() and m.base is None}
 
     def derived(self) -> dict[str, Method]:
         """Methods that reuse another's end point and leave values open, chosen in the rerank phase."""
-        return {label: m for label, m in self.config.methods.items() if m.open() and m.base is not None}
+        return {label: m for label, m in self.config.methods.items() if m.open_values() and m.base is not None}
 
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
@@ -218,9 +218,9 @@ class Plan:
     def alternatives(self, label: str) -> list[Method]:
         """Every configuration of a derived method; evaluating one costs no training."""
         method = self.config.methods[label]
-        ((name, value),) = method.open().items()
+        ((name, value),) = method.open_values().items()
         assert isinstance(value, Choices)
-        return [method.at({name: choice}) for choice in value.choices]
+        return [method.with_values({name: choice}) for choice in value.choices]
 
     def confirm(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
         """Every method at its chosen configuration with the confirm seeds; methods without a seed run once."""

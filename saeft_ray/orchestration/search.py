@@ -122,7 +122,7 @@ class _Study:
         self._label, self._method, self._seed, self._trials = label, method, seed, trials
         self._known = {number: spec.settings for number, spec in known.items()}
         self._results = {number: results[spec.id] for number, spec in known.items() if spec.id in results}
-        self._space = {name: _distribution(value) for name, value in method.open().items()}
+        self._space = {name: _distribution(value) for name, value in method.open_values().items()}
         self._study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
         self._told: set[int] = set()
 
@@ -146,7 +146,7 @@ class _Study:
             self.tell(number, self._results[number])
         self._study.sampler = self._sampler(number)
         trial = self._study.ask(self._space)
-        return trial.number, self._method.at(trial.params)
+        return trial.number, self._method.with_values(trial.params)
 
     @property
     def _next(self) -> int:

@@ -12,11 +12,9 @@ from saeft_ray.errors import UserError
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.content import Cell, Comparison, Control, Method, Report, Warning
+from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Scores, Seed, Trials, config, read_scores
-
-_DERIVED = "wise_ft"
-_READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictionary, where the sweep file names none
 
 
 def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
@@ -30,14 +28,14 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     alpha, margin = float(rules.get("alpha") or 0.05), rules.get("margin")
     scores = read_scores(rows, record)
     declared = config(record).get("methods") or {}
-    scores = _ordered(scores, declared, rules.get("baseline"))
+    scores = _ordered(scores, record, rules.get("baseline"))
     known = {*scores.methods, *declared}
     baseline = _known(rules.get("baseline"), known, "the baseline") if known else None
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
     if registered := record.get("registration"):
         # A registered set without rows leaves seeds incomplete; the endpoint never shrinks to what exists.
         endpoint, datasets = registered["endpoint"], tuple(registered["datasets"])
-    types = {name: str((declared.get(name) or {}).get("type") or name) for name in scores.methods}
+    facts = {name: facts_of(name, record) for name in scores.methods}
     rivals = [name for name in scores.methods if name != baseline]
     size = len({*rivals, *declared} - {baseline})
 
@@ -64,7 +62,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     id_family = Family(name="id", pairs=against_baseline("ID", scores.id_sets) if scores.id_sets else (), size=size)
     shift_pairs = [pair for d in scores.ood_sets for pair in against_baseline("OOD", [d])]
     shift_family = Family(name="shifts", pairs=tuple(shift_pairs), size=size * len(scores.ood_sets))
-    questions = _questions(scores.methods, declared, types)
+    questions = _questions(facts, declared)
     wanted = [(_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []]
     control_pairs = _pairs(scores, list(dict.fromkeys([*wanted, *questions])), endpoint, datasets)
     primary = decided(primary_family)
@@ -93,7 +91,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     beyond = Family(name="effective", pairs=())
     if lines and scores.id_sets:
         beyond = secondary.effective(primary_family.pairs, lines, scores.id_sets, size)
-    methods = _methods(scores, types, alpha, other, is_open)
+    methods = _methods(scores, facts, alpha, other, is_open)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -128,7 +126,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         described=() if is_open else secondary.described(primary, scores),
         checkpoints=() if is_open else secondary.checkpoints(primary_family.pairs, scores.datasets),
         front=None if is_open else secondary.front(scores, record, other is not None),
-        curves=secondary.curves(methods),
+        curves=secondary.curves(methods, facts),
         searches=() if record.get("source") else tuned,
         failures=provenance.failures(scores),
         warnings=(
@@ -145,7 +143,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
                 {
                     name
                     for name, trials in scores.methods.items()
-                    if not trials.deterministic and not _derived(types[name], trials)
+                    if not trials.deterministic and not _derived(facts[name], trials)
                 },
                 baseline,
             ),
@@ -154,23 +152,14 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     )
 
 
-def _dictionary(settings: Mapping[str, Any], kind: str) -> str | None:
-    """Which dictionary the penalty of a method of type `kind` reads; None if the report asks nothing about it."""
-    return settings.get("dictionary") or _READS[kind] if kind in _READS else None
-
-
-def _questions(
-    methods: Iterable[str], declared: Mapping[str, Any], types: Mapping[str, str]
-) -> dict[tuple[str, str], str]:
+def _questions(facts: Mapping[str, MethodFacts], declared: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """(trained, control) → the control's dictionary, for methods that pay by the same terms and differ in it alone."""
-    settings = {name: declared.get(name) or {} for name in methods}
-    reads = {name: _dictionary(settings[name], types[name]) for name in settings}
-    forms = {name: _form(each) for name, each in settings.items()}
+    forms = {name: (fact.penalty, *_form(declared.get(name) or {})) for name, fact in facts.items()}
     return {
-        (a, b): kind
-        for a in settings
-        for b, kind in reads.items()
-        if reads[a] == "trained" and kind not in (None, "trained") and forms[a] == forms[b]
+        (a, b): other.dictionary
+        for a, fact in facts.items()
+        for b, other in facts.items()
+        if fact.dictionary == "trained" and other.dictionary not in (None, "trained") and forms[a] == forms[b]
     }
 
 
@@ -181,16 +170,15 @@ def _form(settings: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
     return terms, {k: v for k, v in settings.items() if not k.startswith("lambda_") and k not in aside}
 
 
-def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) -> Scores:
+def _ordered(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Scores:
     """The methods as a reader expects them: without training, the baseline, the others, controls last."""
 
     def rank(name: str) -> int:
         if name == baseline:
             return 1
-        kind = str((declared.get(name) or {}).get("type") or name)
         if scores.methods[name].deterministic:
             return 0
-        return 2 if _dictionary(declared.get(name) or {}, kind) in (None, "trained") else 3
+        return 2 if facts_of(name, record).dictionary in (None, "trained") else 3
 
     return replace(scores, methods={name: scores.methods[name] for name in sorted(scores.methods, key=rank)})
 
@@ -214,7 +202,7 @@ def _pairs(
 
 
 def _methods(
-    scores: Scores, types: Mapping[str, str], alpha: float, design: stats.Design | None, is_open: bool
+    scores: Scores, facts: Mapping[str, MethodFacts], alpha: float, design: stats.Design | None, is_open: bool
 ) -> tuple[Method, ...]:
     def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
         cells = _column(scores, name, datasets, alpha, design)
@@ -226,11 +214,11 @@ def _methods(
     return tuple(
         Method(
             name=name,
-            type=types[name],
+            type=facts[name].type,
             settings=_settings(trials.settings),
             configuration=trials.configuration,
             deterministic=trials.deterministic,
-            derived=_derived(types[name], trials),
+            derived=_derived(facts[name], trials),
             cells=tuple(columns[d][name] for d in scores.datasets),
             id=id_mean.get(name),
             ood=ood_mean.get(name),
@@ -239,9 +227,9 @@ def _methods(
     )
 
 
-def _derived(kind: str, trials: Trials) -> bool:
+def _derived(facts: MethodFacts, trials: Trials) -> bool:
     """Whether the method's checkpoints are made of another method's."""
-    return kind == _DERIVED or "base" in _settings(trials.settings)
+    return facts.derived_from is not None or "base" in _settings(trials.settings)
 
 
 def _settings(text: str) -> dict[str, object]:

@@ -1,6 +1,4 @@
-"""Per-example correctness of a classifier, and interpolation of its weights (WiSE-FT)."""
-
-import copy
+"""Per-example correctness of a classifier."""
 
 import numpy as np
 import torch
@@ -25,7 +23,7 @@ def predicted(model: Classifier, split: Split, device: torch.device, *, loaders:
     """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
     render ahead."""
     model.to(device).eval()
-    groups = split.counts_as
+    groups = split.class_groups
     absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = []
@@ -36,14 +34,3 @@ def predicted(model: Classifier, split: Split, device: torch.device, *, loaders:
         found.append(logits.argmax(1))
     best: IntArray = torch.cat(found).cpu().numpy()
     return best if groups is None else groups[best]
-
-
-@torch.no_grad()
-def interpolate(frozen: Classifier, tuned: Classifier, alpha: float) -> Classifier:
-    """(1 - alpha) · frozen + alpha · tuned, every weight and the head (Wortsman et al. 2022, eq. 1)."""
-    mixed = copy.deepcopy(tuned)
-    start = frozen.state_dict()
-    end = tuned.state_dict()
-    floats = [name for name, tensor in end.items() if tensor.is_floating_point()]
-    mixed.load_state_dict(end | {name: torch.lerp(start[name], end[name], alpha) for name in floats})
-    return mixed

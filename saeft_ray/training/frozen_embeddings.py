@@ -39,7 +39,7 @@ def compute(
     out = None
     rendered = ahead(partial(_views, split, view_seed), batches, loaders, device)
     for (index, view), pixels in zip(batches, rendered, strict=True):
-        features = frozen.features(pixels.to(device, non_blocking=True)).cpu().numpy()
+        features = frozen.embed(pixels.to(device, non_blocking=True)).cpu().numpy()
         if out is None:
             out = _create(folder, (len(images), views, features.shape[1]))
         out[index - images.start, view] = features

@@ -37,7 +37,7 @@ class DigitSplit(Split):
         self.name, self.cue, self.image_size = name, cue, image_size
         self._members = members(name)
         self.labels: IntArray = self._members.labels
-        self.order: str = self._members.order
+        self.example_order: str = self._members.example_order
 
     def images(self, index: IntArray) -> torch.Tensor:
         """The evaluation renderings of `index` (B,)."""
@@ -84,7 +84,7 @@ class Members:
     rows: IntArray  # (N,) rows of the source
     example: IntArray  # (N,)
     labels: IntArray  # (N,)
-    order: str
+    example_order: str
 
 
 @lru_cache(maxsize=32)

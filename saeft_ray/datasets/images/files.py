@@ -50,11 +50,11 @@ class Samples(ABC):
     def read(self, i: int) -> bytes:
         """The content of file `i`."""
 
-    def peek(self, i: int) -> bytes:
+    def read_once(self, i: int) -> bytes:
         """The same, where few files will be read: on the machine that plans a sweep."""
         return self.read(i)
 
-    def prepare(self) -> None:  # noqa: B027 - most need nothing
+    def check_capacity(self) -> None:  # noqa: B027 - most need nothing
         """Raises UserError if this machine cannot hold what it must read."""
 
     def name(self, i: int) -> str:
@@ -94,9 +94,9 @@ class Samples(ABC):
         if empty := sorted(set(self.classes) - set(self.folders)):
             kinds = ", ".join(sorted(SUFFIXES))
             yield f"{self.place} has class folders with no images ({some(empty)}); fill or remove them ({kinds})"
-        yield from self.faults()
+        yield from self.damaged_files()
 
-    def faults(self) -> Iterator[str]:
+    def damaged_files(self) -> Iterator[str]:
         """What is no image among those that are looked at."""
         yield from (fault for _, fault in self._sampled if fault)
 
@@ -108,7 +108,7 @@ class Samples(ABC):
             return list(pool.map(self._look, chosen.tolist()))
 
     def _look(self, i: int) -> tuple[str, str]:
-        data = self.peek(i)
+        data = self.read_once(i)
         try:
             check(data, self.name(i))
         except Corrupt as error:

@@ -66,7 +66,7 @@ def known_set() -> frozenset[str]:
 
 
 def among(classes: Sequence[str], held: Sequence[str]) -> IntArray:
-    """`Split.counts_as` of a set that holds only `held` of `classes`."""
+    """`Split.class_groups` of a set that holds only `held` of `classes`."""
     there = set(held)
     return np.array([i if wnid in there else -1 for i, wnid in enumerate(classes)], np.int64)
 
@@ -97,8 +97,8 @@ def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def objectnet_counts_as(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:
-    """`Split.counts_as` of ObjectNet: any ImageNet class that an object stands for counts as its first."""
+def objectnet_class_groups(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:
+    """`Split.class_groups` of ObjectNet: any ImageNet class that an object stands for counts as its first."""
     position = {wnid: i for i, wnid in enumerate(classes)}
     groups = np.full(len(classes), -1, np.int64)
     for wnids in folders.values():

@@ -39,7 +39,7 @@ class Part(NamedTuple):
             name = self.samples.files[i].encode(errors="surrogateescape")
             lines.update(name + f"\0{self.samples.sizes[i]}\0{label}\0".encode())
         spaced = np.unique(np.linspace(0, len(self.members) - 1, min(_SAMPLED, len(self.members))).astype(int))
-        contents = [hashlib.sha256(self.samples.peek(i)).hexdigest() for i in self.members[spaced].tolist()]
+        contents = [hashlib.sha256(self.samples.read_once(i)).hexdigest() for i in self.members[spaced].tolist()]
         return fingerprint([lines.hexdigest(), contents])
 
 
@@ -113,7 +113,7 @@ class Tabled(Dataset):
             yield f"data: {error}"
             return
         for samples in {id(part.samples): part.samples for part in parts.values()}.values():
-            yield from (f"data: {words}" for words in samples.faults())
+            yield from (f"data: {words}" for words in samples.damaged_files())
         if empty := [name for name, part in parts.items() if not len(part.members)]:
             yield f"data: no images for {', '.join(empty)}; complete the data"
         for name, count in self._published().items() if self.expect == "published" else ():
@@ -157,7 +157,7 @@ class PartSplit(FileSplit):
         super().__init__(part.samples, part.members, part.labels, image_size, views, corrupt)
         self._measure = part.measure
 
-    def measures(self, predicted: IntArray) -> dict[str, float]:
+    def extra_metrics(self, predicted: IntArray) -> dict[str, float]:
         return self._measure(predicted, self.labels) if self._measure else {}
 
 

@@ -79,13 +79,13 @@ class TarShards(Samples):
             raise OSError(f"{self._url(int(self._shard[i]))}: cut off before {self.files[i]}; restore the shard")
         return data
 
-    def peek(self, i: int) -> bytes:
+    def read_once(self, i: int) -> bytes:
         if is_local(self.place):
             return self.read(i)
         start = int(self._offset[i])
         return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
 
-    def prepare(self) -> None:
+    def check_capacity(self) -> None:
         if not is_local(self.place):
             Cache().check(self.total, self.place)
 

@@ -56,15 +56,15 @@ class FileSplit(Split):
         views: Views,
         corrupt: CorruptFiles,
         border: int = 0,
-        counts_as: IntArray | None = None,
+        class_groups: IntArray | None = None,
     ) -> None:
-        samples.prepare()
+        samples.check_capacity()
         self._samples, self._members, self._size, self._views = samples, members, image_size, views
         self._corrupt, self._border = corrupt, border
         self._skipped: set[int] = set()
-        self.labels, self.counts_as = labels, counts_as
+        self.labels, self.class_groups = labels, class_groups
         paths = "\0".join(samples.files[i] for i in members)
-        self.order = hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest()
+        self.example_order = hashlib.sha256(paths.encode(errors="surrogateescape")).hexdigest()
 
     def file(self, i: int) -> str:
         """Where image `i` is."""

@@ -4,25 +4,40 @@ Shapes: B batch, d embedding width, C classes, P templates, L tokens of a captio
 """
 
 import copy
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from saeft_ray.methods.captions import Captioned, Seen
 from saeft_ray.model import zero_shot
-from saeft_ray.model.encoder import Classifier, ClipModel, autocast
+from saeft_ray.model.encoder import Classifier, ClipModel, Extended, autocast
 
 
-class Towers(nn.Module):
+class TowerOutputs(NamedTuple):
+    """A batch through both towers of one model; rows have length 1."""
+
+    image: Tensor  # (B, d)
+    text: Tensor  # (B, d), the images' captions
+    extra_text: Tensor  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    scale: Tensor  # ()
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, B), of every image with every caption."""
+        return self.scale * self.image @ self.text.T
+
+
+class Towers(Extended):
     """Both towers. `classifier`, which is what is evaluated and kept, shares its image encoder with them."""
 
-    def __init__(self, classifier: Classifier, model: ClipModel, captions: Tensor, asides: Tensor, teacher: bool):
-        """`captions` (C, P, L) are the tokens of every class in every template, `asides` (C, S, L) those of captions
-        that tell more; S may be 0."""
+    def __init__(
+        self, classifier: Classifier, model: ClipModel, captions: Tensor, extra_captions: Tensor, teacher: bool
+    ):
+        """`captions` (C, P, L) are the tokens of every class in every template, `extra_captions` (C, S, L) those of
+        captions that tell more; S may be 0."""
         super().__init__()
         self.classifier = classifier
         classifier.head.requires_grad_(False)  # it is made from text
@@ -31,8 +46,8 @@ class Towers(nn.Module):
         self.teacher: Any = copy.deepcopy(model.clip).requires_grad_(False) if teacher else None
         self.captions: Tensor
         self.register_buffer("captions", captions, persistent=False)
-        self.asides: Tensor
-        self.register_buffer("asides", asides, persistent=False)
+        self.extra_captions: Tensor
+        self.register_buffer("extra_captions", extra_captions, persistent=False)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -40,22 +55,22 @@ class Towers(nn.Module):
             self.teacher.eval()
         return self
 
-    def forward(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen:
-        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `aside` (B or 0, L)."""
-        image = self.classifier.features(images)
+    def forward(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs:
+        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `extra` (B or 0, L)."""
+        image = self.classifier.embed(images)
         with autocast(images.device, self.classifier.precision):
-            text = self.text.encode_text(torch.cat([tokens, aside]))
-        return _seen(image, text, len(tokens), self.text.logit_scale)
+            text = self.text.encode_text(torch.cat([tokens, extra]))
+        return _outputs(image, text, len(tokens), self.text.logit_scale)
 
     @torch.no_grad()
-    def taught(self, images: Tensor, tokens: Tensor, aside: Tensor) -> Seen | None:
+    def teacher_outputs(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs | None:
         """What the teacher makes of the same."""
         if self.teacher is None:
             return None
         pixels = (images.float() - self.classifier.mean) * self.classifier.scale
         with autocast(images.device, self.classifier.precision):
-            image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, aside]))
-        return _seen(image, text, len(tokens), self.teacher.logit_scale)
+            image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, extra]))
+        return _outputs(image, text, len(tokens), self.teacher.logit_scale)
 
     @property
     def projections(self) -> tuple[Tensor, Tensor]:
@@ -64,19 +79,18 @@ class Towers(nn.Module):
         none = self.captions.new_zeros((0, 0), dtype=torch.float32)
         return tuple(each if isinstance(each, Tensor) else none for each in found)  # type: ignore[return-value]
 
-    def drawn(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its asides, chosen by `share` (B, 2) in
-        [0, 1)."""
+    def sample_captions(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its extra captions, chosen by `share`
+        (B, 2) in [0, 1)."""
         chosen = []
-        for tokens, part in ((self.captions, share[:, 0]), (self.asides, share[:, 1])):
+        for tokens, part in ((self.captions, share[:, 0]), (self.extra_captions, share[:, 1])):
             templates = torch.from_numpy((part * tokens.shape[1]).astype(np.int64)).to(labels.device)
             chosen.append(tokens[labels, templates] if tokens.shape[1] else tokens.new_zeros((0, tokens.shape[2])))
         return chosen[0], chosen[1]
 
     @torch.no_grad()
-    def follow(self, method: Captioned, step: int, total: int) -> None:
-        """Moves the teacher after a step, where the method does."""
-        share = method.momentum(step, total)
+    def update_teacher(self, share: float) -> None:
+        """Moves the teacher, if there is one: it keeps `share` of its weights and takes the rest from the student."""
         if self.teacher is None or share == 1:
             return
         student = {f"visual.{name}": w for name, w in self.classifier.encoder.named_parameters()}
@@ -97,10 +111,10 @@ class Towers(nn.Module):
         self.classifier.head.weight.copy_(zero_shot.head(self.text, self.captions))
 
 
-def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> Seen:
+def _outputs(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> TowerOutputs:
     """`text` begins with the `captions`."""
     rows = normalize(text.float(), dim=-1)
-    return Seen(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
+    return TowerOutputs(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
 
 
 def info_nce(logits: Tensor) -> Tensor:
