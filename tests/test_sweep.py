@@ -158,7 +158,7 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     seen = lambda model, split, *_, **__: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
     monkeypatch.setattr(trial, "predicted", seen)
     build(plan.activations(), plan, store, Place().device)
-    monkeypatch.setattr(trial.Classifier, "features", None)
+    monkeypatch.setattr(trial.Classifier, "embed", None)
     list(trial.run(plan, probe, store, Place()))
     monkeypatch.undo()
     first = trial.TrialContext(plan, store, Place(), False)
