@@ -23,7 +23,7 @@ from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.model.zero_shot import head as head_of
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training.loop import Task, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -70,7 +70,7 @@ def main() -> None:
         if isinstance(method, Captioned):
             words = captions(model, NAMES, prompts)
             whole = Towers(start, model, words, words if method.teacher else words[:, :0], method.teacher)
-        training = finetune(whole, task, Place(device))
+        training = finetune(whole, task, Worker(device))
         training._monitors = lambda batch: {}  # type: ignore[method-assign]
         epochs[name] = iter(training)
     median = medians(epochs, options.rounds)

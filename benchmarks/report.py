@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from saeft_ray.records.preregistration import registration
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Row, pack, table
 
 SIZES = {
@@ -42,7 +42,7 @@ def record(methods: int, seeds: int, until: bool) -> dict:
         "data": {"classes": 1000, "sizes": SIZES, "roles": ROLES},
         "confirm_seeds": list(range(1000, 1000 + seeds)),
     }
-    return {**made, "registration": registration(made)}
+    return {**made, "registration": preregistration(made)}
 
 
 def write(folder: Path, made: dict) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.orchestration.facts import find_facts
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of
@@ -54,9 +54,9 @@ class Instant:
     def build(self, artifacts, watcher):
         pass
 
-    def run(self, deal, watcher):
-        while deal.left:
-            spec = deal.ask()
+    def run(self, queue, watcher):
+        while queue.remaining:
+            spec = queue.ask()
             self.ran += 1
             sets = {"selection": "selection", **(self.plan.config.data.test_sets() if spec.phase == "confirm" else {})}
             draw = np.random.default_rng(spec.number)
@@ -67,9 +67,9 @@ class Instant:
                     row_of("resumed", spec, dataset, role, "accuracy", float(right.mean()), n=500, correct=pack(right))
                 )
             rows += [row_of("resumed", spec, "train", "train", f"number {i}", 0.5) for i in range(12)]
-            self.ledger.deal(spec)
+            self.ledger.begin_trial(spec)
             self.ledger.finish(spec, rows)
-            deal.tell(spec, rows[0].value)
+            queue.tell(spec, rows[0].value)
 
 
 def resume(plan: Plan, store: Store) -> int:
@@ -79,7 +79,7 @@ def resume(plan: Plan, store: Store) -> int:
         ledger.begin(None)
         ledger.register(record_of(plan, None))
         runner = Instant(plan, ledger)
-        conduct(plan, ledger, runner, Quiet())
+        run_phases(plan, ledger, runner, Quiet())
     return runner.ran
 
 

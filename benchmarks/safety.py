@@ -16,7 +16,7 @@ from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 SWEEP = """
 name: safety
@@ -38,19 +38,19 @@ def main() -> None:
         config = parse(SWEEP.format(storage=storage, rounds=rounds))
         plan, store = Plan(config, find_facts(config)), Store(storage)
         for artifact in plan.artifacts():
-            artifacts.ensure(artifact, plan, store, Place().device)
+            artifacts.ensure(artifact, plan, store, Worker().device)
         ledger = Ledger(store, config.name, lease=1)
         ledger.begin(None)
         specs = plan.confirm(config.methods)
-        list(trial.run(plan, specs[0], store, Place(), replay=True))  # renders the images once
+        list(trial.run(plan, specs[0], store, Worker(), replay=True))  # renders the images once
         ratios = []
         for spec in specs:
             began = time.process_time()
-            list(trial.run(plan, spec, store, Place(), replay=True))
+            list(trial.run(plan, spec, store, Worker(), replay=True))
             bare = time.process_time() - began
             began = time.process_time()
-            ledger.deal(spec)
-            for item in trial.run(plan, spec, store, Place()):
+            ledger.begin_trial(spec)
+            for item in trial.run(plan, spec, store, Worker()):
                 if isinstance(item, trial.Outcome):
                     ledger.finish(spec, item.rows)
             ratios.append((time.process_time() - began) / bare)

@@ -42,7 +42,7 @@ from saeft_ray.records.ledger import Ledger  # noqa: E402
 from saeft_ray.orchestration.local import LocalRunner  # noqa: E402
 from saeft_ray.orchestration.plan import Plan  # noqa: E402
 from saeft_ray.orchestration.progress import Quiet  # noqa: E402
-from saeft_ray.orchestration.phases import conduct  # noqa: E402
+from saeft_ray.orchestration.phases import run_phases  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
 from saeft_ray.orchestration.facts import find_facts  # noqa: E402
 from saeft_ray.config.sweep_file import parse  # noqa: E402
@@ -226,7 +226,7 @@ def main() -> int:
         plan, store = Plan(config, find_facts(config)), Store(str(HOME / "quiet"))
         ledger = Ledger(store, config.name)
         ledger.register(record_of(plan, None))
-        conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+        run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
         quiet, disturbed = comparable(HOME / "quiet"), comparable(HOME / "disturbed")
     finally:
         shutil.rmtree(HOME, ignore_errors=True)

@@ -20,7 +20,7 @@ from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.model import encoder
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training.loop import Task, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 
 class Pictures:
@@ -78,16 +78,16 @@ def main() -> None:
     print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
     if options.switches:
         places = {
-            "plain": Place(device),
-            "precision: bf16": Place(device),
-            "accumulate: 4": Place(device, accumulate=4),
-            "checkpoint_activations: true": Place(device, checkpoint_activations=True),
-            "compile: true": Place(device, compile=True),
+            "plain": Worker(device),
+            "precision: bf16": Worker(device),
+            "accumulate: 4": Worker(device, accumulate=4),
+            "checkpoint_activations: true": Worker(device, checkpoint_activations=True),
+            "compile: true": Worker(device, compile=True),
         }
         show(
             {
-                name: iter(finetune(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, place))
-                for name, place in places.items()
+                name: iter(finetune(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, worker))
+                for name, worker in places.items()
             },
             options.rounds,
         )
@@ -105,7 +105,7 @@ def main() -> None:
     }
     # With one batch of images an epoch is one step.
     show(
-        {name: iter(finetune(model.classifier(head), task, Place(device))) for name, task in kinds.items()},
+        {name: iter(finetune(model.classifier(head), task, Worker(device))) for name, task in kinds.items()},
         options.rounds,
     )
 

@@ -15,7 +15,7 @@ from saeft_ray.config.sweep_file import parse
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of
@@ -62,11 +62,11 @@ def measure(runner_of, trials: int) -> float:
 
 def on_ray(plan, store, ledger, clock):
     with RayRunner(plan, store, ledger) as runner:
-        conduct(plan, ledger, runner, clock)
+        run_phases(plan, ledger, runner, clock)
 
 
 def here(plan, store, ledger, clock):
-    conduct(plan, ledger, LocalRunner(plan, store, ledger), clock)
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), clock)
 
 
 def main() -> None:

@@ -66,7 +66,7 @@ def endpoint(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
     frozen = clip.classifier(artifacts.head(plan, store))
     if spec.trained is None:
         raise UserError(f"{spec.id}: {spec.method} trains no weights; its image tower is that of the frozen model")
-    ended = plan.endpoint(spec)
+    ended = plan.final_weights(spec)
     if not store.has(ended.kind, ended.key):
         raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
     tuned = clip.classifier(frozen.head.weight.detach())

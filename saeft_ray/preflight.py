@@ -31,7 +31,7 @@ from saeft_ray.settings import lowest
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 SLOW = 2.0  # seconds for three requests to the store, beyond which it is too far away
 
@@ -92,7 +92,7 @@ class Rehearsal:
         return Plan(self.config, find_facts(self.config))
 
     @cached_property
-    def place(self) -> Place:
+    def worker(self) -> Worker:
         """One worker of a trial on this machine; without the others it trains on its share alone."""
         compute = self.config.compute
         if compute.gpus and not torch.cuda.is_available():
@@ -100,7 +100,7 @@ class Rehearsal:
                 f"compute.gpus = {compute.gpus:g}, but torch sees no GPU here; run this where a trial would run: "
                 "ray job submit --entrypoint-num-gpus 1 -- python -m saeft_ray.preflight …"
             )
-        return Place.of(compute, world_size=compute.workers)
+        return Worker.of(compute, world_size=compute.workers)
 
     @cached_property
     def model(self) -> ClipModel:
@@ -121,21 +121,21 @@ class Rehearsal:
         frozen, dictionary, constants = self._compared(method, split)
         seed = self.plan.seeds("search")[0]
         task = Task(split, self.plan.view_seed, 1, train, method, seed, frozen, dictionary, constants)
-        *_, last = finetune(self.classifier(), task, self.place)
+        *_, last = finetune(self.classifier(), task, self.worker)
         return last.seconds / batch_count(len(split.labels), train.batch_size)
 
     def _compared(
         self, method: Method, split: Split
     ) -> tuple[NDArray[np.float32] | Classifier | None, sae.Dictionary | None, Constants]:
-        """What a penalty compares with: embeddings of the first images, in the place of all."""
+        """What a penalty compares with: embeddings of the first images, in place of all."""
         if method.compares == "nothing":
             return None, None, NOTHING
-        model = self.classifier().to(self.place.device).eval().requires_grad_(False)
+        model = self.classifier().to(self.worker.device).eval().requires_grad_(False)
         index = np.arange(min(len(split.labels), 256))
         with torch.inference_mode():
-            x = model.embed(split.views(index, np.zeros_like(index), 0).to(self.place.device)).float().cpu().numpy()
+            x = model.embed(split.views(index, np.zeros_like(index), 0).to(self.worker.device)).float().cpu().numpy()
         dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.dictionary_kind else None
-        sample = SampleOfFrozen(self, split, x, dictionary.to(self.place.device) if dictionary else None)
+        sample = SampleOfFrozen(self, split, x, dictionary.to(self.worker.device) if dictionary else None)
         constants = method.prepare(sample) if method.has_constants else NOTHING
         if method.compares != "embeddings":
             return model, None, constants
@@ -157,16 +157,16 @@ class SampleOfFrozen:
         return self.rehearsal.plan.view_seed
 
     def activations(self) -> Sequence[torch.Tensor]:
-        return [torch.from_numpy(self.stored).to(self.rehearsal.place.device)]
+        return [torch.from_numpy(self.stored).to(self.rehearsal.worker.device)]
 
     def model(self) -> Classifier:
-        return self.rehearsal.classifier().to(self.rehearsal.place.device)
+        return self.rehearsal.classifier().to(self.rehearsal.worker.device)
 
     def images(self) -> Split:
         return self.split
 
     def contexts(self) -> torch.Tensor:
-        facts, device = self.rehearsal.plan.facts, self.rehearsal.place.device
+        facts, device = self.rehearsal.plan.facts, self.rehearsal.worker.device
         return torch.zeros(facts.templates, facts.width, device=device)
 
 
@@ -228,8 +228,8 @@ def weights(rehearsal: Rehearsal) -> str:
 
 def memory(rehearsal: Rehearsal) -> str:
     """Trains a few steps of every method, and keeps their times for `throughput`."""
-    place, train = rehearsal.place, rehearsal.config.train
-    whole = torch.cuda.get_device_properties(place.device).total_memory if place.device.type == "cuda" else 0
+    worker, train = rehearsal.worker, rehearsal.config.train
+    whole = torch.cuda.get_device_properties(worker.device).total_memory if worker.device.type == "cuda" else 0
     measured = dict(_measurable(rehearsal.config))
     for label, method in measured.items():
         try:
@@ -253,9 +253,9 @@ def throughput(rehearsal: Rehearsal) -> str:
     batch = rehearsal.config.train.batch_size
     split = _first(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
     model = rehearsal.classifier()
-    correct(model, _first(split, 64), rehearsal.place.device)
+    correct(model, _first(split, 64), rehearsal.worker.device)
     began = time.perf_counter()
-    correct(model, split, rehearsal.place.device)
+    correct(model, split, rehearsal.worker.device)
     rehearsal.images_a_second = len(split.labels) / (time.perf_counter() - began)
     lines = [f"{label} {batch / seconds:,.0f}" for label, seconds in rehearsal.seconds.items()]
     return f"images a second: {', '.join(lines)}; evaluation {rehearsal.images_a_second:,.0f}"

@@ -13,12 +13,12 @@ from rich.console import Console
 from saeft_ray.errors import Damaged, Unavailable, Unfinished
 from saeft_ray.orchestration import reopen
 from saeft_ray.orchestration.facts import find_facts
-from saeft_ray.orchestration.phases import Runner, conduct
+from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.show_plan import show
-from saeft_ray.orchestration.signals import Notice, interrupt
+from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.redact import redacted
@@ -65,9 +65,9 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     store.check_writable()
     lease = Lease(store, f"sweeps/{config.name}", on_lost=interrupt)
     try:
-        with Notice() as notice, lease:
+        with StopSignals() as signals, lease:
             ledger = Ledger(store, config.name, lease.token)
-            _conduct(plan, local, console, store, ledger, notice)
+            _conduct(plan, local, console, store, ledger, signals)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -77,7 +77,7 @@ def run(plan: Plan, local: bool, console: Console) -> int:
     return _report(ledger.url, console)
 
 
-def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, notice: Notice) -> None:
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
     commit = _commit()
     for line in ledger.begin(commit):
         console.out(line, highlight=False)
@@ -88,12 +88,12 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
         if local:
             from saeft_ray.orchestration.local import LocalRunner
 
-            conduct(plan, ledger, LocalRunner(plan, store, ledger, notice), watcher)
+            run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
         else:
             from saeft_ray.on_ray.runner import RayRunner
 
-            with RayRunner(plan, store, ledger, notice) as runner:
-                conduct(plan, ledger, runner, watcher)
+            with RayRunner(plan, store, ledger, signals) as runner:
+                run_phases(plan, ledger, runner, watcher)
 
 
 def _report(url: str, console: Console) -> int:
@@ -122,6 +122,6 @@ def _commit() -> str | None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.Notice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until there are trials (signals.StopSignals)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
     sys.exit(main())

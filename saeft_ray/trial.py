@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from saeft_ray.orchestration.reopen import reopen
-from saeft_ray.orchestration.trial import Report, run
+from saeft_ray.orchestration.trial import EpochReport, run
 from saeft_ray.records.rows import Row
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,9 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     print(f"{spec.id}: {spec.method} with seed {spec.seed}, settings {spec.values}")
     replayed: list[Row] = []
-    place = Place.of(plan.config.compute)
-    for item in run(plan, spec, store, place, replay=True):
-        if isinstance(item, Report):
+    worker = Worker.of(plan.config.compute)
+    for item in run(plan, spec, store, worker, replay=True):
+        if isinstance(item, EpochReport):
             epoch = item.epoch
             print(f"epoch {epoch.epoch}: " + ", ".join(f"{name} {value:.4f}" for name, value in epoch.terms.items()))
         else:

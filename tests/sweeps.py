@@ -10,7 +10,7 @@ from saeft_ray.config.sweep_file import parse
 from saeft_ray.methods import Method
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of
@@ -58,7 +58,7 @@ def opened(config: SweepConfig) -> tuple[Plan, Store, Ledger]:
 def run_here(config: SweepConfig) -> tuple[Plan, Ledger, dict[str, Method]]:
     """The whole sweep, serially in this process."""
     plan, store, ledger = opened(config)
-    return plan, ledger, conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    return plan, ledger, run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
 
 
 def comparable(url: object) -> list[dict[str, Any]]:

@@ -59,7 +59,7 @@ def test_kept_weights_are_those_of_a_classifier_whatever_trained_them(done):
     plan, _ = done
     store = Store(plan.config.storage.url)
     (spec,) = (s for s in plan.confirm(plan.config.methods) if s.method == "flyp")
-    folder = store.get("endpoint", plan.endpoint(spec).key)
+    folder = store.get("endpoint", plan.final_weights(spec).key)
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert {name.split(".")[0] for name in file.keys()} == {"encoder", "head"}  # noqa: SIM118
 

@@ -30,7 +30,7 @@ from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Training, _batch, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 import sweeps
 
@@ -64,13 +64,13 @@ def job_of(method, **train):
     return task(method, frozen, batch_size=20, **train)._replace(dictionary=D, constants=constants)
 
 
-def gradients(job, place, start=vit):
+def gradients(job, worker, start=vit):
     """Of the first batch of `job`, and the terms of its loss, from weights a little off the frozen ones."""
     moved = start()
     with torch.no_grad():
         for i, parameter in enumerate(moved.parameters()):
             parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(i))
-    training = finetune(moved, job, place)
+    training = finetune(moved, job, worker)
     found = []
 
     def stop(batch):
@@ -86,10 +86,10 @@ def gradients(job, place, start=vit):
 @pytest.mark.parametrize("name", TRAINED)
 def test_micro_batches_add_up_to_the_batch(name):
     job = job_of(made(name))
-    whole, terms = gradients(job, Place())
+    whole, terms = gradients(job, Worker())
     length = torch.cat([g.flatten() for g in whole.values()]).norm()
     for accumulate in (3, 4):  # parts of 7, 7 and 6 images; of 5 each
-        parts, of_parts = gradients(job, Place(accumulate=accumulate))
+        parts, of_parts = gradients(job, Worker(accumulate=accumulate))
         assert parts.keys() == whole.keys()
         for key in whole:
             assert (parts[key] - whole[key]).norm() <= 1e-4 * length, key
@@ -99,7 +99,7 @@ def test_micro_batches_add_up_to_the_batch(name):
 @pytest.mark.parametrize("name", NO_MEAN)
 def test_a_loss_that_is_no_mean_over_the_batch_is_not_split(name):
     with pytest.raises(ValueError, match="no mean over the batch"):
-        finetune(model(), task(made(name), frozen_activations()), Place(accumulate=2))
+        finetune(model(), task(made(name), frozen_activations()), Worker(accumulate=2))
     text = "name: a\nmodel: {arch: digit-clip, pretrained: shipped}\ndata: {type: digit_world}\ntrain: {epochs: 1}\n"
     method = {"type": name, **made(name).model_dump(exclude={"type"})}
     with pytest.raises(ValueError, match=r"methods\.m: its loss is no mean .* compute\.accumulate = 2 .* give 1"):
@@ -140,19 +140,19 @@ def test_convolutions_run_channels_last_and_resume_bit_equal(resnet):
     assert digits.clip.visual.conv1.weight.is_contiguous()
     whole, first, second = start(), start(), start()
     job = task(epochs=2, batch_size=20)._replace(split=Big())
-    list(finetune(whole, job, Place()))
-    training = finetune(first, job, Place())
+    list(finetune(whole, job, Worker()))
+    training = finetune(first, job, Worker())
     next(iter(training))
     # As a checkpoint holds them: contiguous.
     state = training.state()._replace(tensors={k: v.contiguous() for k, v in training.state().tensors.items()})
     second.load_state_dict({k: v.contiguous() for k, v in first.state_dict().items()})
-    list(finetune(second, job, Place(), state))
+    list(finetune(second, job, Worker(), state))
     assert torch.equal(weights(whole), weights(second))
 
 
 def test_batch_statistics_are_not_split(resnet):
     with pytest.raises(ValueError, match=r"normalises by batch statistics.*give compute\.workers: 1"):
-        finetune(encoder.load(resnet).classifier(torch.eye(2, 8)), task(), Place(accumulate=2))
+        finetune(encoder.load(resnet).classifier(torch.eye(2, 8)), task(), Worker(accumulate=2))
     config = sweeps.config("runs", model=resnet.model_dump(include={"arch", "pretrained"}), compute={"workers": 2})
     with pytest.raises(ValueError, match=r"model\.arch: .*batch statistics"):
         find_facts(config)
@@ -169,23 +169,23 @@ def test_checkpointed_activations_give_equal_gradients(method):
         made.encoder.transformer.resblocks[1].mlp.register_forward_pre_hook(lambda *_: runs.append(None))
         return made
 
-    kept, terms = gradients(job_of(method), Place(), counted)
+    kept, terms = gradients(job_of(method), Worker(), counted)
     once = len(runs)
-    anew, again = gradients(job_of(method), Place(checkpoint_activations=True), counted)
+    anew, again = gradients(job_of(method), Worker(checkpoint_activations=True), counted)
     assert len(runs) - once == 2 * once
     assert terms == again
     assert all(torch.equal(kept[name], anew[name]) for name in kept)
     with pytest.raises(ValueError, match="checkpoint_activations: this image tower cannot"):
-        finetune(model(), task(), Place(checkpoint_activations=True))
+        finetune(model(), task(), Worker(checkpoint_activations=True))
 
 
 def test_flyp_checkpoints_both_towers():
     whole, kept = captioned(), captioned()
     job = task(FLYP(), epochs=1, batch_size=40)._replace(split=Large())
-    list(finetune(whole, job, Place(checkpoint_activations=True)))
+    list(finetune(whole, job, Worker(checkpoint_activations=True)))
     assert whole.classifier.encoder.transformer.grad_checkpointing
     assert whole.text.transformer.grad_checkpointing
-    list(finetune(kept, job, Place()))
+    list(finetune(kept, job, Worker()))
     assert torch.equal(weights(whole), weights(kept))
 
 
@@ -200,13 +200,13 @@ def test_a_compiled_step_leaves_the_model_what_it_is(monkeypatch):
     real = torch.compile
     monkeypatch.setattr(torch, "compile", compile)
     one, plain = vit(), vit()
-    list(finetune(one, task(epochs=1), Place(compile=True, accumulate=2)))
-    list(finetune(plain, task(epochs=1), Place(accumulate=2)))
+    list(finetune(one, task(epochs=1), Worker(compile=True, accumulate=2)))
+    list(finetune(plain, task(epochs=1), Worker(accumulate=2)))
     assert compiled == [one]
     assert list(one.state_dict()) == list(plain.state_dict())
     torch.testing.assert_close(weights(one), weights(plain), rtol=1e-3, atol=1e-4)
     # Hooks inside a compiled encoder would be passed over, so this method trains without.
-    (epoch,) = finetune(vit(), job_of(LDIFS(lambda_ldifs=10.0), epochs=1), Place(compile=True))
+    (epoch,) = finetune(vit(), job_of(LDIFS(lambda_ldifs=10.0), epochs=1), Worker(compile=True))
     assert epoch.terms["ldifs"] > 0
     assert compiled == [one]
 
@@ -222,7 +222,7 @@ def test_bf16_is_inside_the_encoder_alone():
     tuned.encoder.transformer.resblocks[0].mlp.c_fc.register_forward_hook(lambda _, i, o: seen.update(inside=o.dtype))
     tuned.head.register_forward_hook(lambda _, i, o: seen.update(head=o.dtype, features=i[0].dtype))
     frozen = half(vit()).requires_grad_(False)
-    training = finetune(tuned, task(LDIFS(lambda_ldifs=10.0), frozen, epochs=1), Place())
+    training = finetune(tuned, task(LDIFS(lambda_ldifs=10.0), frozen, epochs=1), Worker())
     list(training)
     assert seen == {"inside": torch.bfloat16, "head": torch.float32, "features": torch.float32}
     assert {p.dtype for p in tuned.parameters()} == {t.dtype for t in training.state().tensors.values()}
@@ -241,8 +241,8 @@ def test_bf16_rounds_every_method_a_little_and_no_penalty_acts_at_the_start(name
     method = made(name)
     job = job_of(method)
     half(job.frozen)
-    exact, terms = gradients(job_of(method), Place())
-    rounded, of_rounded = gradients(job, Place(), lambda: half(vit()))
+    exact, terms = gradients(job_of(method), Worker())
+    rounded, of_rounded = gradients(job, Worker(), lambda: half(vit()))
     one, other = (torch.cat([g[key].flatten() for key in exact]) for g in (exact, rounded))
     assert 0 < (one - other).norm() < 0.3 * one.norm()  # sae_kl, which takes logarithms of small shares, 0.22
     assert {k: float(v) for k, v in of_rounded.items()} == pytest.approx(
@@ -250,7 +250,7 @@ def test_bf16_rounds_every_method_a_little_and_no_penalty_acts_at_the_start(name
     )
     if isinstance(method, EmbeddingPenalty | LayerPenalty) and method.zero_at_start:
         still = half(vit())
-        training = finetune(still, job, Place())
+        training = finetune(still, job, Worker())
         index = np.arange(20)
         at_start = training._losses(_batch(job, 0, index), still).terms
         assert all(v.item() < 1e-6 for k, v in at_start.items() if k != "cross_entropy")
@@ -259,11 +259,11 @@ def test_bf16_rounds_every_method_a_little_and_no_penalty_acts_at_the_start(name
 def test_a_run_in_bf16_resumes_bit_equal():
     whole, first, second = (half(vit()) for _ in range(3))
     job = task(MSE(lambda_mse=10.0), half(vit()).requires_grad_(False), epochs=2)
-    list(finetune(whole, job, Place()))
-    training = finetune(first, job, Place())
+    list(finetune(whole, job, Worker()))
+    training = finetune(first, job, Worker())
     next(iter(training))
     second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
-    list(finetune(second, job, Place(), training.state()))
+    list(finetune(second, job, Worker(), training.state()))
     assert torch.equal(weights(whole), weights(second))
 
 
@@ -276,19 +276,19 @@ def test_precision_is_another_configuration_and_how_a_step_is_computed_is_not():
     plain = planned()
     spec = next(s for s in plain.confirm({"ft": plain.config.methods["ft"]}))
     split = planned(compute={"accumulate": 4, "checkpoint_activations": True, "compile": True})
-    assert split.config.science() == plain.config.science()
-    assert split.endpoint(spec).key == plain.endpoint(spec).key
+    assert split.config.determining_settings() == plain.config.determining_settings()
+    assert split.final_weights(spec).key == plain.final_weights(spec).key
     train = sweeps.SMALL["train"]
     said, other = (planned(train={**train, "precision": p}) for p in ("fp32", "bf16"))
-    assert "precision" not in said.config.science()["train"]
-    assert said.endpoint(spec).key == plain.endpoint(spec).key
+    assert "precision" not in said.config.determining_settings()["train"]
+    assert said.final_weights(spec).key == plain.final_weights(spec).key
     assert said.activations().key == plain.activations().key
-    assert other.config.science() != plain.config.science()
-    assert other.endpoint(spec).key != plain.endpoint(spec).key
+    assert other.config.determining_settings() != plain.config.determining_settings()
+    assert other.final_weights(spec).key != plain.final_weights(spec).key
     assert other.activations().key != plain.activations().key
     assert other.head().key == plain.head().key  # text is read in float32
     assert other.dictionary("trained", 0).key != plain.dictionary("trained", 0).key
-    assert Train.model_validate(other.config.science()["train"]).precision == "bf16"
+    assert Train.model_validate(other.config.determining_settings()["train"]).precision == "bf16"
 
 
 def test_evaluation_by_loaders_is_the_same():
@@ -348,7 +348,7 @@ def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
 def test_a_trial_in_bf16_tunes_and_evaluates_in_bf16_and_reads_features_of_bf16(tmp_path):
     train = {**sweeps.SMALL["train"], "precision": "bf16"}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 3}}, train=train))
-    model = trial.TrialContext(plan, store, Place(), False).frozen().eval()  # what a trial tunes and evaluates
+    model = trial.TrialContext(plan, store, Worker(), False).frozen().eval()  # what a trial tunes and evaluates
     assert model.precision == "bf16"
     stored = frozen_embeddings.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
     pixels = plan.config.data.split("train", 28).views(np.arange(256), np.zeros(256, int), plan.view_seed)

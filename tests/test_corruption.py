@@ -13,7 +13,7 @@ from saeft_ray.errors import Damaged, Missing, Taken
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of
@@ -24,7 +24,7 @@ from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report.__main__ import main as report
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 import sweeps
 from sweeps import comparable
@@ -48,7 +48,7 @@ class Interrupt(Quiet):
 
 
 def drive(plan, folder, watcher):
-    """What the door does: lease, begin, register, conduct. Returns what was told."""
+    """What the door does: lease, begin, register, run_phases. Returns what was told."""
     store = Store(str(folder))
     with Lease(store, str(SWEEP), beat=0.1, patience=0.5) as lease:
         ledger = Ledger(store, plan.config.name, lease.token)
@@ -56,7 +56,7 @@ def drive(plan, folder, watcher):
         with pytest.raises(Taken), Lease(store, str(SWEEP), patience=4.0):
             pass
         ledger.register(record_of(plan, None))
-        conduct(plan, ledger, LocalRunner(plan, store, ledger), watcher)
+        run_phases(plan, ledger, LocalRunner(plan, store, ledger), watcher)
     return told
 
 
@@ -72,7 +72,7 @@ def whole(tmp_path_factory):
     drive(plan, folder, Quiet())
     longer = {**sweeps.SMALL["train"], "epochs": 2}
     longer = Plan(sweeps.config(folder, train=longer, compute={"checkpoint_minutes": 0}, **sections), plan.facts)
-    training = trial.run(longer, longer.confirm(chosen(folder))[1], Store(str(folder)), Place())
+    training = trial.run(longer, longer.confirm(chosen(folder))[1], Store(str(folder)), Worker())
     next(training)
     training.close()
     return config, folder
@@ -184,7 +184,7 @@ def test_one_damaged_file_of_every_kind_and_the_same_sweep_makes_all_of_it_again
     inside = [path for path in wanted if path.is_relative_to(sweep)]
     assert all(any(str(path.relative_to(sweep)) in line for line in told) for path in inside)
     assert len(told) == len(inside)
-    conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
     assert comparable(ledger.url) == quiet
     for path in set(wanted) - set(inside):
         assert path.name in caplog.text

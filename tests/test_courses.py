@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from test_report import edge_cases
 
-from saeft_ray.records.preregistration import registration
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
@@ -27,7 +27,7 @@ def registered(engine: str = "t", first: int = 5, last: int = 12, **rules: Any) 
     own["config"]["methods"] = {name: {"type": name} for name in METHODS}
     own["config"]["confirm"] = {"seeds": {"min": first, "max": last}, "engine": engine, "overrun": 0}
     own["confirm_seeds"] = SEEDS[:last]
-    own["registration"] = registration(own)
+    own["registration"] = preregistration(own)
     return own
 
 
@@ -144,7 +144,7 @@ def test_looks_that_differ_from_the_log_are_told() -> None:
 def test_seeds_that_follow_the_verdict_give_a_plain_interval_beside_it() -> None:
     own = registered()
     own["config"]["confirm"]["overrun"] = 3
-    own["registration"] = registration(own)
+    own["registration"] = preregistration(own)
     c = next(c for c in findings(table(until({"sae_ft": 8})), own).primary if c.method == "sae_ft")
     assert c.course is not None
     assert c.paired is not None
@@ -165,7 +165,7 @@ def test_failures_leave_the_verdict_among_runs_that_finish() -> None:
 def test_a_sweep_of_a_fixed_number_of_seeds_is_open_until_they_are_complete() -> None:
     own = registered()
     own["config"]["confirm"] = {"seeds": 12, "engine": "t", "overrun": 0}
-    own["registration"] = registration(own)
+    own["registration"] = preregistration(own)
     given = until({})
     assert not findings(table(given), own).open
     early = findings(table([row for row in given if row.seed != 1011 or row.method != "mse"]), own)
@@ -224,7 +224,7 @@ def test_check_23_edge_cases_of_looks_render_without_a_number_that_is_none(
     own = record(margin=0.01)
     own["config"]["confirm"] = {"seeds": {"min": 3, "max": 5}, "engine": engine, "overrun": 0}
     own["confirm_seeds"] = SEEDS[:5]
-    own["registration"] = registration(own)
+    own["registration"] = preregistration(own)
     write_report(table(edge_cases()[case]), own, tmp_path)
     for path in tmp_path.iterdir():
         text = path.read_text().replace("loss is nan at step 12", "")

@@ -28,14 +28,14 @@ def ended(tmp_path):
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", methods=methods, confirm={"seeds": 1}))
     specs = {spec.method: spec for spec in plan.confirm(plan.config.methods)}
     for spec in specs.values():
-        ledger.deal(spec)
+        ledger.begin_trial(spec)
     tuned = moved(encoder.load(plan.config.model).classifier(artifacts.head(plan, store)))
 
     def write(folder):
         save_file(tuned.state_dict(), folder / "model.safetensors")
         (folder / "history.json").write_text("[]")
 
-    store.ensure("endpoint", plan.endpoint(specs["ft"]).key, write)
+    store.ensure("endpoint", plan.final_weights(specs["ft"]).key, write)
     return ledger.url, specs, tuned, plan, store
 
 

@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from saeft_ray import report
 from saeft_ray.errors import Unavailable, Unfinished
 from saeft_ray.orchestration import local
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, told
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, cause_of, short_traceback
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.trial import Outcome
 from saeft_ray.records.read import read_record, read_rows
@@ -73,7 +73,7 @@ def test_tracebacks_are_short_and_hold_no_secrets(monkeypatch):
 
     with pytest.raises(KeyError) as caught:
         deep(200)
-    text = told(caught.value)
+    text = short_traceback(caught.value)
     assert "KeyError" in text
     assert len(text.splitlines()) <= 25
     for hidden in (SECRET, "me:word", "abc"):
@@ -109,7 +109,7 @@ def small(tmp_path, monkeypatch):
     monkeypatch.setattr(local.trial, "run", machine.run)
     monkeypatch.setattr(local.time, "sleep", lambda seconds: None)
     monkeypatch.setattr(LocalRunner, "build", lambda self, wanted, watcher: None)
-    return machine, plan, ledger, lambda: conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    return machine, plan, ledger, lambda: run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
 
 
 def test_a_bug_stops_its_trial_alone_and_stands_in_the_table_until_it_is_mended(small, tmp_path, caplog):

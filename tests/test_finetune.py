@@ -24,9 +24,9 @@ from saeft_ray.model.two_towers import Towers, info_nce
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training import loop as finetuning
-from saeft_ray.training.epoch_means import Sums
+from saeft_ray.training.epoch_means import EpochMeans
 from saeft_ray.training.loop import Task, finetune, learning_rate, view_of
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 
 class Noise:
@@ -69,9 +69,9 @@ def weights(trained):
 def test_a_resumed_run_is_bit_equal_to_an_undisturbed_one(stop):
     job = task(MSE(lambda_mse=10.0), frozen_activations())
     whole = model()
-    epochs = list(finetune(whole, job, Place()))
+    epochs = list(finetune(whole, job, Worker()))
     first = model()
-    training = finetune(first, job, Place())
+    training = finetune(first, job, Worker())
     for epoch in training:
         if epoch.epoch == stop:
             break
@@ -79,7 +79,7 @@ def test_a_resumed_run_is_bit_equal_to_an_undisturbed_one(stop):
     tensors = {name: tensor.clone() for name, tensor in state.tensors.items()}
     second = model()
     second.load_state_dict(saved)
-    rest = list(finetune(second, job, Place(), state._replace(tensors=tensors)))
+    rest = list(finetune(second, job, Worker(), state._replace(tensors=tensors)))
     assert torch.equal(weights(whole), weights(second))
     assert [e.terms for e in rest] == [e.terms for e in epochs[stop:]]
 
@@ -103,18 +103,18 @@ def paused(method):
             raise Paused
 
     with pytest.raises(Paused):
-        list(finetune(start, job, Place(), pause=pause))
+        list(finetune(start, job, Worker(), pause=pause))
     return job, *kept[0]
 
 
 @pytest.mark.parametrize("method", [FineTuning(), MSE(lambda_mse=10.0), CaRot(every=2)], ids=["ft", "mse", "carot"])
 def test_a_run_that_was_left_within_an_epoch_is_bit_equal_to_an_undisturbed_one(method, monkeypatch):
-    monkeypatch.setattr(finetuning, "STRETCH", 7)
+    monkeypatch.setattr(finetuning, "STEPS_BETWEEN_PAUSES", 7)
     job, state, saved = paused(method)
     whole, again = (captioned(method) if isinstance(method, CaRot) else model() for _ in range(2))
-    epochs = list(finetune(whole, job, Place()))
+    epochs = list(finetune(whole, job, Worker()))
     again.load_state_dict(saved)
-    rest = list(finetune(again, job, Place(), state))
+    rest = list(finetune(again, job, Worker(), state))
     assert torch.equal(weights(whole), weights(again))
     assert [(e.epoch, e.terms, e.clipped, e.monitors) for e in rest] == [
         (e.epoch, e.terms, e.clipped, e.monitors) for e in epochs[1:]
@@ -125,15 +125,15 @@ def test_a_run_that_was_left_within_an_epoch_is_bit_equal_to_an_undisturbed_one(
 
 def test_other_workers_than_before_share_what_an_epoch_had_summed():
     tensors = {"sum.cross_entropy": torch.tensor([3.0, 5.0]), "clipped": torch.ones(2), "seconds": torch.ones(2)}
-    same = [Sums(Place(rank=rank, world_size=2), 4, tensors) for rank in (0, 1)]
+    same = [EpochMeans(Worker(rank=rank, world_size=2), 4, tensors) for rank in (0, 1)]
     assert [float(sums.means()["cross_entropy"]) for sums in same] == [0.75, 1.25]  # each its own, of 4 steps
-    assert Sums(Place(), 4, tensors).means() == {"cross_entropy": 1.0}
+    assert EpochMeans(Worker(), 4, tensors).means() == {"cross_entropy": 1.0}
 
 
 def test_stored_activations_and_the_frozen_encoder_train_alike():
     cached, asked = model(), model()
-    list(finetune(cached, task(MSE(lambda_mse=10.0), frozen_activations()), Place()))
-    list(finetune(asked, task(MSE(lambda_mse=10.0), model().requires_grad_(False)), Place()))
+    list(finetune(cached, task(MSE(lambda_mse=10.0), frozen_activations()), Worker()))
+    list(finetune(asked, task(MSE(lambda_mse=10.0), model().requires_grad_(False)), Worker()))
     # Batches of other sizes round otherwise, and Adam makes much of it where a gradient is almost 0.
     apart, moved = weights(cached) - weights(asked), weights(cached) - weights(model())
     assert apart.norm() < 0.01 * moved.norm()
@@ -141,8 +141,8 @@ def test_stored_activations_and_the_frozen_encoder_train_alike():
 
 def test_the_penalty_holds_features_back():
     start, free, held = model(), model(), model()
-    list(finetune(free, task(), Place()))
-    list(finetune(held, task(MSE(lambda_mse=1000.0), frozen_activations()), Place()))
+    list(finetune(free, task(), Worker()))
+    list(finetune(held, task(MSE(lambda_mse=1000.0), frozen_activations()), Worker()))
     images = Noise().images(np.arange(40))
     before = normalize(start.embed(images), dim=1)
     moved = [(normalize(m.embed(images), dim=1) - before).norm().item() for m in (free, held)]
@@ -163,13 +163,13 @@ def test_ldifs_compares_blocks_with_one_forward_of_each_model():
     calls = []
     for name, each in (("frozen", frozen), ("moving", moving)):
         each.encoder.transformer.register_forward_hook(lambda *_, name=name: calls.append(name))
-    training = finetune(moving, task(LDIFS(lambda_ldifs=300.0), frozen, epochs=1), Place())
+    training = finetune(moving, task(LDIFS(lambda_ldifs=300.0), frozen, epochs=1), Worker())
     training._monitors = lambda batch: {}
     (epoch,) = training
     assert calls.count("frozen") == calls.count("moving") == 5  # steps
     assert epoch.terms["ldifs"] > 0
     assert not any(block._forward_hooks or block._forward_pre_hooks for block in moving.encoder.transformer.resblocks)
-    list(finetune(free, task(epochs=1), Place()))
+    list(finetune(free, task(epochs=1), Worker()))
     images = Noise().images(np.arange(40))
     moved = {}
     for name, each in (("held", moving), ("free", free), ("start", vit())):
@@ -198,8 +198,8 @@ def test_penalties_on_weights_hold_them_back_and_leave_the_head_free(method):
     start, free, held = model(), model(), model()
     constants = method.prepare(SimpleNamespace(model=model, images=Noise, seed=3)) if method.has_constants else {}
     job = task(method, model().requires_grad_(False), epochs=1)._replace(constants=constants)
-    list(finetune(free, task(epochs=1), Place()))
-    list(finetune(held, job, Place()))
+    list(finetune(free, task(epochs=1), Worker()))
+    list(finetune(held, job, Worker()))
 
     def moved(trained, part):
         ends, begins = getattr(trained, part).parameters(), getattr(start, part).parameters()
@@ -232,12 +232,12 @@ def test_fisher_is_the_mean_square_of_each_images_own_gradient():
 def test_a_resumed_run_still_compares_with_the_start(method):
     whole, first, second = vit(), vit(), vit()
     job = task(method, vit().requires_grad_(False), epochs=2)
-    epochs = list(finetune(whole, job, Place()))
-    training = finetune(first, job, Place())
+    epochs = list(finetune(whole, job, Worker()))
+    training = finetune(first, job, Worker())
     next(iter(training))
     state = training.state()
     second.load_state_dict({k: v.clone() for k, v in first.state_dict().items()})
-    rest = list(finetune(second, job, Place(), state))
+    rest = list(finetune(second, job, Worker(), state))
     assert torch.equal(weights(whole), weights(second))
     assert rest[0].terms == epochs[1].terms
     assert rest[0].monitors == epochs[1].monitors
@@ -246,8 +246,8 @@ def test_a_resumed_run_still_compares_with_the_start(method):
 def test_monitors_watch_every_penalty_and_disturb_no_weight():
     job = task(MSE(lambda_mse=10.0), frozen_activations())
     watched, unwatched = model(), model()
-    epochs = list(finetune(watched, job, Place()))
-    training = finetune(unwatched, job, Place())
+    epochs = list(finetune(watched, job, Worker()))
+    training = finetune(unwatched, job, Worker())
     training._monitors = lambda batch: {}
     assert [e.monitors for e in training] == [{}] * 4
     assert torch.equal(weights(watched), weights(unwatched))
@@ -261,7 +261,7 @@ def test_only_a_mean_over_the_batch_is_monitored_on_a_part_of_it(method, same, m
     found = []
     for rows in (64, 2):
         monkeypatch.setattr("saeft_ray.training.loop.MONITORED", rows)
-        found += [list(finetune(model(), task(method, frozen_activations(), epochs=1), Place()))[-1].monitors]
+        found += [list(finetune(model(), task(method, frozen_activations(), epochs=1), Worker()))[-1].monitors]
     assert (found[0] == found[1]) == same
 
 
@@ -269,10 +269,10 @@ def test_a_dictionary_is_monitored_too():
     d = frozen_activations()
     D = sae.random(d, DictionarySettings(width=16, k=2), 0)
     job = task(SaeFT(lambda_add=10.0, lambda_resid=10.0), d)._replace(dictionary=D)
-    last = list(finetune(model(), job, Place()))[-1].monitors
+    last = list(finetune(model(), job, Worker()))[-1].monitors
     assert {"monitor.added_share", "monitor.outside_dictionary", "gradient_norm.add"} < last.keys()
     assert 0 < last["monitor.outside_dictionary"] < 1
-    assert list(finetune(model(), task(), Place()))[-1].monitors == {}
+    assert list(finetune(model(), task(), Worker()))[-1].monitors == {}
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -311,7 +311,7 @@ class Large(Noise):
 def test_flyp_trains_both_towers_and_makes_its_head_from_text():
     whole, start = captioned(), captioned()
     job = task(FLYP(), epochs=2, batch_size=20)._replace(split=Large())
-    epochs = list(finetune(whole, job, Place()))
+    epochs = list(finetune(whole, job, Worker()))
     assert [e.terms.keys() for e in epochs] == [{"contrastive"}] * 2
     still = [n for (n, a), b in zip(whole.named_parameters(), start.parameters(), strict=True) if torch.equal(a, b)]
     assert still == ["classifier.head.bias"]
@@ -319,11 +319,11 @@ def test_flyp_trains_both_towers_and_makes_its_head_from_text():
     head = zero_shot_head(tower, ("zero", "one"), ("a photo of a {}.", "a {}", "a drawing of a {}"))
     assert torch.equal(whole.classifier.head.weight, head)
     half = captioned()
-    training = finetune(half, job, Place())
+    training = finetune(half, job, Worker())
     next(iter(training))
     again = captioned()
     again.load_state_dict({k: v.clone() for k, v in half.state_dict().items()})
-    list(finetune(again, job, Place(), training.state()))
+    list(finetune(again, job, Worker(), training.state()))
     assert torch.equal(weights(again), weights(whole))
 
 
@@ -335,11 +335,11 @@ def test_a_resumed_student_has_its_teacher_where_it_was(method):
     whole, half, again = captioned(method), captioned(method), captioned(method)
     job = task(method, epochs=3, batch_size=20)._replace(split=Large())
     terms = {"starft": {"star"}, "carot": {"orth", "cross", "distil"}}[method.type]
-    assert [e.terms.keys() for e in finetune(whole, job, Place())] == [{"contrastive"} | terms] * 3
-    training = finetune(half, job, Place())
+    assert [e.terms.keys() for e in finetune(whole, job, Worker())] == [{"contrastive"} | terms] * 3
+    training = finetune(half, job, Worker())
     next(iter(training))
     again.load_state_dict({k: v.clone() for k, v in half.state_dict().items()})
-    list(finetune(again, job, Place(), training.state()))
+    list(finetune(again, job, Worker(), training.state()))
     assert torch.equal(weights(again), weights(whole))
     start = dict(captioned(method).teacher.named_parameters())
     moved = [name for name, weight in whole.teacher.named_parameters() if not torch.equal(weight, start[name])]
@@ -387,8 +387,8 @@ def test_captions_are_drawn_from_all_templates_of_the_class():
 
 def test_loaders_change_nothing():
     here, there = model(), model()
-    list(finetune(here, task(), Place()))
-    list(finetune(there, task(), Place(loaders=2)))
+    list(finetune(here, task(), Worker()))
+    list(finetune(there, task(), Worker(loaders=2)))
     assert torch.equal(weights(here), weights(there))
 
 
@@ -396,7 +396,7 @@ def test_a_loss_that_is_not_finite_names_its_term():
     activations = frozen_activations()
     activations[:] = np.inf
     with pytest.raises(Diverged, match=r"mse not finite by step 0 \(epoch 1\)"):
-        list(finetune(model(), task(MSE(lambda_mse=1.0), activations), Place()))
+        list(finetune(model(), task(MSE(lambda_mse=1.0), activations), Worker()))
 
 
 def test_the_learning_rate_warms_up_and_falls_to_nothing():
@@ -419,5 +419,5 @@ def test_a_seed_shows_every_view_once_before_it_repeats_one():
 
 def test_fewer_images_than_a_batch_still_train():
     job = task(batch_size=64)
-    epochs = list(finetune(model(), job, Place()))
+    epochs = list(finetune(model(), job, Worker()))
     assert len(epochs) == 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saeft_ray import stats
-from saeft_ray.orchestration.search import SearchDeal
+from saeft_ray.orchestration.search import SearchQueue
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
@@ -107,9 +107,9 @@ def test_the_search_is_on_the_page_and_marked_as_no_curve_of_budgets(tmp_path: P
 
 def test_suggestion_numbers_come_from_the_ledger(tmp_path: Path) -> None:
     plan, _, ledger = opened(config(tmp_path))
-    deal = SearchDeal(plan)
-    specs = [deal.ask() for _ in range(4)]
+    queue = SearchQueue(plan)
+    specs = [queue.ask() for _ in range(4)]
     for spec in specs:
         assert spec is not None
-        ledger.deal(spec)
+        ledger.begin_trial(spec)
     assert read_record(ledger.url)["suggestions"] == {s.id: s.number for s in specs if s}

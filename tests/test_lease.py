@@ -11,7 +11,7 @@ from s3_faults import Faulty
 
 from saeft_ray import sweep
 from saeft_ray.errors import Taken
-from saeft_ray.orchestration.signals import Notice, interrupt
+from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease, Owner
 from saeft_ray.storage.files import Files
 
@@ -76,7 +76,7 @@ def test_a_zombie_is_interrupted_when_it_was_succeeded(files):
     lease = Lease(files, "s", beat=0.05, on_lost=interrupt)
 
     def hold():
-        with Notice(), lease:  # as a sweep does, and whatever the shell has done with SIGINT
+        with StopSignals(), lease:  # as a sweep does, and whatever the shell has done with SIGINT
             stranger(files, 2)
             threading.Event().wait(20)
 

@@ -16,11 +16,11 @@ from loopback import Metadata
 from saeft_ray.errors import Preempted
 from saeft_ray.on_ray import spot
 from saeft_ray.orchestration import trial
-from saeft_ray.orchestration.signals import Notice
+from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.training import loop
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 import sweeps
 from sweeps import comparable
@@ -47,27 +47,27 @@ def batches(monkeypatch):
         return render(task, epoch, index)
 
     monkeypatch.setattr(loop, "_batch", counted)
-    monkeypatch.setattr(loop, "STRETCH", 3)
+    monkeypatch.setattr(loop, "STEPS_BETWEEN_PAUSES", 3)
     return rendered
 
 
-def outcome(plan, spec: TrialSpec, store: Store, place: Place, replay=False):
-    *_, last = trial.run(plan, spec, store, place, replay=replay)
+def outcome(plan, spec: TrialSpec, store: Store, worker: Worker, replay=False):
+    *_, last = trial.run(plan, spec, store, worker, replay=replay)
     return [row for row in last.rows if row.metric != "seconds"]
 
 
 def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows(one, batches):
     plan, store, spec = one
-    undisturbed = outcome(plan, spec, store, Place(), replay=True)
+    undisturbed = outcome(plan, spec, store, Worker(), replay=True)
     steps = len(batches)
     batches.clear()
     for asked in (3, 4, 2):  # the how manieth question is answered with yes; the first comes before the training
         answers = iter([False] * (asked - 1) + [True])
         with pytest.raises(Preempted, match=r"saved after \d+ epochs and \d+ steps"):
-            list(trial.run(plan, spec, store, Place(leave=lambda: next(answers))))  # noqa: B023
+            list(trial.run(plan, spec, store, Worker(must_stop=lambda: next(answers))))  # noqa: B023
         (kept,) = store.keys("checkpoint")
     assert not kept.endswith("-0000000"), "left within an epoch"
-    assert outcome(plan, spec, store, Place()) == undisturbed
+    assert outcome(plan, spec, store, Worker()) == undisturbed
     assert set(batches.values()) == {1}
     assert len(batches) == steps
     assert store.keys("checkpoint") == []
@@ -76,7 +76,7 @@ def test_a_trial_that_left_within_an_epoch_runs_no_step_twice_and_has_equal_rows
 def test_a_trial_that_is_told_before_it_began_does_nothing(one, batches):
     plan, store, spec = one
     with pytest.raises(Preempted, match="before it began"):
-        list(trial.run(plan, spec, store, Place(leave=lambda: True)))
+        list(trial.run(plan, spec, store, Worker(must_stop=lambda: True)))
     assert not batches
     assert store.keys("checkpoint") == []
 
@@ -89,19 +89,19 @@ def test_the_first_signal_asks_and_the_second_or_the_end_of_grace_is_the_end():
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     for grace, signals in ((60, (signal.SIGTERM, signal.SIGINT)), (0.05, (signal.SIGTERM,))):
-        with Notice(grace) as notice:
-            with pytest.raises(KeyboardInterrupt), notice.heeded():  # noqa: PT012
+        with StopSignals(grace) as stop:
+            with pytest.raises(KeyboardInterrupt), stop.while_trials_run():  # noqa: PT012
                 os.kill(os.getpid(), signals[0])
-                assert notice.given
+                assert stop.stop_requested
                 for number in signals[1:]:
                     os.kill(os.getpid(), number)
                 wait()
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
-    with Notice() as idle:
+    with StopSignals() as idle:
         with pytest.raises(KeyboardInterrupt):  # no trial runs that could leave
             os.kill(os.getpid(), signal.SIGTERM)
-        assert not idle.given
+        assert not idle.stop_requested
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 

@@ -53,11 +53,11 @@ def sweep_on_ray(file, log, by):
     from saeft_ray.config.sweep_file import load
     from saeft_ray.on_ray.runner import SETTINGS
     from saeft_ray.orchestration import artifacts
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
     plan, store, _ = sweeps.opened(load(file))
     for artifact in plan.artifacts():  # in peace
-        artifacts.ensure(artifact, plan, store, Place().device)
+        artifacts.ensure(artifact, plan, store, Worker().device)
     # The machine counts as full all the time, and whoever works on it is ended.
     full = {"memory_usage_threshold": 0.001, "memory_monitor_refresh_ms": 100}
     ray.init(

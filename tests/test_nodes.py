@@ -13,7 +13,7 @@ import pytest
 from loopback import Metadata
 
 from saeft_ray.on_ray.runner import SETTINGS, RayRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 
 import sweeps
@@ -60,7 +60,7 @@ def disturbed(config, disturb):
 
     with ThreadPoolExecutor(1) as pool, RayRunner(plan, store, ledger) as runner:
         disturbance = pool.submit(wait)
-        conduct(plan, ledger, runner, Quiet())
+        run_phases(plan, ledger, runner, Quiet())
         disturbance.result()
     return ledger.url
 

@@ -15,11 +15,11 @@ import saeft_ray.orchestration.plan
 from saeft_ray.errors import Unfinished
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.orchestration import artifacts
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.records.read import read_rows
 from saeft_ray.training import frozen_embeddings
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 import sweeps
 
@@ -42,7 +42,7 @@ def one_ray():
 def run_on_ray(config):
     plan, store, ledger = sweeps.opened(config)
     with RayRunner(plan, store, ledger) as runner:
-        conduct(plan, ledger, runner, Quiet())
+        run_phases(plan, ledger, runner, Quiet())
     return read_rows(ledger.url)
 
 
@@ -78,11 +78,11 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     """The shards beside each other, and what they make the same bytes; a shard that is there is not computed again."""
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path / "one", **sections))
-    want = (artifacts.ensure(plan.activations(), plan, store, Place().device) / frozen_embeddings.FILE).read_bytes()
+    want = (artifacts.ensure(plan.activations(), plan, store, Worker().device) / frozen_embeddings.FILE).read_bytes()
     monkeypatch.setattr(saeft_ray.orchestration.plan, "SHARD", 512)
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "many", **sections))
     whole = plan.activations()
-    artifacts.ensure(whole.shards[1], plan, store, Place().device)
+    artifacts.ensure(whole.shards[1], plan, store, Worker().device)
     kept = store.manifest("shard", whole.shards[1].key).build
     built = []
 
@@ -123,21 +123,21 @@ def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 300}}, confirm={"seeds": 1})
     plan, store, ledger = sweeps.opened(config)
     (mse,) = [spec for spec in plan.confirm(plan.config.methods) if spec.method == "mse"]
-    store.write_once(f"artifacts/endpoint/{plan.endpoint(mse).key}", b"a file where a folder should be")
+    store.write_once(f"artifacts/endpoint/{plan.final_weights(mse).key}", b"a file where a folder should be")
     with (
         pytest.raises(Unfinished, match=r"(?s)1 confirm trials could not be run.*confirm-mse-.*bug, 2 times"),
         RayRunner(plan, store, ledger) as runner,
     ):
-        conduct(plan, ledger, runner, Quiet())
+        run_phases(plan, ledger, runner, Quiet())
     rows = read_rows(ledger.url).to_pylist()
     assert {row["method"] for row in rows if row["status"] == "ok"} == {"ft"}
     (row,) = [row for row in rows if row["status"] == "error"]
     assert row["trial"] == mse.id
     assert "NotADirectoryError" in row["error"]
     assert "store.py" in row["error"]
-    Path(store.url, "artifacts/endpoint", plan.endpoint(mse).key).unlink()
+    Path(store.url, "artifacts/endpoint", plan.final_weights(mse).key).unlink()
     with RayRunner(plan, store, ledger) as runner:
-        conduct(plan, ledger, runner, Quiet())
+        run_phases(plan, ledger, runner, Quiet())
     assert {(row["method"], row["status"]) for row in read_rows(ledger.url).to_pylist()} == {
         ("ft", "ok"),
         ("mse", "ok"),
@@ -168,7 +168,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path,
                 os.kill(process, signal.SIGKILL)
 
     with RayRunner(plan, store, there) as runner:
-        conduct(plan, there, runner, Killer())
+        run_phases(plan, there, runner, Killer())
     killed[0].join()
     assert comparable(read_rows(there.url)) == comparable(read_rows(ledger.url))
     (told,) = (record.getMessage() for record in caplog.records if record.name == "saeft_ray.on_ray.tune")

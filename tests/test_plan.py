@@ -8,7 +8,7 @@ import pytest
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.search import ListDeal, SearchDeal, ranking
+from saeft_ray.orchestration.search import FixedQueue, SearchQueue, ranking
 from saeft_ray.records.trial_spec import TrialSpec
 
 from sweeps import config
@@ -62,7 +62,7 @@ def test_methods_share_seeds_and_derived_ones_share_end_points():
     by = {label: [s.seed for s in specs if s.method == label] for label in chosen}
     assert by["ft"] == by["sae_ft"] == by["wise_ft"] == made.seeds("confirm")
     assert by["zero_shot"] == [None]
-    ends = {(s.method, s.seed): made.endpoint(s).key for s in specs if s.trained}
+    ends = {(s.method, s.seed): made.final_weights(s).key for s in specs if s.trained}
     assert all(ends["ft", seed] == ends["wise_ft", seed] != ends["sae_ft", seed] for seed in by["ft"])
     assert len({s.id for s in specs}) == len(specs)
 
@@ -129,11 +129,11 @@ def value(spec):
     return 1 - abs(getattr(spec.settings, name) - 3) / 1e4
 
 
-def play(deal, results=None):
+def play(queue, results=None):
     specs = []
-    while deal.left:
-        spec = deal.ask()
-        deal.tell(spec, value(spec))
+    while queue.remaining:
+        spec = queue.ask()
+        queue.tell(spec, value(spec))
         specs.append(spec)
         if results is not None:
             results[spec.id] = value(spec)
@@ -141,7 +141,7 @@ def play(deal, results=None):
 
 
 def test_budgets_are_equal_and_dealt_in_turn():
-    specs = play(SearchDeal(plan(methods=METHODS, search={"trials": 6})))
+    specs = play(SearchQueue(plan(methods=METHODS, search={"trials": 6})))
     assert [s.method for s in specs] == ["mse", "sae_ft"] * 6
     assert {s.seed for s in specs} == set(plan().seeds("search"))
     assert all(1 <= s.settings.lambda_mse <= 9 for s in specs if s.method == "mse")
@@ -149,41 +149,41 @@ def test_budgets_are_equal_and_dealt_in_turn():
 
 def test_a_search_begun_again_suggests_what_it_would_have():
     made = plan(methods=METHODS, search={"trials": 9})
-    undisturbed = play(SearchDeal(made))
+    undisturbed = play(SearchQueue(made))
     for stop in (1, 7, 12):
         results = {s.id: value(s) for s in undisturbed[:stop]}
-        again = SearchDeal(made, undisturbed[:stop], results)
-        assert again.left == 18 - stop
+        again = SearchQueue(made, undisturbed[:stop], results)
+        assert again.remaining == 18 - stop
         assert play(again) == undisturbed[stop:]
 
 
 def test_suggestions_that_were_lost_with_their_results_are_made_again_from_what_was_known_then():
     made = plan(methods=METHODS, search={"trials": 9})
-    undisturbed = play(SearchDeal(made))
+    undisturbed = play(SearchQueue(made))
     lost = [s for s in undisturbed if (s.method, s.number) in {("mse", 6), ("mse", 7), ("sae_ft", 0), ("sae_ft", 8)}]
     kept = [s for s in undisturbed if s not in lost]
-    again = SearchDeal(made, kept, {s.id: value(s) for s in kept})
-    assert again.left == 4
+    again = SearchQueue(made, kept, {s.id: value(s) for s in kept})
+    assert again.remaining == 4
     assert sorted(play(again), key=str) == sorted(lost, key=str)
 
 
 def test_trials_that_were_running_are_dealt_again_first():
     made = plan(methods=METHODS, search={"trials": 4})
-    deal = SearchDeal(made)
-    asked = [deal.ask() for _ in range(4)]
-    again = SearchDeal(made, asked, {asked[0].id: 0.5, asked[3].id: None})
+    queue = SearchQueue(made)
+    asked = [queue.ask() for _ in range(4)]
+    again = SearchQueue(made, asked, {asked[0].id: 0.5, asked[3].id: None})
     assert [again.ask(), again.ask()] == asked[1:3]
-    assert again.left == 4
+    assert again.remaining == 4
 
 
 def test_a_failed_trial_is_told_and_never_chosen():
     made = plan(methods=METHODS, search={"trials": 4})
-    deal, results = SearchDeal(made), {}
+    queue, results = SearchQueue(made), {}
     specs = []
-    while deal.left:
-        spec = deal.ask()
+    while queue.remaining:
+        spec = queue.ask()
         results[spec.id] = None if spec.number == 0 else value(spec)
-        deal.tell(spec, results[spec.id])
+        queue.tell(spec, results[spec.id])
         specs.append(spec)
     for best in ranking(specs, results).values():
         assert best[-1][1] == 0
@@ -194,35 +194,35 @@ def test_a_derived_trial_waits_for_its_base():
     made = plan()
     chosen = dict(made.config.methods) | {"wise_ft": made.alternatives("wise_ft")[0], "sae_ft": SaeFT(lambda_add=1.0)}
     specs = made.confirm(chosen)
-    deal = ListDeal("confirm", specs)
+    queue = FixedQueue("confirm", specs)
     handed: list[TrialSpec] = []
-    while (spec := deal.ask()) is not None:
+    while (spec := queue.ask()) is not None:
         handed.append(spec)
     assert {s.method for s in handed} == {"zero_shot", "ft", "sae_ft"}
-    assert deal.left == 2
+    assert queue.remaining == 2
     bases = [s for s in handed if s.method == "ft"]
-    deal.tell(bases[1], 0.9)
-    waited = deal.ask()
+    queue.tell(bases[1], 0.9)
+    waited = queue.ask()
     assert (waited.method, waited.seed) == ("wise_ft", bases[1].seed)
-    assert deal.ask() is None
-    deal.tell(bases[0], None)
-    assert deal.ask().seed == bases[0].seed
-    assert deal.left == 0
-    assert ListDeal("confirm", specs, [s.id for s in specs]).left == 0
+    assert queue.ask() is None
+    queue.tell(bases[0], None)
+    assert queue.ask().seed == bases[0].seed
+    assert queue.remaining == 0
+    assert FixedQueue("confirm", specs, [s.id for s in specs]).remaining == 0
 
 
 def test_a_rerank_of_alternatives_trains_each_base_once_at_a_time():
     made = plan()
     specs = made.rerank({"wise_ft": made.alternatives("wise_ft")}, dict(made.config.methods))
-    deal = ListDeal("rerank", specs)
-    first = deal.ask()
-    assert deal.ask() is None  # the second alternative starts from the same end point
-    deal.tell(first, 0.5)
-    assert deal.ask() is not None
+    queue = FixedQueue("rerank", specs)
+    first = queue.ask()
+    assert queue.ask() is None  # the second alternative starts from the same end point
+    queue.tell(first, 0.5)
+    assert queue.ask() is not None
 
 
 @pytest.mark.parametrize("trials", [1, 2])
 def test_a_tiny_search_works(trials):
-    specs = play(SearchDeal(plan(search={"trials": trials})))
+    specs = play(SearchQueue(plan(search={"trials": trials})))
     assert len(specs) == trials
     assert len(plan(search={"trials": trials}).rerank({"sae_ft": [s.settings for s in specs]}, {})) == trials

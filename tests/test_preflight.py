@@ -163,5 +163,5 @@ def test_flyp_is_said_not_to_be_tried(local, capsys):
 
 def test_several_workers_rehearse_one_share_of_the_batch():
     config = sweeps.config("runs", methods={"ft": {}}, compute={"workers": 4, "loaders": 0})
-    place = preflight.Rehearsal(config, 1).place
-    assert (place.world_size, place.rank) == (4, 0)
+    worker = preflight.Rehearsal(config, 1).worker
+    assert (worker.world_size, worker.rank) == (4, 0)

@@ -6,7 +6,7 @@ from saeft_ray import sweep
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration import reopen
-from saeft_ray.orchestration.search import SearchDeal
+from saeft_ray.orchestration.search import SearchQueue
 from saeft_ray.records import ledger as ledgers
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
@@ -37,15 +37,15 @@ def test_what_a_zombie_writes_after_it_was_succeeded_does_not_count(store):
     early, late, both, again = (spec(0, 1.0), spec(1, 2.0), spec(1, 3.0), spec(2, 4.0))
     zombie = Ledger(store, "small", lease=1)
     zombie.begin(None)
-    zombie.deal(early)
+    zombie.queue(early)
     zombie.finish(early, [row(early, 0.1)])
     driver = Ledger(store, "small", lease=2)
     driver.begin(None)
     assert driver.finished() == {early.id}
-    zombie.deal(late)  # a suggestion that knew less
+    zombie.queue(late)  # a suggestion that knew less
     zombie.finish(late, [row(late, 0.2)])
     zombie.finish(again, [row(again, 0.3)])
-    driver.deal(both)
+    driver.queue(both)
     driver.finish(both, [row(both, 0.4)])
     driver.finish(again, [row(again, 0.5)])
     counted = {early.id: 0.1, both.id: 0.4, again.id: 0.5}
@@ -68,7 +68,7 @@ def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_los
         driver = Ledger(store, "small", lease)
         driver.begin(None)
         one = spec(lease, float(lease))
-        driver.deal(one)
+        driver.queue(one)
         driver.finish(one, [row(one, lease / 10)])
         made[one.id] = lease / 10
     late = spec(7, 7.0)
@@ -93,15 +93,15 @@ def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_los
 def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}})
     plan, _, ledger = sweeps.opened(config)
-    first = SearchDeal(plan)
+    first = SearchQueue(plan)
     asked = [first.ask() for _ in range(3)]
     for dealt in asked:
-        ledger.deal(dealt)
+        ledger.begin_trial(dealt)
     (tmp_path / f"sweeps/small/trials/{asked[1].id}/spec.json").unlink()
-    again = SearchDeal(plan, ledger.asked("search"), {})
-    assert again.left == 3
+    again = SearchQueue(plan, ledger.asked("search"), {})
+    assert again.remaining == 3
     assert {again.ask().number for _ in range(3)} == {0, 1, 2}
-    assert again.left == 0
+    assert again.remaining == 0
 
 
 def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):

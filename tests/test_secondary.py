@@ -11,7 +11,7 @@ import pytest
 
 from saeft_ray import stats
 from saeft_ray.config.sweep_file import parse
-from saeft_ray.records.preregistration import registration
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.content import Comparison, Report
@@ -146,10 +146,10 @@ def test_a_pooled_spread_is_opt_in_and_refused_in_words() -> None:
 
 def test_a_pooled_spread_is_registered_and_not_for_looks() -> None:
     made = config("runs", report={"variance": "pooled"})
-    sizes = {"config": made.science(), "data": {"roles": ROLES}, "confirm_seeds": [1, 2]}
-    assert registration(sizes)["variance"] == "pooled"
+    sizes = {"config": made.determining_settings(), "data": {"roles": ROLES}, "confirm_seeds": [1, 2]}
+    assert preregistration(sizes)["variance"] == "pooled"
     sizes["config"]["report"]["variance"] = "own"
-    assert "variance" not in registration(sizes)
+    assert "variance" not in preregistration(sizes)
     with pytest.raises(ValueError, match=r"report\.variance: pooled with confirm\.seeds: \{min, max\}"):
         config("runs", report={"variance": "pooled"}, confirm={"seeds": {"min": 5, "max": 9}})
     text = "report: {lines: {V2: [0.92, -0.5]}}"
@@ -198,7 +198,7 @@ def test_an_open_sweep_shows_none_of_it() -> None:
     own = record(lines=dict.fromkeys(OOD, LINE))
     own["config"]["confirm"] = {"seeds": {"min": 5, "max": 12}, "engine": "t", "overrun": 0}
     own["confirm_seeds"] = list(range(1000, 1012))
-    own["registration"] = registration(own)
+    own["registration"] = preregistration(own)
     got = findings(table(rows(seeds=6, shift={"mse": -0.0444})), own)
     assert got.open
     assert got.described == got.checkpoints == ()

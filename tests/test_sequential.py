@@ -1,4 +1,4 @@
-"""Run until decided: the real deal over made-up accuracies."""
+"""Run until decided: the real queue over made-up accuracies."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ import pytest
 
 from saeft_ray.config.schema import Until
 from saeft_ray.methods.facts import Facts
-from saeft_ray.orchestration.confirm import SequentialDeal
+from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.records.preregistration import registration
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row
 from saeft_ray.records.trial_spec import TrialSpec, row_of
@@ -70,28 +70,28 @@ def sweep(
     )
     facts = Facts({"arch": "a"}, 28, 64, "data", {"train": 1500, "A": 1000, "B": 1000, "ID": 1000}, 10)
     plan = Plan(made, facts)
-    record = {"config": made.science(), "data": {"roles": SETS}, "confirm_seeds": plan.seeds("confirm")}
-    return plan, registration(record)
+    record = {"config": made.determining_settings(), "data": {"roles": SETS}, "confirm_seeds": plan.seeds("confirm")}
+    return plan, preregistration(record)
 
 
 def play(
-    deal: SequentialDeal, memory: Memory, accuracy: Accuracy, workers: int = 1, stop: int | None = None
+    queue: SequentialQueue, memory: Memory, accuracy: Accuracy, workers: int = 1, stop: int | None = None
 ) -> list[TrialSpec]:
-    """Runs a deal with so many trials in flight; `stop` kills the run after so many ended."""
+    """Runs a queue with so many trials in flight; `stop` kills the run after so many ended."""
     handed: list[TrialSpec] = []
     flight: list[TrialSpec] = []
     ended = 0
     while True:
-        while deal.left and len(flight) < workers and (spec := deal.ask()) is not None:
+        while queue.remaining and len(flight) < workers and (spec := queue.ask()) is not None:
             handed.append(spec)
             flight.append(spec)
         if not flight:
-            assert not deal.left, "trials are left, but none is handed out"
+            assert not queue.remaining, "trials are left, but none is handed out"
             return handed
         # The one that began last ends first.
         spec = flight.pop()
         memory.end(spec, accuracy(spec.method, spec.number))
-        deal.tell(spec, 0.5)
+        queue.tell(spec, 0.5)
         ended += 1
         if stop is not None and ended >= stop:
             return handed
@@ -129,7 +129,7 @@ def test_mean_seeds_and_power_of_whole_sweeps(d: int, low: float, high: float) -
     used, right = [], 0
     for run in range(200):
         memory = Memory()
-        handed = play(SequentialDeal(SPECS, REGISTERED, memory), memory, drawn(1000 * d + run, {"mse_like": d}))
+        handed = play(SequentialQueue(SPECS, REGISTERED, memory), memory, drawn(1000 * d + run, {"mse_like": d}))
         used.append(seeds_of(handed, "mse_like"))
         assert seeds_of(handed, "ft") == used[-1], "the baseline stays paired"
         right += [verdict for _, verdict in decisions(memory).values()] == ["better"]
@@ -142,7 +142,7 @@ def false_verdicts(runs: int) -> float:
     wrong = 0
     for run in range(runs):
         memory = Memory()
-        play(SequentialDeal(SPECS, REGISTERED, memory), memory, drawn(90_000 + run, {"mse_like": 0}))
+        play(SequentialQueue(SPECS, REGISTERED, memory), memory, drawn(90_000 + run, {"mse_like": 0}))
         wrong += bool(decisions(memory))
     return wrong / runs
 
@@ -165,8 +165,8 @@ def test_a_decided_method_gets_no_seed_and_others_go_on(workers: int, engine: st
     plan, registered = sweep(["zero_shot", "ft", "far", "near", "same"], engine=engine)
     memory = Memory()
     accuracy = drawn(1, {"far": 6, "near": 1.2, "same": 0})
-    deal = SequentialDeal(plan.confirm(plan.config.methods), registered, memory)
-    handed = play(deal, memory, accuracy, workers)
+    queue = SequentialQueue(plan.confirm(plan.config.methods), registered, memory)
+    handed = play(queue, memory, accuracy, workers)
     found = decisions(memory)
     at = found["far against ft"][0]
     assert at <= 9
@@ -184,8 +184,8 @@ def test_the_order_in_which_trials_end_changes_no_look() -> None:
     looks = []
     for workers in (1, 3, 50):
         memory = Memory()
-        deal = SequentialDeal(plan.confirm(plan.config.methods), registered, memory)
-        play(deal, memory, drawn(2, {"far": 4, "near": 1}), workers)
+        queue = SequentialQueue(plan.confirm(plan.config.methods), registered, memory)
+        play(queue, memory, drawn(2, {"far": 4, "near": 1}), workers)
         looks.append(memory.looks)
     assert looks[0] == looks[1] == looks[2]
 
@@ -196,33 +196,33 @@ def test_a_restart_equals_an_undisturbed_run(stop: int) -> None:
     accuracy = drawn(3, {"far": 3, "near": 1})
     specs = plan.confirm(plan.config.methods)
     whole, broken = Memory(), Memory()
-    play(SequentialDeal(specs, registered, whole), whole, accuracy)
-    play(SequentialDeal(specs, registered, broken), broken, accuracy, stop=stop)
+    play(SequentialQueue(specs, registered, whole), whole, accuracy)
+    play(SequentialQueue(specs, registered, broken), broken, accuracy, stop=stop)
     before = dict(broken.looks)
-    play(SequentialDeal(specs, registered, broken), broken, accuracy)
+    play(SequentialQueue(specs, registered, broken), broken, accuracy)
     assert broken.looks == whole.looks
     assert broken.trials == whole.trials
     assert broken.written == len(whole.looks)
     assert before.items() <= broken.looks.items()
-    assert SequentialDeal(specs, registered, broken).left == 0
+    assert SequentialQueue(specs, registered, broken).remaining == 0
 
 
 def test_no_method_runs_far_ahead_of_the_next_look() -> None:
     plan, registered = sweep(["ft", "one", "two"])
     memory = Memory()
-    deal = SequentialDeal(plan.confirm(plan.config.methods), registered, memory)
+    queue = SequentialQueue(plan.confirm(plan.config.methods), registered, memory)
     handed = []
-    while (spec := deal.ask()) is not None:
+    while (spec := queue.ask()) is not None:
         handed.append(spec)
     assert {m: seeds_of(handed, m) for m in ("ft", "one", "two")} == {"ft": 6, "one": 6, "two": 6}
-    assert deal.left == 3 * 14
+    assert queue.remaining == 3 * 14
 
 
 def test_equivalence_stops_a_method_and_overrun_adds_seeds() -> None:
     plan, registered = sweep(["ft", "same"], margin=0.02, overrun=3)
     memory = Memory()
-    deal = SequentialDeal(plan.confirm(plan.config.methods), registered, memory)
-    handed = play(deal, memory, drawn(4, {"same": 0}, sd=0.004))
+    queue = SequentialQueue(plan.confirm(plan.config.methods), registered, memory)
+    handed = play(queue, memory, drawn(4, {"same": 0}, sd=0.004))
     ((at, verdict),) = decisions(memory).values()
     assert verdict == "equivalent"
     assert seeds_of(handed, "same") == seeds_of(handed, "ft") == at + 3
@@ -232,14 +232,14 @@ def test_failures_are_not_replaced_and_a_failing_baseline_decides_nothing() -> N
     good = drawn(5, {"mse_like": 3})
     memory = Memory()
     play(
-        SequentialDeal(SPECS, REGISTERED, memory), memory,
+        SequentialQueue(SPECS, REGISTERED, memory), memory,
         lambda method, number: None if (method, number) == ("ft", 1) else good(method, number),
     )  # fmt: skip
     first, second = memory.looks["primary", 5], memory.looks["primary", 6]
     assert (first["steps"][0]["pairs"], first["steps"][0]["decision"]) == (4, "undecided")
     assert (second["steps"][0]["pairs"], second["steps"][0]["decision"]) == (5, "better")
     memory = Memory()
-    handed = play(SequentialDeal(SPECS, REGISTERED, memory), memory, lambda m, n: None if m == "ft" else good(m, n))
+    handed = play(SequentialQueue(SPECS, REGISTERED, memory), memory, lambda m, n: None if m == "ft" else good(m, n))
     assert decisions(memory) == {}
     assert len(handed) == 40
     assert {look["steps"][0]["pairs"] for look in memory.looks.values()} == {0}
@@ -247,25 +247,25 @@ def test_failures_are_not_replaced_and_a_failing_baseline_decides_nothing() -> N
 
 def test_a_trial_that_could_not_be_run_stops_the_deal_and_counts_as_nothing() -> None:
     memory = Memory()
-    deal = SequentialDeal(SPECS, REGISTERED, memory)
-    spec = deal.ask()
+    queue = SequentialQueue(SPECS, REGISTERED, memory)
+    spec = queue.ask()
     assert spec is not None
-    deal.tell(spec, None)
-    assert deal.left == 0
-    assert SequentialDeal(SPECS, REGISTERED, memory).ask() == spec
+    queue.tell(spec, None)
+    assert queue.remaining == 0
+    assert SequentialQueue(SPECS, REGISTERED, memory).ask() == spec
 
 
 def test_derived_methods_wait_for_the_end_point_of_their_base() -> None:
     plan, registered = sweep(["ft", "wise"])
     memory = Memory()
-    deal = SequentialDeal(plan.confirm(plan.config.methods), registered, memory)
+    queue = SequentialQueue(plan.confirm(plan.config.methods), registered, memory)
     handed = []
-    while (spec := deal.ask()) is not None:
+    while (spec := queue.ask()) is not None:
         handed.append(spec)
     assert {spec.method for spec in handed} == {"ft"}
     memory.end(handed[2], 0.5)
-    deal.tell(handed[2], 0.5)
-    waited = deal.ask()
+    queue.tell(handed[2], 0.5)
+    waited = queue.ask()
     assert waited is not None
     assert (waited.method, waited.number) == ("wise", 2)
 
@@ -273,9 +273,9 @@ def test_derived_methods_wait_for_the_end_point_of_their_base() -> None:
 def test_the_section_of_the_sweep_file() -> None:
     made = config("runs", confirm={"seeds": {"min": 4, "max": 9}, "engine": "exact", "overrun": 2}).confirm
     assert made.until == Until(min=4, max=9)
-    assert made.most == 9
+    assert made.max_seeds == 9
     fixed = config("runs", confirm={"seeds": 7}).confirm
-    assert (fixed.until, fixed.most) == (None, 7)
+    assert (fixed.until, fixed.max_seeds) == (None, 7)
     for confirm, words in (
         ({"seeds": {"min": 2, "max": 9}}, "confirm.seeds.min"),
         ({"seeds": {"min": 6, "max": 6}}, "max = 6 is not beyond min = 6"),
@@ -304,7 +304,7 @@ def test_a_sweep_in_a_store_registers_and_logs_its_looks_once(tmp_path: Path) ->
     )
     _, ledger, _ = run_here(made)
     record = read_record(ledger.url)
-    assert record["registration"] == registration(record)
+    assert record["registration"] == preregistration(record)
     assert [(look["family"], look["n"]) for look in record["looks"]] == [("primary", 3), ("primary", 4)]
     # Again: nothing is left to do, and the looks come out the same.
     run_here(made)
@@ -313,4 +313,4 @@ def test_a_sweep_in_a_store_registers_and_logs_its_looks_once(tmp_path: Path) ->
     with pytest.raises(ValueError, match="comes out otherwise"):
         ledger.look(other)
     ledger.preregister({"changed": True})
-    assert read_record(ledger.url)["registration"] == registration(record)
+    assert read_record(ledger.url)["registration"] == preregistration(record)

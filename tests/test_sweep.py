@@ -14,7 +14,7 @@ from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.artifacts import ensure as build
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import conduct
+from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.records.read import read_record, read_rows
@@ -22,7 +22,7 @@ from saeft_ray.records.rows import SCHEMA, unpack
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 import sweeps
 from sweeps import run_here
@@ -81,7 +81,7 @@ def test_wise_ft_lies_between_its_ends(done):
     (spec, *_) = [s for s in plan.confirm(chosen) if s.method == "wise_ft"]
     for alpha, other in ((0.0, "zero_shot"), (1.0, "ft")):
         moved = spec.model_copy(update={"settings": spec.settings.model_copy(update={"alpha": alpha})})
-        (outcome,) = trial.run(plan, moved, store, Place())  # no epoch is trained: the end point is there
+        (outcome,) = trial.run(plan, moved, store, Worker())  # no epoch is trained: the end point is there
         want = {
             r["dataset"]: r["value"]
             for r in select(rows, phase="confirm", method=other, metric="accuracy")
@@ -94,12 +94,12 @@ def test_the_same_sweep_again_runs_nothing(done):
     plan, ledger, chosen, rows = done
 
     class Nothing(LocalRunner):
-        def run(self, deal, watcher):
-            raise AssertionError(f"{deal.left} trials of {deal.phase} were dealt again")
+        def run(self, queue, watcher):
+            raise AssertionError(f"{queue.remaining} trials of {queue.phase} were dealt again")
 
     store = Store(plan.config.storage.url)
     ledger.register(record_of(plan, None))
-    assert conduct(plan, ledger, Nothing(plan, store, ledger), Quiet()) == chosen
+    assert run_phases(plan, ledger, Nothing(plan, store, ledger), Quiet()) == chosen
     assert read_rows(ledger.url).equals(rows)
 
 
@@ -112,19 +112,19 @@ def test_a_sweep_stopped_anywhere_ends_with_the_same_rows(done, tmp_path):
     class Interrupted(LocalRunner):
         left = 0
 
-        def run(self, deal, watcher):
+        def run(self, queue, watcher):
             class Stop(Quiet):
                 def ended(self, spec, selection):
                     Interrupted.left -= 1
                     if Interrupted.left == 0:
                         raise KeyboardInterrupt
 
-            super().run(deal, Stop())
+            super().run(queue, Stop())
 
     for Interrupted.left in (2, 3, 4):
         with pytest.raises(KeyboardInterrupt):
-            conduct(plan, ledger, Interrupted(plan, store, ledger), Quiet())
-    conduct(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+            run_phases(plan, ledger, Interrupted(plan, store, ledger), Quiet())
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
 
     def comparable(table):
         kept = [row for row in table.to_pylist() if row["metric"] != "seconds"]
@@ -137,12 +137,12 @@ def test_a_killed_trial_resumes_from_its_checkpoint_to_the_same_weights(tmp_path
     config = sweeps.config(tmp_path, train={**sweeps.SMALL["train"], "epochs": 3}, compute={"checkpoint_minutes": 0})
     plan, store, _ = sweeps.opened(config)
     spec = TrialSpec(phase="confirm", method="mse", settings=MSE(lambda_mse=100.0), seed=7, number=0)
-    running = trial.run(plan, spec, store, Place())
+    running = trial.run(plan, spec, store, Worker())
     assert [next(running).epoch.epoch for _ in range(2)] == [1, 2]
     running.close()
-    reports = list(trial.run(plan, spec, store, Place()))
+    reports = list(trial.run(plan, spec, store, Worker()))
     assert [item.epoch.epoch for item in reports[:-1]] == [3]
-    undisturbed = list(trial.run(plan, spec, store, Place(), replay=True))[-1]
+    undisturbed = list(trial.run(plan, spec, store, Worker(), replay=True))[-1]
     keep = [r for r in undisturbed.rows if r.metric != "seconds"]
     assert [r for r in reports[-1].rows if r.metric != "seconds"] == keep
     assert store.keys("checkpoint") == []  # they have served
@@ -157,15 +157,15 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     heads = []
     seen = lambda model, split, *_, **__: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
     monkeypatch.setattr(trial, "predicted", seen)
-    build(plan.activations(), plan, store, Place().device)
+    build(plan.activations(), plan, store, Worker().device)
     monkeypatch.setattr(trial.Classifier, "embed", None)
-    list(trial.run(plan, probe, store, Place()))
+    list(trial.run(plan, probe, store, Worker()))
     monkeypatch.undo()
-    first = trial.TrialContext(plan, store, Place(), False)
+    first = trial.TrialContext(plan, store, Worker(), False)
     model = first.frozen()
     config.methods["lp_ft"].start(first, model)
     assert np.array_equal(heads[0].detach(), model.head.weight.detach())
-    outcome = list(trial.run(plan, start, store, Place()))[-1]
+    outcome = list(trial.run(plan, start, store, Worker()))[-1]
     assert min(r.value for r in outcome.rows if r.dataset == "selection") > 0.8
 
 
@@ -173,7 +173,7 @@ def test_divergence_is_a_row_and_not_a_missing_one(tmp_path):
     config = sweeps.config(tmp_path, train={"epochs": 1, "batch_size": 128, "lr": 1e30})
     plan, store, _ = sweeps.opened(config)
     spec = TrialSpec(phase="confirm", method="mse", settings=MSE(lambda_mse=1.0), seed=7, number=0)
-    outcome = list(trial.run(plan, spec, store, Place()))[-1]
+    outcome = list(trial.run(plan, spec, store, Worker()))[-1]
     assert outcome.status == "failed"
     assert {row.dataset for row in outcome.rows} == {"selection", *plan.config.data.test_sets()}
     assert all(row.value is None and row.status == "failed" and "not finite" in row.error for row in outcome.rows)
@@ -216,7 +216,7 @@ def test_a_damaged_artifact_is_built_again(done, caplog):
     file = folder / "head.safetensors"
     sound = file.read_bytes()
     file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
-    rebuilt = build(artifact, plan, store, Place().device)
+    rebuilt = build(artifact, plan, store, Worker().device)
     assert rebuilt != folder
     assert (rebuilt / "head.safetensors").read_bytes() == sound
     assert "head.safetensors" in caplog.text

@@ -90,7 +90,7 @@ class Confirm(Section):
         return self.seeds if isinstance(self.seeds, Until) else None
 
     @property
-    def most(self) -> int:
+    def max_seeds(self) -> int:
         """Seeds that a method can get."""
         return self.seeds.max if isinstance(self.seeds, Until) else self.seeds
 
@@ -159,6 +159,6 @@ class SweepConfig(Section):
     def views(self) -> int:
         return self.train.views or self.train.epochs
 
-    def science(self) -> dict[str, Any]:
+    def determining_settings(self) -> dict[str, Any]:
         """Everything that determines the results; where and how the sweep runs is left out."""
         return self.model_dump(mode="json", exclude={"storage", "compute"})

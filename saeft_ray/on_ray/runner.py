@@ -29,8 +29,8 @@ from saeft_ray.on_ray.tune import run_phase  # noqa: E402
 from saeft_ray.orchestration import artifacts as building  # noqa: E402
 from saeft_ray.orchestration.phases import Watcher  # noqa: E402
 from saeft_ray.orchestration.plan import Artifact, Plan  # noqa: E402
-from saeft_ray.orchestration.search import Deal  # noqa: E402
-from saeft_ray.orchestration.signals import Notice  # noqa: E402
+from saeft_ray.orchestration.search import TrialQueue  # noqa: E402
+from saeft_ray.orchestration.signals import StopSignals  # noqa: E402
 from saeft_ray.records.ledger import Ledger  # noqa: E402
 from saeft_ray.storage.redact import redacted  # noqa: E402
 from saeft_ray.storage.store import Store  # noqa: E402
@@ -42,8 +42,8 @@ INHERITED = ("AWS_", "SAEFT_RAY_", "OMP_NUM_THREADS", "HF_", "NCCL_", "GLOO_")
 class RayRunner:
     """A context manager: connects on entry, and on leaving ends the Ray that it started itself."""
 
-    def __init__(self, plan: Plan, store: Store, ledger: Ledger, notice: Notice | None = None):
-        self._plan, self._store, self._ledger, self._notice = plan, store, ledger, notice or Notice()
+    def __init__(self, plan: Plan, store: Store, ledger: Ledger, signals: StopSignals | None = None):
+        self._plan, self._store, self._ledger, self._signals = plan, store, ledger, signals or StopSignals()
         self._own = False
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class RayRunner:
             # A dashboard frees the resources of trials stopped early: several workers need it (docs/ray.md 0.2).
             options |= {"include_dashboard": self._plan.config.compute.workers > 1, "_node_ip_address": "127.0.0.1"}
         ray.init(address=address or ("local" if self._own else "auto"), **options)
-        self._notice.listen()
+        self._signals.install()
         return self
 
     def __exit__(
@@ -100,9 +100,9 @@ class RayRunner:
                     raise error.cause from None
                 watcher.built(artifact)
 
-    def run(self, deal: Deal, watcher: Watcher) -> None:
-        with self._notice.heeded():
-            run_phase(deal, self._plan, self._store, self._ledger, watcher, self._notice)
+    def run(self, queue: TrialQueue, watcher: Watcher) -> None:
+        with self._signals.while_trials_run():
+            run_phase(queue, self._plan, self._store, self._ledger, watcher, self._signals)
 
     def _keep_logs(self) -> None:
         """Copies Ray's logs of this session into the sweep's folder, where that is a local one."""

@@ -51,7 +51,7 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     from saeft_ray.on_ray import preemption
     from saeft_ray.orchestration import trial
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
     plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
     context = ray.train.get_context()
@@ -68,11 +68,11 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     rank = context.get_world_rank()
     there = {"device": device, "rank": rank, "world_size": size, "wrap": wrap, "mean": mean}
-    place = Place.of(plan.config.compute, **there, leave=preemption.told)
+    worker = Worker.of(plan.config.compute, **there, must_stop=preemption.must_stop)
     last = None
     with suppress(Preempted):
-        for item in trial.run(plan, spec, store, place):
-            if isinstance(item, trial.Outcome) and place.rank == 0:
+        for item in trial.run(plan, spec, store, worker):
+            if isinstance(item, trial.Outcome) and worker.rank == 0:
                 ledger.finish(spec, item.rows)
                 last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure

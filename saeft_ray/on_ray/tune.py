@@ -1,4 +1,4 @@
-"""One phase is one Tune experiment: Tune asks our deal for trials, places them, retries them and stops them early.
+"""One phase is one Tune experiment: Tune asks our queue for trials, places them, retries them and stops them early.
 
 Tune's own state is thrown away afterwards. What must survive is in the ledger, written by the trials themselves.
 """
@@ -20,11 +20,11 @@ from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.on_ray import preemption
 from saeft_ray.on_ray.failures import lost_by
 from saeft_ray.on_ray.train import final, train_on_workers
-from saeft_ray.orchestration.failures import Attempts, last_line, told
+from saeft_ray.orchestration.failures import Attempts, last_line, short_traceback
 from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.search import Deal
-from saeft_ray.orchestration.signals import Notice
+from saeft_ray.orchestration.search import TrialQueue
+from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -35,14 +35,16 @@ _log = logging.getLogger(__name__)
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 
-def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, notice: Notice) -> None:
-    """Runs all trials of `deal`; once `notice` is given, only until those that run have left. Raises Unfinished, after
+def run_phase(
+    queue: TrialQueue, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, signals: StopSignals
+) -> None:
+    """Runs all trials of `queue`; once `signals` is given, only until those that run have left. Raises Unfinished, after
     all others have ended, if trials could not be run."""
     compute = plan.config.compute
-    dealer = _Dealer(deal, ledger, watcher, notice)
+    dealer = _QueueSearcher(queue, ledger, watcher, signals)
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
-    early = deal.phase == "search" and plan.config.search.early_stopping == "asha"
+    early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
     with scratch("tune") as folder:
         tuner = tune.Tuner(
             tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger), need),
@@ -51,7 +53,7 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 mode="max",
                 search_alg=dealer,
                 scheduler=_asha(plan) if early else None,
-                num_samples=-1,  # the dealer knows when there are no more, and deals again what was lost
+                num_samples=-1,  # the dealer knows when there are no more, and queues again what was lost
                 max_concurrent_trials=_concurrent(plan),
                 # A nested trainer blocks where Tune cannot take its process back (docs/ray.md 0.3).
                 reuse_actors=alone,
@@ -59,10 +61,10 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
                 trial_dirname_creator=_name,
             ),
             run_config=tune.RunConfig(
-                name=deal.phase,
+                name=queue.phase,
                 storage_path=folder,
                 verbose=0,
-                callbacks=[_Ear(dealer)],
+                callbacks=[_ErrorListener(dealer)],
                 stop=_Stop(dealer),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -70,21 +72,21 @@ def run_phase(deal: Deal, plan: Plan, store: Store, ledger: Ledger, watcher: Wat
         )
         with _heard(dealer):
             tuner.fit()
-    if notice.given:
-        preemption.tell(False)
+    if signals.stop_requested:
+        preemption.request_stop(False)
     dealer.check()
-    left = deal.left
-    if left and not notice.given:
-        raise Unfinished(f"Tune ended the {deal.phase} phase with {left} trials not run; the same command goes on")
+    left = queue.remaining
+    if left and not signals.stop_requested:
+        raise Unfinished(f"Tune ended the {queue.phase} phase with {left} trials not run; the same command goes on")
 
 
-class _Dealer(Searcher):  # type: ignore[misc]
-    """Stands between Tune and a deal. A trial that failed is a trial of Tune's that has ended; if it is to be tried
+class _QueueSearcher(Searcher):  # type: ignore[misc]
+    """Stands between Tune and a queue. A trial that failed is a trial of Tune's that has ended; if it is to be tried
     again, it is dealt again."""
 
-    def __init__(self, deal: Deal, ledger: Ledger, watcher: Watcher, notice: Notice):
+    def __init__(self, queue: TrialQueue, ledger: Ledger, watcher: Watcher, signals: StopSignals):
         super().__init__(metric="selection", mode="max")
-        self._deal, self._ledger, self._watcher, self._notice = deal, ledger, watcher, notice
+        self._queue, self._ledger, self._watcher, self._signals = queue, ledger, watcher, signals
         self._running: dict[str, TrialSpec] = {}
         self._again: list[tuple[float, TrialSpec]] = []  # not before this time
         self._attempts = Attempts()
@@ -95,18 +97,18 @@ class _Dealer(Searcher):  # type: ignore[misc]
     @property
     def over(self) -> bool:
         """Whether no trial begins any more."""
-        return self.halted is not None or self._notice.given
+        return self.halted is not None or self._signals.stop_requested
 
     def pass_on(self) -> None:
-        """Tells the trials that run of a notice."""
-        if self._notice.given and not self._told:
+        """Tells the trials that run of a signals."""
+        if self._signals.stop_requested and not self._told:
             self._told = True
-            preemption.tell(True)
+            preemption.request_stop(True)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         spec = self._next()
         if spec is None:
-            done = not (self._deal.left or self._running or self._again)
+            done = not (self._queue.remaining or self._running or self._again)
             return str(Searcher.FINISHED) if done or self.over else None
         self._running[trial_id] = spec
         return {"spec": spec.model_dump_json()}
@@ -127,7 +129,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
             (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
             self._end(spec, value)
             return
-        if self._notice.given:  # it left, or died on its way out
+        if self._signals.stop_requested:  # it left, or died on its way out
             return
         cause = lost_by(error)
         try:
@@ -136,7 +138,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
             self.halted = reason
             return
         if wait is None:
-            self._ledger.give_up(spec, told(error, getattr(error, "traceback_str", None)))
+            self._ledger.give_up(spec, short_traceback(error, getattr(error, "traceback_str", None)))
             self._end(spec, None)
         else:
             _log.warning("%s: %s (%.120s); tried again in %.0f s", spec.id, cause, last_line(error), wait)
@@ -146,7 +148,7 @@ class _Dealer(Searcher):  # type: ignore[misc]
         """Raises Unfinished if trials could not be run."""
         if self.halted:
             raise self.halted
-        self._attempts.check(self._deal.phase)
+        self._attempts.check(self._queue.phase)
 
     def save(self, checkpoint_path: str) -> None:
         return None
@@ -161,21 +163,21 @@ class _Dealer(Searcher):  # type: ignore[misc]
             if due <= time.monotonic():
                 del self._again[position]
                 return lost
-        spec = self._deal.ask() if self._deal.left else None
+        spec = self._queue.ask() if self._queue.remaining else None
         if spec is not None:
-            self._ledger.deal(spec)
+            self._ledger.queue(spec)
             self._watcher.started(spec)
         return spec
 
     def _end(self, spec: TrialSpec, selection: float | None) -> None:
-        self._deal.tell(spec, selection)
+        self._queue.tell(spec, selection)
         self._watcher.ended(spec, selection)
 
 
-class _Ear(tune.Callback):  # type: ignore[misc]
+class _ErrorListener(tune.Callback):  # type: ignore[misc]
     """Tells the dealer that a trial failed when its error is known, and gives it moments to act."""
 
-    def __init__(self, dealer: _Dealer):
+    def __init__(self, dealer: _QueueSearcher):
         self._dealer = dealer
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -189,7 +191,7 @@ class _Ear(tune.Callback):  # type: ignore[misc]
 
 
 @contextmanager
-def _heard(dealer: _Dealer) -> Iterator[None]:
+def _heard(dealer: _QueueSearcher) -> Iterator[None]:
     """While Tune runs, the dealer hears why a trial failed: Tune tells the trial and, of many an error, nobody else."""
     told = Trial.handle_error
 
@@ -207,7 +209,7 @@ def _heard(dealer: _Dealer) -> Iterator[None]:
 class _Stop(tune.Stopper):  # type: ignore[misc]
     """Ends all trials once the dealer has halted."""
 
-    def __init__(self, dealer: _Dealer):
+    def __init__(self, dealer: _QueueSearcher):
         self._dealer = dealer
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -227,10 +229,10 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
         tune.report(train_on_workers(plan, spec, store, ledger))
         return
     from saeft_ray.orchestration import trial
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
-    place = Place.of(plan.config.compute, leave=preemption.told)
-    for item in trial.run(plan, spec, store, place):
+    worker = Worker.of(plan.config.compute, must_stop=preemption.must_stop)
+    for item in trial.run(plan, spec, store, worker):
         if isinstance(item, trial.Outcome):
             ledger.finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
@@ -244,7 +246,7 @@ def _name(trial: Any) -> str:
 
 
 def _spec(config: dict[str, Any]) -> TrialSpec:
-    """What `_Dealer.suggest` put into Tune's config."""
+    """What `_QueueSearcher.suggest` put into Tune's config."""
     return TrialSpec.model_validate_json(config["spec"])
 
 

@@ -1,4 +1,4 @@
-"""Run until decided: the deal of the confirm phase that gives no more seeds to a method that has its verdict.
+"""Run until decided: the queue of the confirm phase that gives no more seeds to a method that has its verdict.
 
 Looks are taken when the registered number of seeds has ended for every hypothesis that is still open, so the verdicts
 are a function of the rows and not of who finished first. They are taken again from the rows after a restart.
@@ -18,7 +18,7 @@ _AHEAD = 1  # seeds beyond the next look, so that free workers need not wait for
 
 
 class Log(Protocol):
-    """What the deal asks of the ledger."""
+    """What the queue asks of the ledger."""
 
     def finished(self) -> set[str]: ...
 
@@ -62,7 +62,7 @@ class _Family:
         return (last if self.next is None else self.next), last
 
 
-class SequentialDeal:
+class SequentialQueue:
     """The confirm trials of a sweep that runs until decided."""
 
     phase: Phase = "confirm"
@@ -90,7 +90,7 @@ class SequentialDeal:
         self._take_looks()
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Trials that may still be handed out: fewer than this as methods are decided."""
         if self._lost:
             return 0

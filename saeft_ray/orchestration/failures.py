@@ -74,7 +74,7 @@ def cause_of(error: BaseException) -> Cause:
     return "bug"
 
 
-def told(error: BaseException, text: str | None = None) -> str:
+def short_traceback(error: BaseException, text: str | None = None) -> str:
     """The end of the error's traceback (or of `text`), without colours and secrets."""
     text = text or "".join(traceback.format_exception(error))
     lines = redacted(re.sub(r"\x1b\[[0-9;]*m", "", text)).strip().splitlines()

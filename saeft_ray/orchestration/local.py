@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from saeft_ray.errors import Preempted
 from saeft_ray.orchestration import artifacts, trial
-from saeft_ray.orchestration.failures import Attempts, cause_of, last_line, told
+from saeft_ray.orchestration.failures import Attempts, cause_of, last_line, short_traceback
 from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Artifact, Plan
-from saeft_ray.orchestration.search import Deal
-from saeft_ray.orchestration.signals import Notice
+from saeft_ray.orchestration.search import TrialQueue
+from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
 
@@ -22,35 +22,35 @@ _log = logging.getLogger(__name__)
 class LocalRunner:
     """Runs everything here, on the GPU if the sweep file asks for one."""
 
-    def __init__(self, plan: Plan, store: Store, ledger: Ledger, notice: Notice | None = None):
-        self._plan, self._store, self._ledger, self._notice = plan, store, ledger, notice or Notice()
-        self._place = Place.of(plan.config.compute, leave=lambda: self._notice.given)
+    def __init__(self, plan: Plan, store: Store, ledger: Ledger, signals: StopSignals | None = None):
+        self._plan, self._store, self._ledger, self._signals = plan, store, ledger, signals or StopSignals()
+        self._worker = Worker.of(plan.config.compute, must_stop=lambda: self._signals.stop_requested)
 
     def build(self, wanted: Sequence[Artifact], watcher: Watcher) -> None:
         wanted = artifacts.pieces(wanted, self._store)
         watcher.building(wanted)
         for artifact in wanted:
-            artifacts.ensure(artifact, self._plan, self._store, self._place.device)
+            artifacts.ensure(artifact, self._plan, self._store, self._worker.device)
             watcher.built(artifact)
 
-    def run(self, deal: Deal, watcher: Watcher) -> None:
+    def run(self, queue: TrialQueue, watcher: Watcher) -> None:
         attempts = Attempts()
-        with self._notice.heeded():
-            while deal.left:
-                spec = deal.ask()
+        with self._signals.while_trials_run():
+            while queue.remaining:
+                spec = queue.ask()
                 assert spec is not None, "a serial runner leaves no trial waiting for another"
-                self._ledger.deal(spec)
+                self._ledger.queue(spec)
                 watcher.started(spec)
                 selection = self._attempt(spec, attempts)
-                deal.tell(spec, selection)
+                queue.tell(spec, selection)
                 watcher.ended(spec, selection)
-        attempts.check(deal.phase)
+        attempts.check(queue.phase)
 
     def _attempt(self, spec: TrialSpec, attempts: Attempts) -> float | None:
         """Runs `spec` until it has rows, or is given up; returns its selection accuracy."""
         while True:
             try:
-                for item in trial.run(self._plan, spec, self._store, self._place):
+                for item in trial.run(self._plan, spec, self._store, self._worker):
                     if isinstance(item, trial.Outcome):
                         self._ledger.finish(spec, item.rows)
                         return item.selection
@@ -59,7 +59,7 @@ class LocalRunner:
             except Exception as error:
                 wait = attempts.wait(spec.id, cause_of(error), error)
                 if wait is None:
-                    self._ledger.give_up(spec, told(error))
+                    self._ledger.give_up(spec, short_traceback(error))
                     return None
                 _log.warning("%s: %s; tried again in %.0f s", spec.id, last_line(error), wait)
                 time.sleep(wait)

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from saeft_ray.methods import Method
-from saeft_ray.orchestration.confirm import SequentialDeal
+from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Artifact, Plan
-from saeft_ray.orchestration.search import Deal, ListDeal, SearchDeal, ranking
+from saeft_ray.orchestration.search import TrialQueue, FixedQueue, SearchQueue, ranking
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.preregistration import registration
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 
@@ -34,12 +34,12 @@ class Runner(Protocol):
         """Makes sure that every artifact is in the store."""
         ...
 
-    def run(self, deal: Deal, watcher: Watcher) -> None:
-        """Runs all trials of `deal`; their rows are in the ledger when it returns."""
+    def run(self, queue: TrialQueue, watcher: Watcher) -> None:
+        """Runs all trials of `queue`; their rows are in the ledger when it returns."""
         ...
 
 
-def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, Method]:
+def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, Method]:
     """Runs what is left of the sweep; returns the chosen configuration of every method."""
     runner.build(plan.artifacts(), watcher)
     candidates = _search(plan, ledger, runner, watcher)
@@ -51,18 +51,18 @@ def conduct(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
         wave = (candidates | ready) if known else ready
         if wave:
             trials = plan.rerank(wave, chosen)
-            _run(ListDeal("rerank", trials, ledger.finished()), ledger, runner, watcher)
+            _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher)
             chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
     in_order = {label: chosen[label] for label in plan.config.methods}
     ledger.choose(in_order)
-    registered = registration(ledger.record())
+    registered = preregistration(ledger.record())
     ledger.preregister(registered)
-    deal: Deal
+    queue: TrialQueue
     if plan.config.confirm.until:
-        deal = SequentialDeal(plan.confirm(in_order), registered, ledger)
+        queue = SequentialQueue(plan.confirm(in_order), registered, ledger)
     else:
-        deal = ListDeal("confirm", plan.confirm(in_order), ledger.finished())
-    _run(deal, ledger, runner, watcher)
+        queue = FixedQueue("confirm", plan.confirm(in_order), ledger.finished())
+    _run(queue, ledger, runner, watcher)
     return in_order
 
 
@@ -70,12 +70,12 @@ def _search(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
     """The best configurations of every searched method."""
     if not plan.tunable():
         return {}
-    _run(SearchDeal(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
+    _run(SearchQueue(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
     ranked = ranking(ledger.asked("search"), ledger.results("search"))
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
 
 
-def _run(deal: Deal, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
-    watcher.phase(deal.phase, deal.total, deal.total - deal.left)
-    if deal.left:
-        runner.run(deal, watcher)
+def _run(queue: TrialQueue, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
+    watcher.phase(queue.phase, queue.total, queue.total - queue.remaining)
+    if queue.remaining:
+        runner.run(queue, watcher)

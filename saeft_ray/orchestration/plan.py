@@ -113,7 +113,7 @@ class Plan:
         }
         return Artifact("constants", identity, None, needs)
 
-    def endpoint(self, spec: TrialSpec) -> Artifact:
+    def final_weights(self, spec: TrialSpec) -> Artifact:
         """The weights that the training of `spec` ends in; phases and derived methods share them."""
         method = spec.trained
         assert method is not None
@@ -193,7 +193,7 @@ class Plan:
 
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
-        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.most}
+        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds}
         seeds = {name: [seed_of(name, self.config.seed, i) for i in range(counts[name])] for name in PHASES}
         flat = [seed for name in PHASES for seed in seeds[name]]
         assert len(set(flat)) == len(flat), "two phases drew one seed; change the sweep's seed"
@@ -266,7 +266,7 @@ class Plan:
         top = min(self.config.rerank.top, self.config.search.trials)
         yield "search", counts["search"]
         yield "rerank", (len(self.tunable()) * top + len(bases)) * self.config.rerank.seeds
-        yield "confirm", len(trained) * self.config.confirm.most
+        yield "confirm", len(trained) * self.config.confirm.max_seeds
 
     @property
     def steps(self) -> int:

@@ -57,11 +57,11 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
     config, facts = plan.config, plan.facts
     return {
         "name": config.name,
-        "identity": fingerprint(config.science()),
+        "identity": fingerprint(config.determining_settings()),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit,
         "versions": versions(),
-        "config": json.loads(canonical(config.science())),
+        "config": json.loads(canonical(config.determining_settings())),
         "model": facts.model,
         "imported": facts.imported,
         "data": {

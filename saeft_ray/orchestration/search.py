@@ -1,7 +1,7 @@
-"""What to run next: the deals of the three phases. A deal hands out trials and is told what came of them.
+"""What to run next: the queues of the three phases. A queue hands out trials and is told what came of them.
 
-A deal knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
-answered stand in the ledger (`records/ledger.py`), so a deal begun again after a crash goes on where the first one was.
+A queue knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
+answered stand in the ledger (`records/ledger.py`), so a queue begun again after a crash goes on where the first one was.
 """
 
 from collections import defaultdict
@@ -22,14 +22,14 @@ from saeft_ray.settings import Choices, Range
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Deal(Protocol):
+class TrialQueue(Protocol):
     """The trials of one phase."""
 
     phase: Phase
     total: int
 
     def ask(self) -> TrialSpec | None:
-        """The next trial to run; None while every remaining one waits for a result. Ask no more once `left` is 0."""
+        """The next trial to run; None while every remaining one waits for a result. Ask no more once `remaining` is 0."""
         ...
 
     def tell(self, spec: TrialSpec, selection: float | None) -> None:
@@ -37,12 +37,12 @@ class Deal(Protocol):
         ...
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Trials not handed out yet."""
         ...
 
 
-class ListDeal:
+class FixedQueue:
     """Trials known beforehand, in order; one that starts from another's end point waits for it."""
 
     def __init__(self, phase: Phase, specs: Sequence[TrialSpec], done: Iterable[str] = ()):
@@ -52,7 +52,7 @@ class ListDeal:
         self._open = {(spec.trained, spec.seed) for spec in self._todo if spec.base is None and spec.trained}
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         return len(self._todo)
 
     def ask(self) -> TrialSpec | None:
@@ -67,7 +67,7 @@ class ListDeal:
         self._open.discard((spec.trained, spec.seed))
 
 
-class SearchDeal:
+class SearchQueue:
     """Optuna's suggestions for every method with open values: one study a method, dealt in turn, equal budgets."""
 
     phase: Phase = "search"
@@ -86,15 +86,15 @@ class SearchDeal:
         self.total = trials * len(self._studies)
 
     @property
-    def left(self) -> int:
-        return sum(len(study.left) for study in self._studies.values())
+    def remaining(self) -> int:
+        return sum(len(study.remaining) for study in self._studies.values())
 
     def ask(self) -> TrialSpec | None:
         behind = [item for item in self._studies.items() if item[1].behind]
         if behind:  # what an earlier run had begun comes first
-            label, study = min(behind, key=lambda item: item[1].left[0])
+            label, study = min(behind, key=lambda item: item[1].remaining[0])
         else:
-            label, study = max(self._studies.items(), key=lambda item: len(item[1].left))
+            label, study = max(self._studies.items(), key=lambda item: len(item[1].remaining))
         return self._spec(label, *study.suggest())
 
     def _spec(self, label: str, number: int, settings: Method) -> TrialSpec:
@@ -127,15 +127,15 @@ class _Study:
         self._told: set[int] = set()
 
     @property
-    def left(self) -> list[int]:
+    def remaining(self) -> list[int]:
         """The numbers of all that is still to be handed out."""
         return [number for number in range(self._next, self._trials) if number not in self._results]
 
     @property
     def behind(self) -> bool:
         """Whether an earlier run had come further."""
-        left = self.left
-        return bool(left) and left[0] <= max(self._known, default=-1)
+        remaining = self.remaining
+        return bool(remaining) and remaining[0] <= max(self._known, default=-1)
 
     def suggest(self) -> tuple[int, Method]:
         """The next number that has no result yet, and its settings."""

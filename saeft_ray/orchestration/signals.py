@@ -20,7 +20,7 @@ def interrupt() -> None:
     signal.pthread_kill(main, signal.SIGINT)
 
 
-class Notice:
+class StopSignals:
     """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
 
     While trials run, the first one asks them to save checkpoints and leave; a second, or GRACE, ends at once. While
@@ -32,12 +32,12 @@ class Notice:
         self._before: dict[int, Any] = {}
         self._heeding = False
         self._timer: threading.Timer | None = None
-        self.given = False
+        self.stop_requested = False
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-            self.listen()
+            self.install()
         return self
 
     def __exit__(
@@ -48,28 +48,28 @@ class Notice:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def listen(self) -> None:
+    def install(self) -> None:
         """Takes the signals again from a library that took them."""
         for number in self._before:
             signal.signal(number, self._hear)
 
     @contextmanager
-    def heeded(self) -> Iterator[None]:
+    def while_trials_run(self) -> Iterator[None]:
         """A context in which trials run that ask whether notice was `given`."""
         self._heeding = True
         try:
             yield
         except Preempted:
-            assert self.given, "a trial left unasked"
+            assert self.stop_requested, "a trial left unasked"
         finally:
             self._heeding = False
-        if self.given:
+        if self.stop_requested:
             raise KeyboardInterrupt
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.given or not self._heeding:
+        if self.stop_requested or not self._heeding:
             raise KeyboardInterrupt
-        self.given = True
+        self.stop_requested = True
         # Not print: a signal may come within one.
         os.write(2, f"\nstopping: trials save checkpoints, {self._grace:.0f} s at most; again to stop now\n".encode())
         self._timer = threading.Timer(self._grace, interrupt)

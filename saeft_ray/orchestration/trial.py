@@ -1,4 +1,4 @@
-"""One trial end to end: (plan, spec, store, place) → reports of its epochs, then its rows."""
+"""One trial end to end: (plan, spec, store, worker) → reports of its epochs, then its rows."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -27,12 +27,12 @@ from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
 from saeft_ray.training.evaluate import correct, predicted
 from saeft_ray.training.loop import Epoch, Task, Training, finetune
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
 
 
-class Report(NamedTuple):
+class EpochReport(NamedTuple):
     """A finished epoch; `selection` is the accuracy on the selection split where the search stops trials early."""
 
     epoch: Epoch
@@ -47,16 +47,18 @@ class Outcome(NamedTuple):
     status: Status
 
 
-def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = False) -> Iterator[Report | Outcome]:
-    """Trains and evaluates `spec`; yields a Report after every epoch that it runs and one Outcome at the end.
+def run(
+    plan: Plan, spec: TrialSpec, store: Store, worker: Worker, replay: bool = False
+) -> Iterator[EpochReport | Outcome]:
+    """Trains and evaluates `spec`; yields a EpochReport after every epoch that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
-    wrong is raised, and Preempted if `place` was told to go. Ranks other than 0 yield an Outcome without rows.
+    wrong is raised, and Preempted if `worker` was told to go. Ranks other than 0 yield an Outcome without rows.
     """
-    if any(place.any(place.leave())):
+    if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
-    context = TrialContext(plan, store, place, replay)
+    context = TrialContext(plan, store, worker, replay)
     try:
         model, history = context.frozen(), list[Epoch]()
         if spec.trained is not None:
@@ -65,16 +67,16 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
             spec.settings.start(context, model)
         model = spec.settings.finish(model, context.frozen)
     except Diverged as error:
-        yield Outcome(_failed(plan, spec, str(error)) if place.rank == 0 else [], None, "failed")
+        yield Outcome(_failed(plan, spec, str(error)) if worker.rank == 0 else [], None, "failed")
         return
-    if place.rank != 0:
+    if worker.rank != 0:
         yield Outcome([], None, "ok")
         return
     rows = _training_rows(plan, spec, history)
     selection = None
     for dataset, role in _evaluated(plan, spec).items():
         split = context.split(dataset)
-        answers = predicted(model, split, place.device, loaders=place.loaders)
+        answers = predicted(model, split, worker.device, loaders=worker.loaders)
         right = answers == split.labels
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection
@@ -96,10 +98,10 @@ def run(plan: Plan, spec: TrialSpec, store: Store, place: Place, replay: bool = 
 
 
 class TrialContext:
-    """What a trial works with: data, models and artifacts of one sweep at one place."""
+    """What a trial works with: data, models and artifacts of one sweep on one worker."""
 
-    def __init__(self, plan: Plan, store: Store, place: Place, replay: bool):
-        self.plan, self.store, self.place, self.replay = plan, store, place, replay
+    def __init__(self, plan: Plan, store: Store, worker: Worker, replay: bool):
+        self.plan, self.store, self.worker, self.replay = plan, store, worker, replay
 
     def split(self, name: str) -> Split:
         facts = self.plan.facts
@@ -108,11 +110,11 @@ class TrialContext:
     def frozen(self) -> Classifier:
         """A fresh copy of the frozen encoder with the zero-shot head."""
         head = artifacts.head(self.plan, self.store)
-        return self.clip().classifier(head, self.plan.config.train.precision).to(self.place.device)
+        return self.clip().classifier(head, self.plan.config.train.precision).to(self.worker.device)
 
-    def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Report]:
+    def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[EpochReport]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
-        endpoint = self.plan.endpoint(spec)
+        endpoint = self.plan.final_weights(spec)
         folder = None
         if not self.replay:
             with suppress(Missing):
@@ -123,14 +125,14 @@ class TrialContext:
         if folder is None:
             yield from self._train(model, spec, endpoint.key, history)
         else:
-            model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.place.device)))
+            model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.worker.device)))
             history[:] = epochs(folder)
 
-    def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[Report]:
-        plan, place, method = self.plan, self.place, spec.trained
+    def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[EpochReport]:
+        plan, worker, method = self.plan, self.worker, spec.trained
         assert method is not None
         assert spec.seed is not None
-        checkpoints = Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, place)
+        checkpoints = Checkpoints(self.store, key, plan.config.compute.checkpoint_minutes * 60, worker)
         needs = {artifact.kind: artifact for artifact in plan.needs(spec)}
         task = Task(
             split=self.split("train"),
@@ -151,24 +153,24 @@ class TrialContext:
             if not self.replay:
                 checkpoints.offer(whole, training, history)
 
-        training = finetune(whole, task, place, state, pause)
+        training = finetune(whole, task, worker, state, pause)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
             history.append(epoch)
             selection = None
-            if early and place.rank == 0:
-                right = correct(model, self.split("selection"), place.device, loaders=place.loaders)
+            if early and worker.rank == 0:
+                right = correct(model, self.split("selection"), worker.device, loaders=worker.loaders)
                 selection = float(right.mean())
             if epoch.epoch < plan.config.train.epochs:
                 pause(training)
-            yield Report(epoch, selection)
-        if place.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
+            yield EpochReport(epoch, selection)
+        if worker.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
             def write(folder: Path) -> None:
                 save_file(contiguous(model), folder / "model.safetensors")
                 write_epochs(history, folder)
 
-            self.store.save("endpoint", key, write, plan.endpoint(spec).identity)
+            self.store.save("endpoint", key, write, plan.final_weights(spec).identity)
             checkpoints.clear()
 
     @property
@@ -176,7 +178,7 @@ class TrialContext:
         return self.plan.config.train.label_smoothing
 
     def embeddings(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        stored, device = self._activations(), self.place.device
+        stored, device = self._activations(), self.worker.device
         labels = torch.from_numpy(self.split("train").labels).repeat_interleave(stored.shape[1]).to(device)
         for f0 in frozen_embeddings.parts(stored, device):
             yield f0, labels[: len(f0)]
@@ -201,7 +203,7 @@ class TrialContext:
 
     def _activations(self) -> NDArray[np.float32]:
         return frozen_embeddings.load(
-            artifacts.ensure(self.plan.activations(), self.plan, self.store, self.place.device)
+            artifacts.ensure(self.plan.activations(), self.plan, self.store, self.worker.device)
         )
 
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:

@@ -62,7 +62,7 @@ class Ledger:
             for path in paths:
                 if path.endswith(f"/{ROWS}") and path.replace(ROWS, SPEC) not in paths:
                     with suppress(Damaged):
-                        self.deal(self._spec(path, self._folder.get(path)))
+                        self.begin_trial(self._spec(path, self._folder.get(path)))
         return told
 
     def register(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -134,7 +134,7 @@ class Ledger:
                 return self._spec(path, self._folder.get(path))
         raise FileNotFoundError(f"{self.url}/trials/{trial}: no such trial")
 
-    def deal(self, spec: TrialSpec) -> None:
+    def begin_trial(self, spec: TrialSpec) -> None:
         """Notes that `spec` is about to run; what was dealt before a restart stays."""
         self._folder.put_json(f"trials/{spec.id}/{SPEC}", spec.model_dump(mode="json"))
 
@@ -196,7 +196,7 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         known = SweepConfig.model_validate_json(json.dumps({**config, "storage": {"url": "."}}))
     except ValueError:  # a setting is gone: it stays a difference, and is told
         return config
-    today: dict[str, Any] = json.loads(canonical(known.science()))
+    today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today
 
 

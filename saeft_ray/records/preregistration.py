@@ -10,7 +10,7 @@ FIXED = "fixed"
 """The engine's name where every method gets the same number of seeds."""
 
 
-def registration(record: Mapping[str, Any]) -> dict[str, Any]:
+def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
     """The registration that the record `sweep.json` implies (docs/statistics.md 2.1), as JSON.
 
     `families` are lists of [method, against]; each is tested at its own error level `alpha`.

@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from saeft_ray import stats
-from saeft_ray.records.preregistration import FIXED, designs, name_of, registration, same_look
+from saeft_ray.records.preregistration import FIXED, designs, name_of, preregistration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
 from saeft_ray.report.content import Comparison, Course, LookTaken, Verdict
@@ -23,7 +23,7 @@ def deviations(record: Mapping[str, Any]) -> list[str]:
     registered = record.get("registration")
     if registered is None:
         return []
-    implied = registration(record)
+    implied = preregistration(record)
     keys = sorted(registered.keys() | implied.keys())
     changed = [key for key in keys if registered.get(key) != implied.get(key)]
     if not changed:

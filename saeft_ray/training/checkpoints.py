@@ -13,7 +13,7 @@ from torch import nn
 from saeft_ray.errors import Damaged, Missing, Preempted
 from saeft_ray.storage.store import Store
 from saeft_ray.training.loop import Epoch, State, Training
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
 _SHARE = 50  # a checkpoint that takes a minute is followed by this many without one
@@ -22,8 +22,8 @@ _SHARE = 50  # a checkpoint that takes a minute is followed by this many without
 class Checkpoints:
     """Of the training whose end point has `key`; at most one every `seconds`, and only the newest is kept."""
 
-    def __init__(self, store: Store, key: str, seconds: float, place: Place):
-        self._store, self._key, self._seconds, self._place = store, key, seconds, place
+    def __init__(self, store: Store, key: str, seconds: float, worker: Worker):
+        self._store, self._key, self._seconds, self._worker = store, key, seconds, worker
         self._due = time.monotonic() + seconds
 
     def latest(self, model: nn.Module, history: list[Epoch]) -> State | None:
@@ -36,7 +36,7 @@ class Checkpoints:
                 continue
             except Missing:  # removed since it was listed
                 continue
-            tensors = load_file(folder / "state.safetensors", device=str(self._place.device))
+            tensors = load_file(folder / "state.safetensors", device=str(self._worker.device))
             model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
             history[:] = epochs(folder)
             step = int(name.removeprefix(f"{self._key}-").partition("-")[2] or 0)
@@ -46,11 +46,11 @@ class Checkpoints:
 
     def _agreed(self, state: State | None) -> State | None:
         """`state`, if all workers found the same. Raises RuntimeError if they did not."""
-        mine = torch.tensor([state.epoch, state.step] if state else [0, 0], device=self._place.device).double()
-        mean = self._place.mean(mine)
+        mine = torch.tensor([state.epoch, state.step] if state else [0, 0], device=self._worker.device).double()
+        mean = self._worker.mean(mine)
         if not torch.equal(mean, mine):
             raise RuntimeError(
-                f"worker {self._place.rank} found a checkpoint of epoch and step {mine.tolist()}, the workers' mean is "
+                f"worker {self._worker.rank} found a checkpoint of epoch and step {mine.tolist()}, the workers' mean is "
                 f"{mean.tolist()}"
             )
         return state
@@ -58,12 +58,12 @@ class Checkpoints:
     def offer(self, model: nn.Module, training: Training, history: list[Epoch]) -> None:
         """Saves a checkpoint if one is due. If a worker was told to stop, saves one and raises Preempted. All workers
         must offer at the same step."""
-        due = self._place.rank == 0 and time.monotonic() >= self._due
-        leaving, due = self._place.any(self._place.leave(), due)
+        due = self._worker.rank == 0 and time.monotonic() >= self._due
+        leaving, due = self._worker.any(self._worker.must_stop(), due)
         if not (leaving or due):
             return
         state = training.state()
-        if self._place.rank == 0:
+        if self._worker.rank == 0:
             began = time.monotonic()
             self._save(model, state, history)
             spent = time.monotonic() - began

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from saeft_ray.training.worker import Place
+    from saeft_ray.training.worker import Worker
 
 
-class Sums:
+class EpochMeans:
     """Of the steps of one epoch so far: loss terms and clipped steps, left on the device until asked for; seconds."""
 
-    def __init__(self, place: "Place", steps: int = 0, saved: Mapping[str, Tensor] = MappingProxyType({})) -> None:
+    def __init__(self, worker: "Worker", steps: int = 0, saved: Mapping[str, Tensor] = MappingProxyType({})) -> None:
         """Those of an epoch of which so many steps are done; `saved` holds what `tensors` gave."""
-        self._place, self.steps = place, steps
+        self._worker, self.steps = worker, steps
         self._terms = {name[4:]: self._own(each) for name, each in saved.items() if name.startswith("sum.")}
-        self._clipped = self._own(saved["clipped"]) if steps else torch.zeros((), device=place.device)
+        self._clipped = self._own(saved["clipped"]) if steps else torch.zeros((), device=worker.device)
         self.seconds = float(self._own(saved["seconds"])) if steps else 0.0
 
     def add(self, terms: dict[str, Tensor], clipped: Tensor) -> None:
@@ -31,7 +31,7 @@ class Sums:
 
     def means(self) -> dict[str, float]:
         """Means over steps and workers: every worker gets the same, so all of them diverge together or none does."""
-        values = self._place.mean(torch.stack(list(self._terms.values()))) / self.steps
+        values = self._worker.mean(torch.stack(list(self._terms.values()))) / self.steps
         return dict(zip(self._terms, values.tolist(), strict=True))
 
     def clipped(self) -> float:
@@ -52,11 +52,11 @@ class Sums:
 
     def _all(self, mine: Tensor) -> Tensor:
         """(workers,), everyone's own. A mean in double precision of numbers that are single: no digit is lost."""
-        each = torch.zeros(self._place.world_size, dtype=torch.float64, device=self._place.device)
-        each[self._place.rank] = mine
-        return (self._place.mean(each) * self._place.world_size).to(mine.dtype)
+        each = torch.zeros(self._worker.world_size, dtype=torch.float64, device=self._worker.device)
+        each[self._worker.rank] = mine
+        return (self._worker.mean(each) * self._worker.world_size).to(mine.dtype)
 
     def _own(self, each: Tensor) -> Tensor:
         """This worker's of (workers,); of other workers than these, their mean."""
-        same = len(each) == self._place.world_size
-        return (each[self._place.rank] if same else each.mean()).to(self._place.device)
+        same = len(each) == self._worker.world_size
+        return (each[self._worker.rank] if same else each.mean()).to(self._worker.device)

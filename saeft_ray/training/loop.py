@@ -1,6 +1,6 @@
 """The training loop: one visible loop for every method, a generator of one report an epoch.
 
-Where a trial runs arrives as a `Place`; nothing here knows of Ray. Every draw (order, view, crop) is a function of
+Where a trial runs arrives as a `Worker`; nothing here knows of Ray. Every draw (order, view, crop) is a function of
 (seed, epoch, sample), so a run resumed from a checkpoint, after an epoch or within one, equals an undisturbed one
 without any saved generator.
 """
@@ -27,12 +27,12 @@ from saeft_ray.model.encoder import Classifier, Extended
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import Train
 from saeft_ray.training import monitors
-from saeft_ray.training.epoch_means import Sums
+from saeft_ray.training.epoch_means import EpochMeans
 from saeft_ray.training.prefetch import ahead
-from saeft_ray.training.worker import Place
+from saeft_ray.training.worker import Worker
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
-STRETCH = 20  # steps between two looks at the loss; after each of them a training may pause
+STEPS_BETWEEN_PAUSES = 20  # steps between two looks at the loss; after each of them a training may pause
 
 
 class Task(NamedTuple):
@@ -79,7 +79,7 @@ class State(NamedTuple):
 def finetune(
     model: Classifier | Extended,
     task: Task,
-    place: Place,
+    worker: Worker,
     resume: State | None = None,
     pause: Callable[["Training"], None] = lambda training: None,
 ) -> "Training":
@@ -87,9 +87,9 @@ def finetune(
 
     With `resume`, `model` must hold the weights saved with that state. `pause` is called now and then between two steps
     of an epoch, on all workers at the same step. Raises Diverged, which names the term, UserError for a model or a
-    method that cannot be trained in this place, and what `pause` raises.
+    method that cannot be trained on this worker, and what `pause` raises.
     """
-    return Training(model, task, place, resume, pause)
+    return Training(model, task, worker, resume, pause)
 
 
 class Training:
@@ -99,47 +99,47 @@ class Training:
         self,
         model: Classifier | Extended,
         task: Task,
-        place: Place,
+        worker: Worker,
         resume: State | None,
         pause: Callable[["Training"], None],
     ):
-        _check_parts(model, task, place)
-        model.to(place.device)
+        _check_parts(model, task, worker)
+        model.to(worker.device)
         self._trained = model
         self.model = model.classifier if isinstance(model, Extended) else model
-        self.task, self.place, self._pause = task, place, pause
-        self._dictionary = task.dictionary.to(place.device) if task.dictionary else None
-        self._constants = {name: tensor.to(place.device) for name, tensor in task.constants.items()}
+        self.task, self.worker, self._pause = task, worker, pause
+        self._dictionary = task.dictionary.to(worker.device) if task.dictionary else None
+        self._constants = {name: tensor.to(worker.device) for name, tensor in task.constants.items()}
         self._sites = task.method.sites(encoder.depth(self.model)) if task.method.compares == "layers" else []
         if isinstance(task.frozen, Classifier):
-            task.frozen.to(place.device).eval()
+            task.frozen.to(worker.device).eval()
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         names, parameters = zip(*trained.items(), strict=True)
         self._names: tuple[str, ...] = names
         settings = task.train
         self._optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
         self._parameters: tuple[nn.Parameter, ...] = parameters
-        if place.checkpoint_activations:
+        if worker.checkpoint_activations:
             encoder.checkpoint_activations(self.model)
             if isinstance(model, Extended):
                 model.checkpoint_activations()
-        self._wrapped = place.wrap(model)
+        self._wrapped = worker.wrap(model)
         # Only the step is compiled, and `model` stays what it is: its keys, its hooks, its copies, its evaluation.
-        compiled = place.compile and not self._sites
+        compiled = worker.compile and not self._sites
         self._step: nn.Module = torch.compile(self._wrapped) if compiled else self._wrapped  # type: ignore[assignment]
-        self._epoch, self._sums = 0, Sums(place)
+        self._epoch, self._sums = 0, EpochMeans(worker)
         if resume is not None:
             self._restore(resume)
 
     def __iter__(self) -> Iterator[Epoch]:
-        task, place = self.task, self.place
+        task, worker = self.task, self.worker
         batches = batch_count(len(task.split.labels), task.train.batch_size)
         total = batches * task.train.epochs
         while self._epoch < task.train.epochs:
             self._wrapped.train()
             done, sums = self._sums.steps, self._sums
             began = time.perf_counter()
-            for step, batch in enumerate(_batches(task, self._epoch, place, done), start=self._epoch * batches + done):
+            for step, batch in enumerate(_batches(task, self._epoch, worker, done), start=self._epoch * batches + done):
                 rate = learning_rate(step, total, task.train)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
@@ -148,11 +148,11 @@ class Training:
                 norm = nn.utils.clip_grad_norm_(self._parameters, task.train.clip_norm)
                 sums.add(terms, norm > task.train.clip_norm)
                 last = sums.steps == batches
-                if (step % STRETCH == 0 or last) and (bad := sums.not_finite()):
+                if (step % STEPS_BETWEEN_PAUSES == 0 or last) and (bad := sums.not_finite()):
                     raise Diverged(f"{' and '.join(bad)} not finite by step {step} (epoch {self._epoch + 1})")
                 self._optimizer.step()
                 task.method.after_step(self._trained, step, total)
-                if step % STRETCH == 0 and not last:
+                if step % STEPS_BETWEEN_PAUSES == 0 and not last:
                     sums.seconds += time.perf_counter() - began
                     self._pause(self)
                     began = time.perf_counter()
@@ -160,7 +160,7 @@ class Training:
             self._epoch += 1
             seconds = sums.seconds + time.perf_counter() - began
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
-            self._sums = Sums(place)
+            self._sums = EpochMeans(worker)
             yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched)
 
     def state(self) -> State:
@@ -173,7 +173,7 @@ class Training:
 
     def _restore(self, state: State) -> None:
         self._epoch = state.epoch
-        self._sums = Sums(self.place, state.step, state.tensors)
+        self._sums = EpochMeans(self.worker, state.step, state.tensors)
         for name, parameter in zip(self._names, self._parameters, strict=True):
             like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
             # In the memory format of the weights: the fused optimizer reads them side by side.
@@ -188,7 +188,7 @@ class Training:
         """Adds the gradients of this worker's share of the batch, one micro-batch in memory at a time; returns the
         terms of the loss. A mean over the batch is the mean of its parts' means, each weighed by its size."""
         rows = len(batch.labels)
-        size = -(-rows // self.place.accumulate)
+        size = -(-rows // self.worker.accumulate)
         total: dict[str, Tensor] = {}
         for start in range(0, rows, size):
             part = Batch._make(each[start : start + size] for each in batch)
@@ -208,7 +208,7 @@ class Training:
 
     def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
         """The summands of the loss on this worker's share of the batch, as the method has them."""
-        task, device, method = self.task, self.place.device, self.task.method
+        task, device, method = self.task, self.worker.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         inputs = method.inputs(self._trained, labels, batch.sample, task.seed, self._epoch)
@@ -262,13 +262,13 @@ class Training:
         found = monitors.gradient_norms(losses.terms, self._parameters)
         if self._dictionary is not None and losses.embeddings is not None and losses.frozen is not None:
             found |= monitors.of_codes(losses.embeddings.detach(), losses.frozen, self._dictionary)
-        values = self.place.mean(torch.stack(list(found.values()))).tolist()
+        values = self.worker.mean(torch.stack(list(found.values()))).tolist()
         return {name: value for name, value in zip(found, values, strict=True) if math.isfinite(value)}
 
 
-def _check_parts(model: nn.Module, task: Task, place: Place) -> None:
+def _check_parts(model: nn.Module, task: Task, worker: Worker) -> None:
     """Raises UserError where a batch that is split, over workers or in time, would be another batch."""
-    if place.world_size * place.accumulate == 1:
+    if worker.world_size * worker.accumulate == 1:
         return
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         raise UserError(f"{encoder.WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
@@ -303,13 +303,13 @@ class Batch(NamedTuple):
     labels: Tensor  # (B,)
 
 
-def _batches(task: Task, epoch: int, place: Place, done: int) -> Iterator[Batch]:
+def _batches(task: Task, epoch: int, worker: Worker, done: int) -> Iterator[Batch]:
     """This worker's share of every global batch of `epoch` but the first `done`."""
     n, size = len(task.split.labels), task.train.batch_size
     order = draws.permutation(task.seed, "order", n, epoch)
     count = batch_count(n, size)
-    shares = [order[i * size : (i + 1) * size][place.rank :: place.world_size] for i in range(done, count)]
-    yield from ahead(partial(_batch, task, epoch), shares, place.loaders, place.device)
+    shares = [order[i * size : (i + 1) * size][worker.rank :: worker.world_size] for i in range(done, count)]
+    yield from ahead(partial(_batch, task, epoch), shares, worker.loaders, worker.device)
 
 
 def _batch(task: Task, epoch: int, index: IntArray) -> Batch:

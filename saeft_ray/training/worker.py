@@ -11,7 +11,7 @@ from saeft_ray.settings import Compute
 
 
 @dataclass(frozen=True)
-class Place:
+class Worker:
     """Where and how a trial runs: its device, its rank among the workers, how they wrap the model (DDP, say), the mean
     of a tensor over them, whether this worker was told to go; the rest as in `Compute`. What a trial computes depends
     on none of it."""
@@ -21,7 +21,7 @@ class Place:
     world_size: int = 1
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
     mean: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    leave: Callable[[], bool] = lambda: False
+    must_stop: Callable[[], bool] = lambda: False
     loaders: int = 0
     accumulate: int = 1
     checkpoint_activations: bool = False
@@ -29,7 +29,7 @@ class Place:
 
     @classmethod
     def of(cls, compute: Compute, **more: Any) -> Self:
-        """The place that a sweep file asks for: one worker, unless `more` fields say otherwise."""
+        """The worker that a sweep file asks for: one worker, unless `more` fields say otherwise."""
         same = {name: getattr(compute, name) for name in ("loaders", "accumulate", "checkpoint_activations", "compile")}
         return cls(**{"device": torch.device("cuda" if compute.gpus else "cpu"), **same, **more})
 
