@@ -18,11 +18,11 @@ from saeft_ray.config.schema import METHODS
 from saeft_ray.methods import EmbeddingPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.captions import Captioned
 from saeft_ray.model import encoder
+from saeft_ray.model.two_towers import Towers
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.model.zero_shot import head as head_of
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training.loop import Task, finetune
-from saeft_ray.training.two_towers import Towers
 from saeft_ray.training.worker import Worker
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

@@ -77,7 +77,7 @@ def main() -> None:
     plain = Task(pictures, 0, 1, Train(epochs=options.rounds + 2, batch_size=batch), FineTuning(), 0, None, None)
     print(f"{options.arch}, batch {batch}, {options.rounds} rounds, {torch.get_num_threads()} threads, {device.type}")
     if options.switches:
-        workers = {
+        places = {
             "plain": Worker(device),
             "precision: bf16": Worker(device),
             "accumulate: 4": Worker(device, accumulate=4),
@@ -87,7 +87,7 @@ def main() -> None:
         show(
             {
                 name: iter(finetune(model.classifier(head, "bf16" if "bf16" in name else "fp32"), plain, worker))
-                for name, worker in workers.items()
+                for name, worker in places.items()
             },
             options.rounds,
         )

@@ -23,6 +23,7 @@ from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.orchestration.show_plan import show
 from saeft_ray.orchestration.signals import StopSignals, interrupt
@@ -72,7 +73,7 @@ def load(source: str | Path | Mapping[str, Any]) -> "Sweep":
     """
     if isinstance(source, Mapping):
         return Sweep(sweep_file.validated(dict(source), "the given dict"))
-    return Sweep(sweep_file.load(str(source)))
+    return Sweep(load_file(str(source)))
 
 
 def open_sweep(storage: str | Path, endpoint: str | None = None) -> "Sweep":

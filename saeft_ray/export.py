@@ -17,7 +17,6 @@ from torch import Tensor
 
 from saeft_ray import door
 from saeft_ray.errors import UserError
-from saeft_ray.methods.captions import Captioned
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.tuned import clip_of, open_clip_state, tuned_classifier
@@ -48,7 +47,7 @@ def _export(storage: str, trial: str, file: Path) -> int:
     print(f"{file}: open_clip.create_model({model.arch!r}, pretrained={str(file)!r}) loads it")
     print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
     print(f"{head}: the head, {len(tuned.head.weight)} classes")
-    if isinstance(spec.trained, Captioned):
+    if spec.trained is not None and spec.trained.trains_text:
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
     return 0
 

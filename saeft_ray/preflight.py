@@ -8,22 +8,21 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from saeft_ray import door, sae
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.datasets import Split
-from saeft_ray.draws import IntArray
+from saeft_ray.datasets import Split, Subset
 from saeft_ray.errors import Damaged, Unavailable, UserError
-from saeft_ray.methods import EmbeddingPenalty, Method, Regularized
-from saeft_ray.methods.captions import Captioned
+from saeft_ray.methods import NOTHING, Constants, Method
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration.facts import find_facts
@@ -119,7 +118,7 @@ class Rehearsal:
         """Seconds of a step of the configured batch: the mean of `steps`, by the training loop itself, after as many
         to warm up."""
         train = self.config.train.model_copy(update={"epochs": 2})
-        split = _First(
+        split = _first(
             self.config.data.split("train", self.plan.facts.image_size), self.steps * self.config.train.batch_size
         )
         frozen, dictionary, constants = self._compared(method, split)
@@ -128,41 +127,55 @@ class Rehearsal:
         *_, last = finetune(self.classifier(), task, self.worker)
         return last.seconds / batch_count(len(split.labels), train.batch_size)
 
-    def _compared(self, method: Method, split: Split) -> tuple[Any, Any, dict[str, torch.Tensor]]:
-        """What a penalty compares with: features of the first images, in place of all."""
-        if not isinstance(method, Regularized):
-            return None, None, {}
+    def _compared(
+        self, method: Method, split: Split
+    ) -> tuple[NDArray[np.float32] | Classifier | None, sae.Dictionary | None, Constants]:
+        """What a penalty compares with: embeddings of the first images, in place of all."""
+        if method.compares == "nothing":
+            return None, None, NOTHING
         model = self.classifier().to(self.worker.device).eval().requires_grad_(False)
         index = np.arange(min(len(split.labels), 256))
         with torch.inference_mode():
             x = model.embed(split.views(index, np.zeros_like(index), 0).to(self.worker.device)).float().cpu().numpy()
         dictionary = sae.random(x[:, None], self.config.dictionary, 0) if method.dictionary_kind else None
-        sample: Any = SimpleNamespace(
-            seed=self.plan.view_seed,
-            dictionary=dictionary.to(self.worker.device) if dictionary else None,
-            activations=lambda: [torch.from_numpy(x).to(self.worker.device)],
-            model=lambda: self.classifier().to(self.worker.device),
-            images=lambda: split,
-            contexts=lambda: torch.zeros(self.plan.facts.templates, x.shape[1], device=self.worker.device),
-        )
-        constants = method.prepare(sample) if method.has_constants else {}
-        if not isinstance(method, EmbeddingPenalty):
+        sample = SampleOfFrozen(self, split, x, dictionary.to(self.worker.device) if dictionary else None)
+        constants = method.prepare(sample) if method.has_constants else NOTHING
+        if method.compares != "embeddings":
             return model, None, constants
         stored = np.resize(x, (len(split.labels), 1, x.shape[1])) if self.plan.cached else model
         return stored, dictionary, constants
 
 
-class _First:
-    """The first `n` images of a split."""
+@dataclass(frozen=True)
+class SampleOfFrozen:
+    """The frozen side (`methods.Frozen`) as a few images show it: `stored` (n, d) are their embeddings."""
 
-    def __init__(self, split: Split, n: int):
-        self._split = split
-        self.labels: IntArray = split.labels[:n]
+    rehearsal: Rehearsal
+    split: Split
+    stored: NDArray[np.float32]
+    dictionary: sae.Dictionary | None
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # a loader's process asks before there is a split
-            raise AttributeError(name)
-        return getattr(self._split, name)
+    @property
+    def seed(self) -> int:
+        return self.rehearsal.plan.view_seed
+
+    def activations(self) -> Sequence[torch.Tensor]:
+        return [torch.from_numpy(self.stored).to(self.rehearsal.worker.device)]
+
+    def model(self) -> Classifier:
+        return self.rehearsal.classifier().to(self.rehearsal.worker.device)
+
+    def images(self) -> Split:
+        return self.split
+
+    def contexts(self) -> torch.Tensor:
+        facts, device = self.rehearsal.plan.facts, self.rehearsal.worker.device
+        return torch.zeros(facts.templates, facts.width, device=device)
+
+
+def _first(split: Split, n: int) -> Subset:
+    """The first `n` images of `split`."""
+    return Subset(split, np.arange(min(n, len(split.labels))))
 
 
 # Checks, in the order in which they are tried ----------------------------------------------------------------------
@@ -241,9 +254,9 @@ def memory(rehearsal: Rehearsal) -> str:
 
 def throughput(rehearsal: Rehearsal) -> str:
     batch = rehearsal.config.train.batch_size
-    split = _First(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
+    split = _first(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
     model = rehearsal.classifier()
-    correct(model, _First(split, 64), rehearsal.worker.device)
+    correct(model, _first(split, 64), rehearsal.worker.device)
     began = time.perf_counter()
     correct(model, split, rehearsal.worker.device)
     rehearsal.images_a_second = len(split.labels) / (time.perf_counter() - began)
@@ -282,7 +295,7 @@ CHECKS = (
 def _measurable(config: SweepConfig) -> Iterator[tuple[str, Method]]:
     """The methods that train, each with its open settings at the low end; what trains a text tower too is not tried."""
     for label, method in config.methods.items():
-        if method.trains and not isinstance(method, Captioned):
+        if method.trains and not method.trains_text:
             yield label, method.with_values({name: lowest(value) for name, value in method.open_values().items()})
 
 

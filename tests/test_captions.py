@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saeft_ray.methods.captions import CaRot, TowerOutputs, StarFT, Step
+from saeft_ray.methods.captions import CaRot, StarFT, Step
 from saeft_ray.methods.facts import Facts
+from saeft_ray.model.two_towers import TowerOutputs
 
 SPURIOUS = ("a {} in the snow",)
 
@@ -44,7 +45,7 @@ cases = given(b=st.integers(1, 5), d=st.integers(2, 5), seed=st.integers(0, 10**
 def test_starft_is_its_definition(b, d, seed, epoch):
     made = step(b, d, seed, epoch)
     total = 0.0
-    student = dots(made.seen.image, made.seen.extra_text, 3.0)
+    student = dots(made.outputs.image, made.outputs.extra_text, 3.0)
     teacher = dots(made.teacher_outputs.image, made.teacher_outputs.extra_text, 3.0)
     for i in range(b):
         others = [j for j in range(b) if made.labels[j] != made.labels[i]]
@@ -61,7 +62,7 @@ def test_starft_is_its_definition(b, d, seed, epoch):
 @cases
 def test_carot_is_its_definition(b, d, seed, epoch):
     made = step(b, d, seed, epoch)
-    z, z0 = (dots(seen.image, seen.text, float(seen.scale)) for seen in (made.seen, made.teacher_outputs))
+    z, z0 = (dots(seen.image, seen.text, float(seen.scale)) for seen in (made.outputs, made.teacher_outputs))
     distil = 0.0
     for rows, rows0 in ((z, z0), (list(zip(*z, strict=True)), list(zip(*z0, strict=True)))):
         for row, row0 in zip(rows, rows0, strict=True):
@@ -80,15 +81,13 @@ def test_carot_is_its_definition(b, d, seed, epoch):
 @pytest.mark.parametrize("method", [StarFT(spurious=SPURIOUS), CaRot()], ids=["starft", "carot"])
 def test_gradient_is_that_of_its_value_and_flows_into_the_student_alone(method):
     made = step()
-    inputs = [t.requires_grad_() for t in (made.seen.image, made.seen.text, made.seen.extra_text, *made.projections)]
+    inputs = [t.requires_grad_() for t in (*made.outputs[:3], *made.projections)]
     teacher = [t.requires_grad_() for t in made.teacher_outputs[:3]]
 
-    def value(image, text, aside, v, t):
-        seen = made.seen._replace(image=image, text=text, aside=aside)
-        teacher_outputs = TowerOutputs(*(t.detach() for t in made.teacher_outputs))
-        return sum(
-            method.penalty(made._replace(seen=seen, teacher_outputs=teacher_outputs, projections=(v, t))).values()
-        )
+    def value(image, text, extra, v, t):
+        seen = made.outputs._replace(image=image, text=text, extra_text=extra)
+        taught = TowerOutputs(*(t.detach() for t in made.teacher_outputs))
+        return sum(method.penalty(made._replace(outputs=seen, teacher_outputs=taught, projections=(v, t))).values())
 
     assert torch.autograd.gradcheck(value, inputs)
     assert all(t.grad is None for t in teacher)
@@ -103,6 +102,6 @@ def test_what_they_need_is_asked_for():
     assert "spurious is missing" in StarFT().problems()[0]
     assert "'no class'" in StarFT(spurious=("no class", "a {}")).problems()[0]
     assert not StarFT(spurious=SPURIOUS).problems()
-    facts = Facts({"arch": "RN50"}, 224, 1024, "data", "train", {"train": 1}, 10)
+    facts = Facts({"arch": "RN50"}, 224, 1024, "data", {"train": 1}, 10)
     assert "RN50 has no projection" in CaRot().unmet_requirements(facts)[0]
     assert not CaRot().unmet_requirements(facts._replace(blocks=12))

@@ -37,7 +37,7 @@ def digits_of(name: str) -> set[int]:
 
 
 def test_the_registry_finds_it() -> None:
-    assert registry.discover(datasets, datasets.Dataset)["digit_world"] is DigitWorld
+    assert registry.discover(datasets, datasets.Dataset, "saeft_ray.datasets")["digit_world"] is DigitWorld
 
 
 def test_a_plan_needs_no_torch() -> None:

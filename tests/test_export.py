@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from saeft_ray import export
 from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
+from saeft_ray.model.interpolate import interpolate
 from saeft_ray.orchestration import artifacts
-from saeft_ray.training.evaluate import interpolate
 
 import sweeps
 

@@ -20,12 +20,12 @@ from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, outputs
+from saeft_ray.model.two_towers import Towers, info_nce
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
 from saeft_ray.training import loop as finetuning
 from saeft_ray.training.epoch_means import EpochMeans
 from saeft_ray.training.loop import Task, finetune, learning_rate, view_of
-from saeft_ray.training.two_towers import Towers, info_nce
 from saeft_ray.training.worker import Worker
 
 
@@ -355,7 +355,7 @@ def test_a_teacher_keeps_the_share_of_its_weights_that_the_method_says():
         both.classifier.encoder.proj.add_(1)
         both.text.text_projection.sub_(2)
     before = {name: weight.clone() for name, weight in both.teacher.named_parameters()}
-    both.update_teacher(method, 21, 100)
+    both.update_teacher(method.momentum(21, 100))
     for name, by in (("visual.proj", 0.1), ("text_projection", -0.2), ("logit_scale", 0.0)):
         moved = dict(both.teacher.named_parameters())[name] - before[name]
         torch.testing.assert_close(moved, torch.full_like(moved, by))

@@ -158,12 +158,12 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     seen = lambda model, split, *_, **__: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
     monkeypatch.setattr(trial, "predicted", seen)
     build(plan.activations(), plan, store, Worker().device)
-    monkeypatch.setattr(trial.Classifier, "features", None)
+    monkeypatch.setattr(trial.Classifier, "embed", None)
     list(trial.run(plan, probe, store, Worker()))
     monkeypatch.undo()
     first = trial.TrialContext(plan, store, Worker(), False)
     model = first.frozen()
-    first.probe(model, config.methods["lp_ft"])
+    config.methods["lp_ft"].start(first, model)
     assert np.array_equal(heads[0].detach(), model.head.weight.detach())
     outcome = list(trial.run(plan, start, store, Worker()))[-1]
     assert min(r.value for r in outcome.rows if r.dataset == "selection") > 0.8

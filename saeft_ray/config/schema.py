@@ -19,8 +19,8 @@ from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, Count, DictionarySettings, Model, Section, Train
 
-METHODS = discover(saeft_ray.methods, Method)
-DATASETS = discover(saeft_ray.datasets, Dataset)  # type: ignore[type-abstract]
+METHODS = discover(saeft_ray.methods, Method, "saeft_ray.methods")
+DATASETS = discover(saeft_ray.datasets, Dataset, "saeft_ray.datasets")  # type: ignore[type-abstract]
 
 
 class Storage(Section):

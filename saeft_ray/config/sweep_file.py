@@ -1,6 +1,7 @@
 """A sweep file, read: its config, or every mistake in it at once (docs/architecture.md 3.8)."""
 
 import difflib
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,21 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from saeft_ray.config.registry import Registry
 from saeft_ray.config.schema import DATASETS, METHODS, ReportSettings, SweepConfig
 from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
-from saeft_ray.methods.sae_ft import CodePenalty
 from saeft_ray.settings import Compute, DictionarySettings, Train
 
+_log = logging.getLogger(__name__)
 Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
 
 
 def load(path: str) -> SweepConfig:
     """The sweep file at `path`. Raises UserError that lists every mistake, each with its dotted place."""
+    for fault in (*METHODS.faults, *DATASETS.faults):
+        _log.warning("%s", fault)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -122,13 +126,8 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     f"methods.{label}",
                     f"its loss is no mean over the batch, so compute.{name} = {parts} would change it; give 1",
                 )
-        preset = isinstance(method, CodePenalty) and method.preset == "paper"
-        if dictionary and preset and (dictionary.input, dictionary.activation) != ("raw", "topk"):
-            yield (
-                f"methods.{label}.preset",
-                f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
-                "the published lambdas hold for raw and topk: set both, or give lambdas of your own",
-            )
+        for setting, words in method.dictionary_problems(dictionary).items() if dictionary else ():
+            yield f"methods.{label}.{setting}", words
     if dictionary and dictionary.k > dictionary.width:
         yield (
             "dictionary.k",
@@ -160,11 +159,12 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     if kind == "missing":
         return loc, "is missing; a sweep file must give it"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
-        known = METHODS if loc.startswith("methods") else DATASETS
+        known: Registry[Any] = METHODS if loc.startswith("methods") else DATASETS
         given = found.get("type") if isinstance(found, Mapping) else None
         if given is None:
             return loc, f"found {_short(found)}; give a map with a type, {_allowed(known)}"
-        return loc, _unknown("type", str(given), known)
+        words = _unknown("type", str(given), known)
+        return loc, f"{words}. {why}" if (why := known.missing(str(given))) else words
     if kind == "string_pattern_mismatch":
         return (
             loc,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from saeft_ray.draws import IntArray
+from saeft_ray.storage.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -19,20 +20,49 @@ Role = Literal["selection", "id", "ood"]
 
 
 class Split(Protocol):
-    """The images of one split, in a fixed order."""
+    """The images of one split, in a fixed order. N images, C classes of the data set.
 
-    labels: IntArray  # (N,) class indices
-    example_order: str  # SHA-256 of the ordered example ids: bits of two trials pair only if these agree
+    >>> import numpy as np, torch
+    >>> class Grey(Split):
+    ...     labels = np.array([0, 1, 1])
+    ...     example_order = "grey 1"
+    ...     def images(self, index):
+    ...         return torch.full((len(index), 3, 8, 8), 127, dtype=torch.uint8)
+    ...     def views(self, index, view, seed):
+    ...         return self.images(index) + torch.from_numpy(view).to(torch.uint8)[:, None, None, None]
+    >>> some = Subset(Grey(), np.array([2, 0]))
+    >>> some.labels.tolist(), some.views(np.array([1]), np.array([3]), 0).unique().tolist()
+    ([1, 0], [130])
+    """
+
+    labels: IntArray
+    """(N,) class indices."""
+    example_order: str
+    """A hash of the ordered names of the images: single images of two trials are paired only if these agree."""
     class_groups: IntArray | None = None
     """(C,) the class that a prediction of each class counts as on this split, -1 for those that it does not hold and
     that are therefore never predicted; None if it holds every class."""
 
     def images(self, index: IntArray) -> "torch.Tensor":
-        """Images under the evaluation transform, uint8 (B, 3, H, W)."""
+        """Images under the evaluation transform.
+
+        Arguments:
+            index: (B,) positions from 0 to N - 1.
+
+        Returns uint8 (B, 3, H, W), H and W in pixels. Raises UserError for an image that cannot be read.
+        """
         ...
 
     def views(self, index: IntArray, view: IntArray, seed: int) -> "torch.Tensor":
-        """View number `view[i]` of image `index[i]`, uint8 (B, 3, H, W): a pure function of its arguments."""
+        """Views for training: a pure function of its arguments, so that a resumed training sees the same.
+
+        Arguments:
+            index: (B,) positions from 0 to N - 1.
+            view: (B,) the number of the view of each, from 0.
+            seed: names the draws; one per sweep.
+
+        Returns uint8 (B, 3, H, W), H and W in pixels. Raises UserError for an image that cannot be read.
+        """
         ...
 
     def extra_metrics(self, predicted: IntArray) -> dict[str, float]:
@@ -40,12 +70,41 @@ class Split(Protocol):
         return {}
 
 
+class Subset(Split):
+    """The images of `split` at the positions `index` (n,), in that order."""
+
+    def __init__(self, split: Split, index: IntArray) -> None:
+        self._split, self._index = split, index
+        self.labels, self.class_groups = split.labels[index], split.class_groups
+        self.example_order = fingerprint([split.example_order, index.tolist()])
+
+    def images(self, index: IntArray) -> "torch.Tensor":
+        return self._split.images(self._index[index])
+
+    def views(self, index: IntArray, view: IntArray, seed: int) -> "torch.Tensor":
+        return self._split.views(self._index[index], view, seed)
+
+
 class NotSeen(str):
     """A problem that a plan can live with: data that cannot be looked into from here."""
 
 
 class Dataset(BaseModel, ABC):
-    """Where images, labels and words come from."""
+    """Where images, labels and words come from: a frozen pydantic model whose fields are its settings under `data:`.
+
+    >>> from typing import Literal
+    >>> class Two(Dataset):
+    ...     type: Literal["two"] = "two"
+    ...     per_class: int = 4
+    ...     def class_names(self): return ["cat", "dog"]
+    ...     def prompts(self): return ["a photo of a {}."]
+    ...     def test_sets(self): return {"test": "id"}
+    ...     def sizes(self): return dict.fromkeys(("train", "selection", "test"), 2 * self.per_class)
+    ...     def split(self, name, image_size): raise NotImplementedError("a Split, as above")
+    ...     def fingerprint(self): return fingerprint(self.model_dump())
+    >>> Two(per_class=3).sizes()["train"], Two().problems()
+    (6, [])
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -218,7 +218,7 @@ class ImageNet(Dataset):
 
     def _class_groups(self, name: str) -> IntArray | None:
         if name == "ObjectNet":
-            return imagenet_classes.objectnet_counts_as(self.wnids, self._objects)
+            return imagenet_classes.objectnet_class_groups(self.wnids, self._objects)
         if name in ("R", "A"):
             return among(self.wnids, imagenet_classes.synsets(f"imagenet_{name.lower()}_synsets"))
         return None

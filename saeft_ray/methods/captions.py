@@ -3,38 +3,28 @@
 Shapes: B batch, d embedding width, v and t widths of the image and the text tower before their projections.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
-from saeft_ray.methods import Method
+from saeft_ray import draws
+from saeft_ray.draws import IntArray
+from saeft_ray.methods import Context, Method, TrainingBatch
 from saeft_ray.settings import Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from saeft_ray.methods.facts import Facts
-
-
-class TowerOutputs(NamedTuple):
-    """A batch through both towers of one model; rows have length 1."""
-
-    image: "Tensor"  # (B, d)
-    text: "Tensor"  # (B, d), the images' captions
-    extra_text: "Tensor"  # (B, d), their captions that tell more than the class; (0, d) where the method has none
-    scale: "Tensor"  # ()
-
-    @property
-    def logits(self) -> "Tensor":
-        """(B, B), of every image with every caption."""
-        return self.scale * self.image @ self.text.T
+    from saeft_ray.model.encoder import Classifier
+    from saeft_ray.model.two_towers import TowerOutputs, Towers
 
 
 class Step(NamedTuple):
     """What a method's penalty may use."""
 
-    seen: TowerOutputs
-    teacher_outputs: TowerOutputs | None
+    outputs: "TowerOutputs"
+    teacher_outputs: "TowerOutputs | None"
     labels: "Tensor"  # (B,)
     projections: "tuple[Tensor, Tensor]"  # (v, d) of the image tower, (t, d) of the text tower
     epoch: int  # this one, from 1
@@ -44,6 +34,8 @@ class Step(NamedTuple):
 class Captioned(Method):
     """Trained on pairs of image and caption by the symmetric InfoNCE loss, and what `penalty` adds."""
 
+    family: ClassVar[str] = "captions"
+    trains_text: ClassVar[bool] = True
     batch_mean: ClassVar[bool] = False
     teacher: ClassVar[bool] = False
     """Whether a second model, which begins as the frozen one, sees every batch too."""
@@ -60,6 +52,36 @@ class Captioned(Method):
     def momentum(self, step: int, total: int) -> float:
         """The teacher's share of its weights after step number `step` of `total`; the student's make up the rest."""
         return 1.0
+
+    def wrap(self, context: Context, model: "Classifier") -> "Towers":
+        from saeft_ray.model.two_towers import Towers
+        from saeft_ray.model.zero_shot import captions
+
+        clip, names = context.clip(), context.class_names()
+        every = captions(clip, names, context.prompts())
+        extra = captions(clip, names, self.extra_captions) if self.extra_captions else every[:, :0]
+        return Towers(model, clip, every, extra, self.teacher)
+
+    def inputs(self, trained: Any, labels: "Tensor", sample: IntArray, seed: int, epoch: int) -> "tuple[Tensor, ...]":
+        chosen: tuple[Tensor, ...] = trained.sample_captions(
+            labels, draws.uniform(seed, "caption", sample, epoch, slots=2)
+        )
+        return chosen
+
+    def losses(self, batch: TrainingBatch) -> "dict[str, Tensor]":
+        """InfoNCE in the place of cross-entropy, and the penalty."""
+        from saeft_ray.model.two_towers import info_nce
+
+        towers, outputs = batch.trained, batch.output
+        teacher = towers.teacher_outputs(batch.images, *batch.inputs)
+        step = Step(outputs, teacher, batch.labels, towers.projections, batch.epoch, batch.epochs)
+        return {"contrastive": info_nce(outputs.logits), **self.penalty(step)}
+
+    def after_step(self, trained: Any, step: int, total: int) -> None:
+        trained.update_teacher(self.momentum(step, total))
+
+    def after_epoch(self, trained: Any) -> None:
+        trained.rebuild_head()
 
 
 class FLYP(Captioned):
@@ -108,7 +130,7 @@ class StarFT(Captioned):
         same = step.labels[:, None] == step.labels
         logits, logits0 = (
             (step.teacher_outputs.scale * seen.image @ seen.extra_text.T).masked_fill(same, -1e8)
-            for seen in (step.seen, step.teacher_outputs)
+            for seen in (step.outputs, step.teacher_outputs)
         )
         log_p, log_p0 = logits.log_softmax(1), logits0.log_softmax(1)
         divergence = (log_p0.exp() * (log_p0 - log_p)).sum(1).mean()
@@ -146,7 +168,7 @@ class CaRot(Captioned):
 
         assert step.teacher_outputs is not None
         v, t = step.projections
-        logits, logits0 = step.seen.logits, step.teacher_outputs.logits
+        logits, logits0 = step.outputs.logits, step.teacher_outputs.logits
         distil = torch.stack(
             [-(z0.softmax(1) * z.log_softmax(1)).sum(1).mean() for z, z0 in ((logits, logits0), (logits.T, logits0.T))]
         ).sum()

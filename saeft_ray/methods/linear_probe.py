@@ -6,7 +6,7 @@ Shapes: N images, V views, d embedding width, C classes.
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from saeft_ray.methods import Method
+from saeft_ray.methods import Context, Method
 from saeft_ray.model.unit import unit
 from saeft_ray.settings import Tunable, lowest
 
@@ -27,6 +27,7 @@ class Probed(Method):
     It reads the stored activations and runs no encoder.
     """
 
+    family: ClassVar[str] = "probe"
     lambda_decay: Tunable = 1e-5
 
     @property
@@ -37,6 +38,9 @@ class Probed(Method):
         if lowest(self.lambda_decay) == 0:
             return ["lambda_decay can be 0, where the probe of separable features has no optimum; give positive values"]
         return []
+
+    def start(self, context: Context, model: "Classifier") -> None:
+        self.probe(model, context.embeddings, context.label_smoothing)
 
     def probe(
         self, model: "Classifier", parts: "Callable[[], Iterable[tuple[Tensor, Tensor]]]", smoothing: float

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from saeft_ray.errors import UserError
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty, Frozen
-from saeft_ray.settings import Tunable
+from saeft_ray.settings import DictionarySettings, Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +58,14 @@ class CodePenalty(EmbeddingPenalty):
         if other:
             raise UserError(f"preset: paper sets {' and '.join(other)} itself; leave out the preset, or the values")
         return {**given, **PUBLISHED}
+
+    def dictionary_problems(self, dictionary: DictionarySettings) -> dict[str, str]:
+        if self.preset != "paper" or (dictionary.input, dictionary.activation) == ("raw", "topk"):
+            return {}
+        return {
+            "preset": f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
+            "the published lambdas hold for raw and topk: set both, or give lambdas of your own"
+        }
 
     @property
     def needs_all_embeddings(self) -> bool:
@@ -120,4 +128,5 @@ class RandomDictionary(CodePenalty):
     """The same penalty, size and sparsity with random directions: is the trained dictionary load-bearing?"""
 
     type: Literal["random_dictionary"] = "random_dictionary"
+    control_of: ClassVar[str] = "sae_ft"
     dictionary: ClassVar[DictionaryKind] = "random"

@@ -34,8 +34,8 @@ class Output(NamedTuple):
 
 
 class Classifier(nn.Module):
-    """Image encoder and linear head on embeddings of length 1. With `precision` bf16 the encoder runs under autocast: its
-    weights, its embeddings and the head stay in float32."""
+    """Image encoder and linear head on embeddings of length 1. With `precision` bf16 the encoder runs under autocast;
+    its weights, its embeddings and the head stay in float32."""
 
     def __init__(
         self,
@@ -64,6 +64,15 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Output:
         embeddings = self.embed(images)
         return Output(embeddings, self.head(nn.functional.normalize(embeddings, dim=-1)))
+
+
+class Extended(nn.Module):
+    """A classifier with other weights that are trained beside it. `classifier` is what is evaluated and kept."""
+
+    classifier: Classifier
+
+    def checkpoint_activations(self) -> None:
+        """As the function of this name, for what stands beside the classifier."""
 
 
 class ClipModel(NamedTuple):

@@ -16,7 +16,7 @@ from saeft_ray import sae
 from saeft_ray.config.schema import METHODS
 from saeft_ray.datasets import Split
 from saeft_ray.errors import UserError
-from saeft_ray.methods import Constants, Regularized
+from saeft_ray.methods import Constants
 from saeft_ray.model import encoder, zero_shot
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration.plan import Artifact, Plan
@@ -96,7 +96,6 @@ def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, f
     elif artifact.kind == "constants":
         settings = artifact.identity["method"]
         method = METHODS[settings["type"]].model_construct(**settings)  # without its lambdas, which change nothing
-        assert isinstance(method, Regularized)
         prepared = method.prepare(_Frozen(artifact, plan, store, device))
         save_file({name: x.cpu().contiguous() for name, x in prepared.items()}, folder / "constants.safetensors")
     else:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
-from saeft_ray.methods import DictionaryKind, EmbeddingPenalty, Method, Regularized
+from saeft_ray.methods import DictionaryKind, Method
 from saeft_ray.methods.facts import Facts
 from saeft_ray.records.rows import PHASES, Phase
 from saeft_ray.records.trial_spec import TrialSpec
@@ -102,7 +102,7 @@ class Plan:
             identity["trained"] = needs[1].identity
         return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, tuple(needs))
 
-    def constants(self, method: Regularized, needs: tuple[Artifact, ...]) -> Artifact:
+    def constants(self, method: Method, needs: tuple[Artifact, ...]) -> Artifact:
         """What `method` prepares from what it `needs`, the same for all its lambdas."""
         settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
         identity = {
@@ -144,7 +144,7 @@ class Plan:
             found.append(self.activations())
         if method.dictionary_kind:
             found.append(self.dictionary(method.dictionary_kind, number))
-        if isinstance(method, Regularized) and method.has_constants:
+        if method.has_constants:
             found.append(self.constants(method, tuple(found)))
         return tuple(found)
 
@@ -165,7 +165,7 @@ class Plan:
 
     def reads_activations(self, method: Method) -> bool:
         """Whether a trial of `method` reads stored activations: in every step, or once before training."""
-        return method.needs_all_embeddings or (isinstance(method, EmbeddingPenalty) and self.cached)
+        return method.needs_all_embeddings or (method.compares == "embeddings" and self.cached)
 
     @property
     def cached(self) -> bool:

@@ -1,13 +1,20 @@
 """A sweep that exists, opened again from its folder; and the record by which it can be."""
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
-from saeft_ray.config.schema import SweepConfig
+from saeft_ray.config import sweep_file
+from saeft_ray.config.registry import Origin, Registry
+from saeft_ray.config.schema import DATASETS, METHODS, SweepConfig
 from saeft_ray.errors import UserError
+from saeft_ray.methods import Method
 from saeft_ray.methods.facts import Facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
@@ -27,6 +34,8 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         raise UserError(
             f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
         ) from error
+    if absent := _absent(record):
+        raise UserError(f"{storage}: " + "; ".join(absent))
     try:
         config = SweepConfig.model_validate_json(
             json.dumps({**record["config"], "storage": {"url": store.url, "endpoint": endpoint}})
@@ -73,4 +82,60 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "width": facts.width,
         },
         "confirm_seeds": plan.seeds("confirm"),
+        "methods": {label: _facts_of(method) for label, method in config.methods.items()},
+        "dataset": _origin(DATASETS, config.data)._asdict(),
     }
+
+
+def _facts_of(method: Method) -> dict[str, Any]:
+    """What a method declares of itself, for whoever reads the record without its code."""
+    kind = str(getattr(method, "type", ""))
+    return {
+        "dictionary": method.dictionary_kind,
+        "derived_from": method.base,
+        "family": method.family,
+        "penalty": method.control_of or kind,
+        "trains": method.trains,
+        **_origin(METHODS, method)._asdict(),
+    }
+
+
+def _origin(registry: Registry[Any], value: object) -> Origin:
+    return registry.origins[str(getattr(value, "type", ""))]
+
+
+def load(path: str) -> SweepConfig:
+    """The sweep file at `path`. Raises UserError for its mistakes; where a type is missing that a sweep of this name
+    was begun with, it says which distribution brought it."""
+    try:
+        return sweep_file.load(path)
+    except UserError as error:
+        if absent := _known_absent(path):
+            raise UserError(f"{error}\n" + "\n".join(absent)) from error
+        raise
+
+
+def _known_absent(path: str) -> list[str]:
+    with suppress(Exception):  # the file has mistakes, and the storage may be anything
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        storage = raw.get("storage", "./runs")
+        place = {"url": storage} if isinstance(storage, str) else storage
+        store = Store(place["url"], endpoint=place.get("endpoint"))
+        return _absent(Ledger(store, str(raw["name"])).record())
+    return []
+
+
+def _absent(record: Mapping[str, Any]) -> list[str]:
+    """The types of `record` that are not installed, each with who brought it, in words."""
+    config = record["config"]
+    wanted: list[tuple[str, str, Registry[Any], Mapping[str, Any]]] = [
+        (f"methods.{label}", config["methods"][label]["type"], METHODS, facts)
+        for label, facts in record.get("methods", {}).items()
+    ]
+    wanted.append(("data", config["data"]["type"], DATASETS, record.get("dataset", {})))
+    return [
+        f"{place}: type {kind!r} came from {facts.get('distribution')} {facts.get('version')}, entry point "
+        f"{facts.get('entry_point')}, which is not installed here or cannot be imported; install it and run this again"
+        for place, kind, known, facts in wanted
+        if kind not in known and facts
+    ]

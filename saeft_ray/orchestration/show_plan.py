@@ -3,7 +3,6 @@
 from rich.console import Console
 from rich.table import Table
 
-from saeft_ray.methods import LayerPenalty
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.storage.store import Store
 
@@ -38,7 +37,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
-    asking = [label for label, method in plan.config.methods.items() if isinstance(method, LayerPenalty)]
+    asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
         "Nothing was run. "

@@ -1,8 +1,10 @@
 """One trial end to end: (plan, spec, store, worker) → reports of its epochs, then its rows."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,14 +13,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from saeft_ray.datasets import Split
+from saeft_ray.datasets import Dataset, Split
 from saeft_ray.errors import Damaged, Diverged, Missing, Preempted
-from saeft_ray.methods import NOTHING, EmbeddingPenalty, Method, Regularized
-from saeft_ray.methods.baselines import WiseFT
-from saeft_ray.methods.captions import Captioned
-from saeft_ray.methods.linear_probe import Probed
-from saeft_ray.model import encoder, zero_shot
-from saeft_ray.model.encoder import Classifier
+from saeft_ray.methods import NOTHING, Method
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import Row, Status, pack
@@ -26,9 +25,8 @@ from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
-from saeft_ray.training.evaluate import correct, interpolate, predicted
+from saeft_ray.training.evaluate import correct, predicted
 from saeft_ray.training.loop import Epoch, Task, Training, finetune
-from saeft_ray.training.two_towers import Towers
 from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
@@ -52,7 +50,7 @@ class Outcome(NamedTuple):
 def run(
     plan: Plan, spec: TrialSpec, store: Store, worker: Worker, replay: bool = False
 ) -> Iterator[EpochReport | Outcome]:
-    """Trains and evaluates `spec`; yields an EpochReport after every epoch that it runs and one Outcome at the end.
+    """Trains and evaluates `spec`; yields a EpochReport after every epoch that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
@@ -60,16 +58,14 @@ def run(
     """
     if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
-    bench = TrialContext(plan, store, worker, replay)
+    context = TrialContext(plan, store, worker, replay)
     try:
-        model, history = bench.frozen(), list[Epoch]()
+        model, history = context.frozen(), list[Epoch]()
         if spec.trained is not None:
-            yield from bench.train(model, spec, history)
+            yield from context.train(model, spec, history)
         else:
-            bench.probe(model, spec.settings)
-        if isinstance(spec.settings, WiseFT):
-            assert isinstance(spec.settings.alpha, float)
-            model = interpolate(bench.frozen(), model, spec.settings.alpha)
+            spec.settings.start(context, model)
+        model = spec.settings.finish(model, context.frozen)
     except Diverged as error:
         yield Outcome(_failed(plan, spec, str(error)) if worker.rank == 0 else [], None, "failed")
         return
@@ -79,7 +75,7 @@ def run(
     rows = _training_rows(plan, spec, history)
     selection = None
     for dataset, role in _evaluated(plan, spec).items():
-        split = bench.split(dataset)
+        split = context.split(dataset)
         answers = predicted(model, split, worker.device, loaders=worker.loaders)
         right = answers == split.labels
         accuracy = float(right.mean())
@@ -107,17 +103,13 @@ class TrialContext:
         self.plan, self.store, self.worker, self.replay = plan, store, worker, replay
 
     def split(self, name: str) -> Split:
-        key = (self.plan.facts.data, name, self.plan.facts.image_size)
-        if key not in _SPLITS:
-            _SPLITS[key] = self.plan.config.data.split(name, self.plan.facts.image_size)
-        return _SPLITS[key]
+        facts = self.plan.facts
+        return _split(_SplitOf(facts.data, name, facts.image_size, self.plan.config.data))
 
     def frozen(self) -> Classifier:
         """A fresh copy of the frozen encoder with the zero-shot head."""
-        config = self.plan.config
-        model = encoder.load(config.model, config.storage.endpoint)
         head = artifacts.head(self.plan, self.store)
-        return model.classifier(head, config.train.precision).to(self.worker.device)
+        return self.clip().classifier(head, self.plan.config.train.precision).to(self.worker.device)
 
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[EpochReport]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
@@ -152,8 +144,8 @@ class TrialContext:
             dictionary=artifacts.dictionary(needs["dictionary"], plan, self.store) if "dictionary" in needs else None,
             constants=artifacts.constants(needs["constants"], plan, self.store) if "constants" in needs else NOTHING,
         )
-        self.probe(model, method)
-        whole = self._towers(model, method) if isinstance(method, Captioned) else model
+        method.start(self, model)
+        whole = method.wrap(self, model)
         state = None if self.replay else checkpoints.latest(whole, history)
 
         def pause(training: Training) -> None:
@@ -180,26 +172,31 @@ class TrialContext:
             self.store.save("endpoint", key, write, plan.final_weights(spec).identity)
             checkpoints.clear()
 
-    def probe(self, model: Classifier, method: Method) -> None:
-        """Gives `model` the head that `method` starts from, if that is not the zero-shot head."""
-        if not isinstance(method, Probed):
-            return
-        stored, labels = self._activations(), torch.from_numpy(self.split("train").labels)
-        device, smoothing = self.worker.device, self.plan.config.train.label_smoothing
+    @property
+    def label_smoothing(self) -> float:
+        return self.plan.config.train.label_smoothing
 
-        def parts() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-            each = labels.repeat_interleave(stored.shape[1]).to(device)
-            for f0 in frozen_embeddings.parts(stored, device):
-                yield f0, each[: len(f0)]
-                each = each[len(f0) :]
+    def embeddings(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        stored, device = self._activations(), self.worker.device
+        labels = torch.from_numpy(self.split("train").labels).repeat_interleave(stored.shape[1]).to(device)
+        for f0 in frozen_embeddings.parts(stored, device):
+            yield f0, labels[: len(f0)]
+            labels = labels[len(f0) :]
 
-        method.probe(model, parts, smoothing)
+    def clip(self) -> ClipModel:
+        return encoder.load(self.plan.config.model, self.plan.config.storage.endpoint)
+
+    def class_names(self) -> Sequence[str]:
+        return self.plan.config.data.class_names()
+
+    def prompts(self) -> Sequence[str]:
+        return self.plan.config.data.prompts()
 
     def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
         """What the penalty compares with: stored activations where they do, else the frozen model."""
-        if not isinstance(method, Regularized):
+        if method.compares == "nothing":
             return None
-        if isinstance(method, EmbeddingPenalty) and self.plan.cached:
+        if method.compares == "embeddings" and self.plan.cached:
             return self._activations()
         return self.frozen().requires_grad_(False)
 
@@ -208,22 +205,25 @@ class TrialContext:
             artifacts.ensure(self.plan.activations(), self.plan, self.store, self.worker.device)
         )
 
-    def _towers(self, model: Classifier, method: Captioned) -> Towers:
-        """`model` with the text tower beside it, and the teacher that `method` asks for."""
-        config = self.plan.config
-        clip, names = encoder.load(config.model, config.storage.endpoint), config.data.class_names()
-        captions = zero_shot.captions(clip, names, config.data.prompts())
-        extra_captions = (
-            zero_shot.captions(clip, names, method.extra_captions) if method.extra_captions else captions[:, :0]
-        )
-        return Towers(model, clip, captions, extra_captions, method.teacher)
-
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""
         return spec.phase == "confirm" or spec.base is not None
 
 
-_SPLITS: dict[tuple[str, str, int], Split] = {}  # rendered once a process: a reused worker runs many trials
+@dataclass(frozen=True)
+class _SplitOf:
+    """What determines a split, and the data set that makes it."""
+
+    fingerprint: str
+    name: str
+    image_size: int
+    data: Dataset = field(compare=False)
+
+
+@lru_cache(maxsize=128)
+def _split(of: _SplitOf) -> Split:
+    """Rendered once per process: a reused worker runs many trials."""
+    return of.data.split(of.name, of.image_size)
 
 
 def _evaluated(plan: Plan, spec: TrialSpec) -> dict[str, str]:

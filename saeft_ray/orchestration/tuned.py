@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 from saeft_ray import sae
 from saeft_ray.datasets import Split
 from saeft_ray.errors import UserError
-from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
-from saeft_ray.training.evaluate import BATCH, interpolate
+from saeft_ray.training.evaluate import BATCH
 from saeft_ray.training.prefetch import ahead
 
 
@@ -42,10 +41,7 @@ def tuned_classifier(plan: Plan, spec: TrialSpec, store: Store) -> Classifier:
         raise UserError(f"{spec.id}: its weights are not in {store.url}; those of the confirm phase are kept")
     tuned = clip_of(plan).classifier(frozen.head.weight.detach())
     tuned.load_state_dict(load_file(store.get(ended.kind, ended.key) / "model.safetensors"))
-    if isinstance(spec.settings, WiseFT):
-        assert isinstance(spec.settings.alpha, float)
-        return interpolate(frozen, tuned, spec.settings.alpha)
-    return tuned
+    return spec.settings.finish(tuned, lambda: frozen)
 
 
 def open_clip_state(tuned: Classifier, clip: ClipModel) -> dict[str, torch.Tensor]:

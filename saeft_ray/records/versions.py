@@ -4,16 +4,18 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
+from saeft_ray.config.registry import plugin_versions
+
 PACKAGES = ("saeft_ray", "torch", "open_clip_torch", "ray", "optuna", "numpy", "scipy")
 
 
 def versions() -> dict[str, str]:
-    return {name: metadata.version(name) for name in PACKAGES if _installed(name)}
+    return {name: metadata.version(name) for name in PACKAGES if _installed(name)} | plugin_versions()
 
 
 def changes(known: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Name, old and new version of the code that has changed."""
-    for name in PACKAGES:
+    for name in dict.fromkeys([*PACKAGES, *known["versions"]]):
         old, new = known["versions"].get(name), now["versions"].get(name)
         if old != new:
             yield name, old or "absent", new or "absent"

@@ -13,11 +13,9 @@ from saeft_ray.report import numbers, provenance, secondary, sequential, verdict
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Scores, Trials, config, read_scores
-
-_DERIVED = "wise_ft"
-_READS = {"sae_ft": "trained", "random_dictionary": "random"}  # type → dictionary, where the sweep file names none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class Context:
     scores: Scores
     rules: Mapping[str, Any]
     declared: Mapping[str, Any]
-    types: Mapping[str, str]
+    facts: Mapping[str, MethodFacts]
     baseline: str | None
     wanted: tuple[tuple[str | None, str | None], ...]
     questions: Mapping[tuple[str, str], str]
@@ -81,7 +79,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
     controls = ruled.comparisons + _closed(context, asked.comparisons)
     faults = (*sequential.deviations(record), *primary.faults, *ruled.faults, *asked.faults)
     scores, is_open = context.scores, context.open
-    methods = _methods(scores, context.types, context.alpha, context.shared_design, is_open)
+    methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
     lines = _lines(context)
     return Report(
@@ -110,7 +108,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         described=() if is_open else secondary.described(primary.comparisons, scores),
         checkpoints=() if is_open else secondary.checkpoints(primary.family.pairs, scores.datasets),
         front=None if is_open else secondary.front(scores, record, context.shared_design is not None),
-        curves=secondary.curves(methods),
+        curves=secondary.curves(methods, context.facts),
         searches=() if record.get("source") else tuned,
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
@@ -121,23 +119,23 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
 def _context(rows: pa.Table, record: Mapping[str, Any]) -> Context:
     rules = record.get("report") or config(record).get("report") or {}
     declared = config(record).get("methods") or {}
-    scores = _ordered(read_scores(rows, record), declared, rules.get("baseline"))
+    scores = _ordered(read_scores(rows, record), record, rules.get("baseline"))
     known = {*scores.methods, *declared}
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
     if registered := record.get("registration"):
         # A registered set without rows leaves seeds incomplete; the endpoint never shrinks to what exists.
         endpoint, datasets = registered["endpoint"], tuple(registered["datasets"])
-    types = {name: str((declared.get(name) or {}).get("type") or name) for name in scores.methods}
+    facts = {name: facts_of(name, record) for name in scores.methods}
     return Context(
         rows=rows,
         record=record,
         scores=scores,
         rules=rules,
         declared=declared,
-        types=types,
+        facts=facts,
         baseline=_known(rules.get("baseline"), known, "the baseline") if known else None,
         wanted=tuple((_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []),
-        questions=_questions(scores.methods, declared, types),
+        questions=_questions(facts, declared),
         alpha=float(rules.get("alpha") or 0.05),
         margin=rules.get("margin"),
         endpoint=endpoint,
@@ -255,7 +253,7 @@ def _warnings(
     trained = {
         name
         for name, trials in context.scores.methods.items()
-        if not trials.deterministic and not _derived(context.types[name], trials)
+        if not trials.deterministic and not _derived(context.facts[name], trials)
     }
     unpooled = primary.unpooled
     return (
@@ -275,23 +273,14 @@ def _warnings(
     )
 
 
-def _dictionary(settings: Mapping[str, Any], kind: str) -> str | None:
-    """Which dictionary the penalty of a method of type `kind` reads; None if the report asks nothing about it."""
-    return settings.get("dictionary") or _READS[kind] if kind in _READS else None
-
-
-def _questions(
-    methods: Iterable[str], declared: Mapping[str, Any], types: Mapping[str, str]
-) -> dict[tuple[str, str], str]:
+def _questions(facts: Mapping[str, MethodFacts], declared: Mapping[str, Any]) -> dict[tuple[str, str], str]:
     """(trained, control) → the control's dictionary, for methods that pay by the same terms and differ in it alone."""
-    settings = {name: declared.get(name) or {} for name in methods}
-    reads = {name: _dictionary(settings[name], types[name]) for name in settings}
-    forms = {name: _form(each) for name, each in settings.items()}
+    forms = {name: (fact.penalty, *_form(declared.get(name) or {})) for name, fact in facts.items()}
     return {
-        (a, b): kind
-        for a in settings
-        for b, kind in reads.items()
-        if reads[a] == "trained" and kind not in (None, "trained") and forms[a] == forms[b]
+        (a, b): other.dictionary
+        for a, fact in facts.items()
+        for b, other in facts.items()
+        if fact.dictionary == "trained" and other.dictionary not in (None, "trained") and forms[a] == forms[b]
     }
 
 
@@ -302,16 +291,15 @@ def _form(settings: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
     return terms, {k: v for k, v in settings.items() if not k.startswith("lambda_") and k not in aside}
 
 
-def _ordered(scores: Scores, declared: Mapping[str, Any], baseline: str | None) -> Scores:
+def _ordered(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Scores:
     """The methods as a reader expects them: without training, the baseline, the others, controls last."""
 
     def rank(name: str) -> int:
         if name == baseline:
             return 1
-        kind = str((declared.get(name) or {}).get("type") or name)
         if scores.methods[name].deterministic:
             return 0
-        return 2 if _dictionary(declared.get(name) or {}, kind) in (None, "trained") else 3
+        return 2 if facts_of(name, record).dictionary in (None, "trained") else 3
 
     return replace(scores, methods={name: scores.methods[name] for name in sorted(scores.methods, key=rank)})
 
@@ -323,7 +311,7 @@ def _known(name: Any, known: set[str], what: str) -> str | None:
 
 
 def _methods(
-    scores: Scores, types: Mapping[str, str], alpha: float, design: stats.Design | None, is_open: bool
+    scores: Scores, facts: Mapping[str, MethodFacts], alpha: float, design: stats.Design | None, is_open: bool
 ) -> tuple[MethodResults, ...]:
     def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
         cells = results_column(scores, name, datasets, alpha, design)
@@ -335,11 +323,11 @@ def _methods(
     return tuple(
         MethodResults(
             name=name,
-            type=types[name],
+            type=facts[name].type,
             settings=_settings(trials.settings),
             configuration=trials.configuration,
             deterministic=trials.deterministic,
-            derived=_derived(types[name], trials),
+            derived=_derived(facts[name], trials),
             cells=tuple(columns[d][name] for d in scores.datasets),
             id=id_mean.get(name),
             ood=ood_mean.get(name),
@@ -348,9 +336,9 @@ def _methods(
     )
 
 
-def _derived(kind: str, trials: Trials) -> bool:
+def _derived(facts: MethodFacts, trials: Trials) -> bool:
     """Whether the method's checkpoints are made of another method's."""
-    return kind == _DERIVED or "base" in _settings(trials.settings)
+    return facts.derived_from is not None or "base" in _settings(trials.settings)
 
 
 def _settings(text: str) -> dict[str, object]:

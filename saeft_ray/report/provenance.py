@@ -112,8 +112,20 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
         "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
+        "from other packages": _brought(record),
     }
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
+
+
+def _brought(record: Mapping[str, Any]) -> str:
+    """Methods and data sets that another distribution brought, in one line."""
+    found = {**(record.get("methods") or {}), "the data set": record.get("dataset") or {}}
+    others = [
+        f"{name} ({facts['distribution']} {facts['version']})"
+        for name, facts in found.items()
+        if facts.get("distribution") not in (None, "saeft_ray")
+    ]
+    return ", ".join(others)
 
 
 def _registered(record: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.report.comparisons import Family, Pair, adjusted, compare, differences_by_example, item_mismatch
 from saeft_ray.report.content import CheckpointPair, Comparison, Curve, Description, Front, MethodResults, OnFront
+from saeft_ray.report.method_facts import MethodFacts
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
@@ -190,15 +191,17 @@ def front(scores: Scores, record: Mapping[str, Any], descriptive: bool) -> Front
     )
 
 
-def curves(methods: Sequence[MethodResults]) -> tuple[Curve, ...]:
+def curves(methods: Sequence[MethodResults], facts: Mapping[str, MethodFacts]) -> tuple[Curve, ...]:
     """The methods between the frozen model and each fine-tuned one, as a curve in the order of alpha."""
-    frozen = next((m.name for m in methods if m.type == "zero_shot"), None)
+    frozen = next((m.name for m in methods if facts[m.name].family == "frozen"), None)
     out = []
     for end in methods:
         between: list[tuple[float, str]] = []
         for m in methods:
             alpha = m.settings.get("alpha")
-            if m.type == "wise_ft" and m.settings.get("of", "ft") == end.name and isinstance(alpha, int | float):
+            known = facts[m.name]
+            is_between = known.family == "interpolation" and known.derived_from == end.name
+            if is_between and isinstance(alpha, int | float):
                 between.append((float(alpha), m.name))
         if between:
             points = sorted([*([(0.0, frozen)] if frozen else []), *between, (1.0, end.name)])

@@ -9,13 +9,13 @@ import pyarrow.compute as pc
 from saeft_ray import stats
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.content import Comparison, SearchSummary, Warning
+from saeft_ray.report.method_facts import facts_of
 from saeft_ray.report.numbers import count, in_list, number
 from saeft_ray.report.scores import Scores, config
 
 _SKEWED = 1.0
 _FEW = 5
 _LISTED = 14  # seeds whose sign patterns are all tried
-_READ = ("sae_ft", "random_dictionary")
 
 
 def not_run(rows: pa.Table) -> tuple[Warning, ...]:
@@ -86,9 +86,7 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
         )
     drawn = (config(record).get("dictionary") or {}).get("seeds")
     seeds = {seed for trials in scores.methods.values() for seed in trials.seeds if seed is not None}
-    readers = [
-        name for name in scores.methods if (config(record).get("methods") or {}).get(name, {}).get("type") in _READ
-    ]
+    readers = [name for name in scores.methods if facts_of(name, record).dictionary]
     if drawn is not None and readers and drawn < len(seeds):
         yield (
             "few dictionaries",

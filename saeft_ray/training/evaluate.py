@@ -1,6 +1,4 @@
-"""Per-example correctness of a classifier, and interpolation of its weights (WiSE-FT)."""
-
-import copy
+"""Per-example correctness of a classifier."""
 
 import numpy as np
 import torch
@@ -36,14 +34,3 @@ def predicted(model: Classifier, split: Split, device: torch.device, *, loaders:
         found.append(logits.argmax(1))
     best: IntArray = torch.cat(found).cpu().numpy()
     return best if groups is None else groups[best]
-
-
-@torch.no_grad()
-def interpolate(frozen: Classifier, tuned: Classifier, alpha: float) -> Classifier:
-    """(1 - alpha) · frozen + alpha · tuned, every weight and the head (Wortsman et al. 2022, eq. 1)."""
-    mixed = copy.deepcopy(tuned)
-    start = frozen.state_dict()
-    end = tuned.state_dict()
-    floats = [name for name, tensor in end.items() if tensor.is_floating_point()]
-    mixed.load_state_dict(end | {name: torch.lerp(start[name], end[name], alpha) for name in floats})
-    return mixed

@@ -16,30 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from saeft_ray import draws
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Diverged, UserError
-from saeft_ray.methods import (
-    NOTHING,
-    Constants,
-    EmbeddingPenalty,
-    LayerPenalty,
-    Method,
-    ParameterPenalty,
-    Regularized,
-)
-from saeft_ray.methods.captions import Captioned, Step
+from saeft_ray.methods import NOTHING, Constants, Method, TrainingBatch
 from saeft_ray.model import encoder
-from saeft_ray.model.encoder import Classifier
+from saeft_ray.model.encoder import Classifier, Extended
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import Train
 from saeft_ray.training import monitors
 from saeft_ray.training.epoch_means import EpochMeans
 from saeft_ray.training.prefetch import ahead
-from saeft_ray.training.two_towers import Towers, info_nce
 from saeft_ray.training.worker import Worker
 
 MONITORED = 64  # rows of a batch that monitors look at, so that short epochs stay cheap
@@ -74,7 +63,7 @@ class Losses(NamedTuple):
     """One batch through the model."""
 
     terms: dict[str, Tensor]  # the summands of the loss
-    features: Tensor | None = None  # (B, d), moving
+    embeddings: Tensor | None = None  # (B, d), moving
     frozen: Tensor | None = None  # (B, d), where the penalty compares features
 
 
@@ -88,7 +77,7 @@ class State(NamedTuple):
 
 
 def finetune(
-    model: Classifier | Towers,
+    model: Classifier | Extended,
     task: Task,
     worker: Worker,
     resume: State | None = None,
@@ -108,7 +97,7 @@ class Training:
 
     def __init__(
         self,
-        model: Classifier | Towers,
+        model: Classifier | Extended,
         task: Task,
         worker: Worker,
         resume: State | None,
@@ -116,14 +105,12 @@ class Training:
     ):
         _check_parts(model, task, worker)
         model.to(worker.device)
-        self._towers = model if isinstance(model, Towers) else None
-        self.model = model.classifier if isinstance(model, Towers) else model
+        self._trained = model
+        self.model = model.classifier if isinstance(model, Extended) else model
         self.task, self.worker, self._pause = task, worker, pause
         self._dictionary = task.dictionary.to(worker.device) if task.dictionary else None
         self._constants = {name: tensor.to(worker.device) for name, tensor in task.constants.items()}
-        self._sites: list[int] = []
-        if isinstance(task.method, LayerPenalty):
-            self._sites = task.method.sites(encoder.depth(self.model))
+        self._sites = task.method.sites(encoder.depth(self.model)) if task.method.compares == "layers" else []
         if isinstance(task.frozen, Classifier):
             task.frozen.to(worker.device).eval()
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -134,8 +121,8 @@ class Training:
         self._parameters: tuple[nn.Parameter, ...] = parameters
         if worker.checkpoint_activations:
             encoder.checkpoint_activations(self.model)
-            if self._towers is not None:
-                self._towers.checkpoint_activations()
+            if isinstance(model, Extended):
+                model.checkpoint_activations()
         self._wrapped = worker.wrap(model)
         # Only the step is compiled, and `model` stays what it is: its keys, its hooks, its copies, its evaluation.
         compiled = worker.compile and not self._sites
@@ -164,15 +151,12 @@ class Training:
                 if (step % STEPS_BETWEEN_PAUSES == 0 or last) and (bad := sums.not_finite()):
                     raise Diverged(f"{' and '.join(bad)} not finite by step {step} (epoch {self._epoch + 1})")
                 self._optimizer.step()
-                if self._towers is not None:
-                    assert isinstance(task.method, Captioned)
-                    self._towers.update_teacher(task.method, step, total)
+                task.method.after_step(self._trained, step, total)
                 if step % STEPS_BETWEEN_PAUSES == 0 and not last:
                     sums.seconds += time.perf_counter() - began
                     self._pause(self)
                     began = time.perf_counter()
-            if self._towers is not None:
-                self._towers.rebuild_head()
+            task.method.after_epoch(self._trained)
             self._epoch += 1
             seconds = sums.seconds + time.perf_counter() - began
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
@@ -223,50 +207,54 @@ class Training:
         return nullcontext() if last or not hasattr(parallel, "no_sync") else parallel.no_sync()
 
     def _losses(self, batch: "Batch", model: nn.Module) -> Losses:
-        """Cross-entropy and the penalty's terms on this worker's share of the batch; or what replaces them."""
+        """The summands of the loss on this worker's share of the batch, as the method has them."""
         task, device, method = self.task, self.worker.device, self.task.method
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
-        if self._towers is not None:
-            return Losses(self._contrastive(batch.sample, images, labels, model))
+        inputs = method.inputs(self._trained, labels, batch.sample, task.seed, self._epoch)
         with encoder.outputs(self.model, self._sites) as h:
-            out = model(images)
-        terms = {"cross_entropy": cross_entropy(out.logits, labels, label_smoothing=task.train.label_smoothing)}
-        f0 = None
-        if isinstance(method, EmbeddingPenalty):
-            if isinstance(task.frozen, Classifier):
-                with torch.no_grad():
-                    f0 = task.frozen.embed(images)
-            else:
-                assert task.frozen is not None
-                f0 = torch.from_numpy(task.frozen[batch.sample, batch.view]).to(device, non_blocking=True)
-            terms |= method.penalty(out.embeddings, f0, self._dictionary, self._constants)
-        elif isinstance(method, LayerPenalty):
-            assert isinstance(task.frozen, Classifier)
-            with torch.no_grad(), encoder.outputs(task.frozen, self._sites) as h0:
-                task.frozen.embed(images)
-            terms |= method.penalty(h, h0)
-        elif isinstance(method, ParameterPenalty):
-            assert isinstance(task.frozen, Classifier)
-            w, w0 = dict(self.model.encoder.named_parameters()), dict(task.frozen.encoder.named_parameters())
-            terms |= method.penalty(w, w0, self._constants)
-        return Losses(terms, out.embeddings, f0)
-
-    def _contrastive(self, sample: IntArray, images: Tensor, labels: Tensor, model: nn.Module) -> dict[str, Tensor]:
-        """The loss of pairs of image and caption, and the method's terms."""
-        task, towers, method = self.task, self._towers, self.task.method
-        assert isinstance(method, Captioned)
-        assert towers is not None
-        words = towers.sample_captions(labels, draws.uniform(task.seed, "caption", sample, self._epoch, slots=2))
-        seen = model(images, *words)
-        step = Step(
-            seen, towers.teacher_outputs(images, *words), labels, towers.projections, self._epoch + 1, task.train.epochs
+            out = model(images, *inputs)
+        f0, h0 = self._frozen_embeddings(batch, images), list[Tensor]()
+        frozen = task.frozen if isinstance(task.frozen, Classifier) else None
+        if self._sites:
+            assert frozen is not None
+            with torch.no_grad(), encoder.outputs(frozen, self._sites) as h0:
+                frozen.embed(images)
+        terms = method.losses(
+            TrainingBatch(
+                output=out,
+                images=images,
+                labels=labels,
+                inputs=inputs,
+                trained=self._trained,
+                model=self.model,
+                frozen=frozen,
+                f0=f0,
+                h=h,
+                h0=h0,
+                dictionary=self._dictionary,
+                constants=self._constants,
+                label_smoothing=task.train.label_smoothing,
+                epoch=self._epoch + 1,
+                epochs=task.train.epochs,
+            )
         )
-        return {"contrastive": info_nce(seen.logits), **method.penalty(step)}
+        return Losses(terms, None if f0 is None else out.embeddings, f0)
+
+    def _frozen_embeddings(self, batch: "Batch", images: Tensor) -> Tensor | None:
+        """(B, d) of the same views, stored or computed now; None where the method does not compare embeddings."""
+        frozen = self.task.frozen
+        if self.task.method.compares != "embeddings":
+            return None
+        if isinstance(frozen, Classifier):
+            with torch.no_grad():
+                return frozen.embed(images)
+        assert frozen is not None
+        return torch.from_numpy(frozen[batch.sample, batch.view]).to(images.device, non_blocking=True)
 
     def _monitors(self, batch: "Batch") -> dict[str, float]:
         """What the penalty does, on one batch and means over the workers; nothing without a penalty."""
-        if not isinstance(self.task.method, Regularized):
+        if self.task.method.compares == "nothing":
             return {}
         self.model.eval()
         rows = MONITORED if self.task.method.batch_mean else None  # a part would be another penalty

@@ -97,7 +97,7 @@ def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def objectnet_counts_as(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:
+def objectnet_class_groups(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:
     """`Split.class_groups` of ObjectNet: any ImageNet class that an object stands for counts as its first."""
     position = {wnid: i for i, wnid in enumerate(classes)}
     groups = np.full(len(classes), -1, np.int64)

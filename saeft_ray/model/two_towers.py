@@ -4,27 +4,40 @@ Shapes: B batch, d embedding width, C classes, P templates, L tokens of a captio
 """
 
 import copy
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 
-from saeft_ray.methods.captions import Captioned, TowerOutputs
 from saeft_ray.model import zero_shot
-from saeft_ray.model.encoder import Classifier, ClipModel, autocast
+from saeft_ray.model.encoder import Classifier, ClipModel, Extended, autocast
 
 
-class Towers(nn.Module):
+class TowerOutputs(NamedTuple):
+    """A batch through both towers of one model; rows have length 1."""
+
+    image: Tensor  # (B, d)
+    text: Tensor  # (B, d), the images' captions
+    extra_text: Tensor  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    scale: Tensor  # ()
+
+    @property
+    def logits(self) -> Tensor:
+        """(B, B), of every image with every caption."""
+        return self.scale * self.image @ self.text.T
+
+
+class Towers(Extended):
     """Both towers. `classifier`, which is what is evaluated and kept, shares its image encoder with them."""
 
     def __init__(
         self, classifier: Classifier, model: ClipModel, captions: Tensor, extra_captions: Tensor, teacher: bool
     ):
-        """`captions` (C, P, L) are the tokens of every class in every template, `extra_captions` (C, S, L) those of captions
-        that tell more; S may be 0."""
+        """`captions` (C, P, L) are the tokens of every class in every template, `extra_captions` (C, S, L) those of
+        captions that tell more; S may be 0."""
         super().__init__()
         self.classifier = classifier
         classifier.head.requires_grad_(False)  # it is made from text
@@ -47,7 +60,7 @@ class Towers(nn.Module):
         image = self.classifier.embed(images)
         with autocast(images.device, self.classifier.precision):
             text = self.text.encode_text(torch.cat([tokens, extra]))
-        return _seen(image, text, len(tokens), self.text.logit_scale)
+        return _outputs(image, text, len(tokens), self.text.logit_scale)
 
     @torch.no_grad()
     def teacher_outputs(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs | None:
@@ -57,7 +70,7 @@ class Towers(nn.Module):
         pixels = (images.float() - self.classifier.mean) * self.classifier.scale
         with autocast(images.device, self.classifier.precision):
             image, text = self.teacher.encode_image(pixels), self.teacher.encode_text(torch.cat([tokens, extra]))
-        return _seen(image, text, len(tokens), self.teacher.logit_scale)
+        return _outputs(image, text, len(tokens), self.teacher.logit_scale)
 
     @property
     def projections(self) -> tuple[Tensor, Tensor]:
@@ -67,8 +80,8 @@ class Towers(nn.Module):
         return tuple(each if isinstance(each, Tensor) else none for each in found)  # type: ignore[return-value]
 
     def sample_captions(self, labels: Tensor, share: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its extra_captions, chosen by `share` (B, 2) in
-        [0, 1)."""
+        """Tokens (B, L) of one caption of each of `labels` (B,), and of one of its extra captions, chosen by `share`
+        (B, 2) in [0, 1)."""
         chosen = []
         for tokens, part in ((self.captions, share[:, 0]), (self.extra_captions, share[:, 1])):
             templates = torch.from_numpy((part * tokens.shape[1]).astype(np.int64)).to(labels.device)
@@ -76,9 +89,8 @@ class Towers(nn.Module):
         return chosen[0], chosen[1]
 
     @torch.no_grad()
-    def update_teacher(self, method: Captioned, step: int, total: int) -> None:
-        """Moves the teacher after a step, where the method does."""
-        share = method.momentum(step, total)
+    def update_teacher(self, share: float) -> None:
+        """Moves the teacher, if there is one: it keeps `share` of its weights and takes the rest from the student."""
         if self.teacher is None or share == 1:
             return
         student = {f"visual.{name}": w for name, w in self.classifier.encoder.named_parameters()}
@@ -99,7 +111,7 @@ class Towers(nn.Module):
         self.classifier.head.weight.copy_(zero_shot.head(self.text, self.captions))
 
 
-def _seen(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> TowerOutputs:
+def _outputs(image: Tensor, text: Tensor, captions: int, logit_scale: Tensor) -> TowerOutputs:
     """`text` begins with the `captions`."""
     rows = normalize(text.float(), dim=-1)
     return TowerOutputs(normalize(image.float(), dim=-1), rows[:captions], rows[captions:], logit_scale.exp())
