@@ -42,7 +42,7 @@ class Corrupt(UserError):
 
 
 class Unfinished(SaeftError, RuntimeError):
-    """Trials could not be run, for reasons that are not the method's. What ended is safe; the same command continues."""
+    """Trials could not be run, not by the method's fault. What ended is safe; the same command continues."""
 
 
 class Unavailable(SaeftError, OSError):

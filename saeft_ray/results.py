@@ -128,7 +128,7 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
     """The door. Returns the exit code: 0, or 2 for a folder that is no sweep or SQL that does not run."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
@@ -138,8 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
     try:
-        record = read_record(options.storage)
-        names, lines = query(read_rows(options.storage), options.sql or summary(record))
+        record = read_record(options.storage, endpoint)
+        names, lines = query(read_rows(options.storage, endpoint), options.sql or summary(record))
     except (duckdb.Error, ValueError, OSError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         return 2

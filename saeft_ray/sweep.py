@@ -12,7 +12,7 @@ from rich.console import Console
 
 from saeft_ray.config import sweep_file
 from saeft_ray.errors import Damaged, Unavailable, Unfinished
-from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.phases import Runner, conduct
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=options.quiet, quiet=options.quiet)
     try:
         config = sweep_file.load(options.file)
+        config = in_haste(config) if options.plan else config
         plan = Plan(config, find_facts(config, planning=options.plan))
         if options.plan:
             show(plan, console)
@@ -74,7 +75,7 @@ def run(plan: Plan, local: bool, console: Console) -> int:
                 f"{store.url}/sweeps/{config.name}: another driver took this sweep over, and goes on with it"
             ) from None
         raise
-    return _report(ledger.url, console)
+    return _report(ledger.url, config.storage.endpoint, console)
 
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, notice: Notice) -> None:
@@ -96,13 +97,13 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
                 conduct(plan, ledger, runner, watcher)
 
 
-def _report(url: str, console: Console) -> int:
+def _report(url: str, endpoint: str | None, console: Console) -> int:
     from saeft_ray import results
     from saeft_ray.report import __main__ as report
 
     if not console.quiet:
-        results.main([url])
-    return report.main([url, *(["--quiet"] if console.quiet else [])])
+        results.main([url], endpoint)
+    return report.main([url, *(["--quiet"] if console.quiet else [])], endpoint)
 
 
 def _commit() -> str | None:

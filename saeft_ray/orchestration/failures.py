@@ -14,10 +14,10 @@ import traceback
 from collections import Counter
 from typing import Literal
 
-from saeft_ray.errors import Preempted, Unavailable, Unfinished
+from saeft_ray.errors import Preempted, Unavailable, Unfinished, Unseen
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
-from saeft_ray.storage.retry import is_full
+from saeft_ray.storage.retry import is_away, is_full
 
 Cause = Literal["lost", "crashed", "memory", "bug", "storage"]
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}
@@ -38,7 +38,7 @@ class Attempts:
         the storage."""
         if cause == "storage":
             raise Unfinished(
-                f"{trial}: {redacted(str(error))}\nNothing is lost; the same command goes on once it is mended"
+                f"{trial}: {last_line(error)}\nNothing is lost; the same command goes on once it is mended"
             )
         self._counts[trial, cause] += 1
         count = self._counts[trial, cause]
@@ -62,7 +62,7 @@ def cause_of(error: BaseException) -> Cause:
     chain = _chain(error)
     if isinstance(error, Preempted):
         return "lost"
-    if any(isinstance(one, Unavailable) or is_full(one) for one in chain):
+    if any(isinstance(one, Unavailable | Unseen) or is_full(one) or is_away(one) for one in chain):
         return "storage"
     if any(isinstance(one, MemoryError) or "OutOfMemory" in type(one).__name__ for one in chain):
         return "memory"

@@ -15,8 +15,11 @@ from saeft_ray.report.numbers import in_list
 _TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The door. Returns the exit code: 0, or 2 for a folder, rows or a table that no report can be made of."""
+def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
+    """The door; `endpoint` is the S3 server (else the environment's).
+
+    Returns the exit code: 0, or 2 for a folder, rows or a table that no report can be made of.
+    """
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.report", description="Write the report of a sweep.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -65,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--watch lies above 0")
     try:
         while True:
-            report, place, complete = _write(options)
+            report, place, complete = _write(options, endpoint)
             if options.watch is None or complete:
                 break
             if not options.quiet:
@@ -84,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
+def _write(options: argparse.Namespace, endpoint: str | None) -> tuple[Report, str, bool]:
     """Writes the report once: what it says, where it is, and whether nothing is left to come."""
     if options.table is not None:
         rows, record = read_table(
@@ -95,7 +98,7 @@ def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
         out = options.out or options.table.with_name(f"{options.table.stem}-report")
         return write_report(rows, record, out), str(out), True
     storage: str = options.storage.rstrip("/")
-    record, rows = read_record(storage), read_rows(storage)
+    record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
     if options.out is not None:
         report = write_report(rows, record, options.out)
         return report, str(options.out), _complete(report, record)
@@ -103,7 +106,7 @@ def _write(options: argparse.Namespace) -> tuple[Report, str, bool]:
     with tempfile.TemporaryDirectory() as folder:
         report = write_report(rows, record, Path(folder))
         for path in sorted(Path(folder).iterdir()):
-            write_file(place, path.name, path.read_bytes())
+            write_file(place, path.name, path.read_bytes(), endpoint)
     return report, place, _complete(report, record)
 
 
