@@ -19,7 +19,7 @@ from rich.console import Console
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import Unfinished, UserError
-from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
@@ -109,6 +109,11 @@ class Sweep:
         """The folder or URL of its record, rows and report."""
         return f"{self._store.url}/sweeps/{self.name}"
 
+    @property
+    def endpoint(self) -> str | None:
+        """The S3 server that the sweep file names; None for the environment's."""
+        return self.config.storage.endpoint
+
     def __repr__(self) -> str:
         return f"<sweep {self.name} in {self.folder}>"
 
@@ -127,7 +132,7 @@ class Sweep:
 
     def show_plan(self, console: Console) -> Plan:
         """Prints the same as tables on a rich `console`."""
-        plan = Plan(self.config, find_facts(self.config, planning=True))
+        plan = Plan(self.config, find_facts(in_haste(self.config), planning=True))
         show(plan, console)
         return plan
 
@@ -160,26 +165,26 @@ class Sweep:
     # What came of it ------------------------------------------------------------------------------------------
 
     def rows(self) -> pa.Table:
-        """Every row of the sweep as an Arrow table: one a trial × data set × metric; `.to_pandas()` for pandas.
+        """Every row of the sweep as an Arrow table: one row per trial × data set × metric; `.to_pandas()` for pandas.
 
         Raises UserError if the sweep has not begun, Damaged for files that are not what was written.
 
         Example: `sweep.rows().to_pandas().query("phase == 'confirm'")`
         """
         self._opened  # noqa: B018 - the sweep must be there
-        return read_rows(self.folder)
+        return read_rows(self.folder, self.endpoint)
 
     def results(self, sql: str | None = None) -> pa.Table:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`; without it, mean accuracies in % a method.
+            sql: a query on the tables `results` and `examples`; without it, mean accuracies in % of each method.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
-        return query_table(self.rows(), sql or summary(read_record(self.folder)))
+        return query_table(self.rows(), sql or summary(read_record(self.folder, self.endpoint)))
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.
@@ -192,7 +197,7 @@ class Sweep:
         Example: `print(sweep.report().report.headline)`
         """
         self._opened  # noqa: B018 - the sweep must be there
-        return report_sweep(self.folder, None if out is None else Path(out))
+        return report_sweep(self.folder, None if out is None else Path(out), self.endpoint)
 
     def replay(self, trial: str) -> "Comparison":
         """Runs a finished trial again and compares: `.equal`, or a list of `.differences`. Nothing is written.

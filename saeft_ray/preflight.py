@@ -25,7 +25,7 @@ from saeft_ray.errors import Damaged, Unavailable, UserError
 from saeft_ray.methods import NOTHING, Constants, Method
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
-from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
@@ -85,7 +85,7 @@ class Rehearsal:
     """What the checks share: a sweep's trials, played on this machine with some of its images."""
 
     def __init__(self, config: SweepConfig, steps: int):
-        self.config, self.steps = config, steps
+        self.config, self.steps = in_haste(config), steps
         self.peak = 0  # bytes, of the costliest step
         self.seconds: dict[str, float] = {}  # of a step, by method
         self.images_a_second = 0.0  # evaluated, decoding included

@@ -85,8 +85,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit status: 0, else as `door.guarded`."""
+def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
+    """The door; `endpoint` is the S3 server (else the environment's). Exit status: 0, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
     parser.add_argument(
@@ -94,12 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
-    return door.guarded(lambda: _answer(options.storage, options.sql, options.format))
+    return door.guarded(lambda: _answer(options.storage, options.sql, options.format, endpoint))
 
 
-def _answer(storage: str, sql: str | None, form: str) -> int:
-    record = read_record(storage)
-    names, lines = query(read_rows(storage), sql or summary(record))
+def _answer(storage: str, sql: str | None, form: str, endpoint: str | None) -> int:
+    record = read_record(storage, endpoint)
+    names, lines = query(read_rows(storage, endpoint), sql or summary(record))
     sys.stdout.write(render(names, lines, form))
     return 0
 

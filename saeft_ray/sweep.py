@@ -35,9 +35,9 @@ def _sweep(options: argparse.Namespace) -> int:
         return 0
     sweep.run(local=options.local, quiet=options.quiet)
     if options.quiet:
-        return report.main([sweep.folder, "--quiet"])
-    results.main([sweep.folder])
-    return report.main([sweep.folder])
+        return report.main([sweep.folder, "--quiet"], sweep.endpoint)
+    results.main([sweep.folder], sweep.endpoint)
+    return report.main([sweep.folder], sweep.endpoint)
 
 
 if __name__ == "__main__":

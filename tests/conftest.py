@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from saeft_ray.datasets.images.files import _filesystem
+from saeft_ray.storage.location import _connected
 
 from s3_server import S3Server, start, stop
 
@@ -30,5 +30,5 @@ def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    _filesystem.cache_clear()  # what another test connected has looked for credentials already
+    _connected.cache_clear()  # what another test connected has looked for credentials already
     return f"s3://{s3.bucket()}"

@@ -8,10 +8,10 @@ import open_clip
 import pytest
 import yaml
 from ray.cluster_utils import Cluster
+from remote import filesystem
 from safetensors.torch import save_file
 
 from saeft_ray.api import load
-from saeft_ray.datasets.images.files import filesystem
 from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.on_ray.runner import INHERITED, SETTINGS

@@ -4,6 +4,7 @@ import pickle
 from types import SimpleNamespace
 
 import pytest
+from botocore import exceptions as boto
 from ray import cloudpickle, exceptions
 from ray.core.generated.common_pb2 import ActorDiedErrorContext, NodeDeathInfo
 from ray.train.v2._internal.exceptions import (
@@ -17,7 +18,7 @@ from ray.train.v2.api.exceptions import ControllerError, PreemptionError, Worker
 
 from saeft_ray.errors import Preempted, Unavailable
 from saeft_ray.on_ray.failures import death_of, lost_by
-from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure
+from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of
 
 CUT_OFF = RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1")
 MONITOR = exceptions.OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")
@@ -111,3 +112,65 @@ def test_a_death_without_a_report_has_its_cause_from_the_text_that_tune_keeps(tm
     text.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
     assert death_of(SimpleNamespace(error_file=str(text))).cause == cause
     assert death_of(SimpleNamespace(error_file=None)).cause == "crashed"
+
+
+CODES = (
+    *("SlowDown", "InternalError", "ServiceUnavailable", "ExpiredToken", "RequestTimeTooSkewed", "RequestTimeout"),
+    *("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket"),
+)
+
+
+def answered(code):
+    return boto.ClientError({"Error": {"Code": code, "Message": "said so"}}, "GetObject")
+
+
+def from_s3fs(code):
+    """As s3fs hands it on: an OSError whose cause is the server's answer."""
+    error = OSError(16, "said so")
+    error.__cause__ = answered(code)
+    return error
+
+
+def out_of_a_loader(error):
+    """As a data loader of torch raises again what its worker raised."""
+    from torch._utils import ExceptionWrapper
+
+    try:
+        raise error
+    except Exception:
+        wrapped = pickle.loads(pickle.dumps(ExceptionWrapper(where="in DataLoader worker process 0")))
+    try:
+        wrapped.reraise()
+    except Exception as again:
+        return again
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("made", [answered, from_s3fs])
+@pytest.mark.parametrize("journey", [lambda error: error, out_of_a_loader])
+def test_every_code_of_s3_is_the_storage(code, made, journey):
+    assert cause_of(journey(made(code))) == "storage"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        boto.EndpointConnectionError(endpoint_url="http://s3"),
+        boto.ConnectTimeoutError(endpoint_url="http://s3"),
+        boto.ReadTimeoutError(endpoint_url="http://s3"),
+        boto.ConnectionClosedError(endpoint_url="http://s3"),
+        boto.ResponseStreamingError(error="reset"),
+        boto.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        boto.NoCredentialsError(),
+        Unavailable("s3://b/a.jpg: Access Denied"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("journey", [lambda error: error, out_of_a_loader])
+def test_no_answer_is_the_storage(error, journey):
+    assert cause_of(journey(error)) == "storage"
+
+
+@pytest.mark.parametrize("code", ["NoSuchKey", "404", "InvalidRange"])
+def test_a_missing_object_is_not(code):
+    assert cause_of(answered(code)) == "bug"

@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from s3_faults import Faulty
 
 from saeft_ray.errors import Unavailable
+from saeft_ray.storage.retry import Waits
 from saeft_ray.storage.s3 import PART, S3
 from saeft_ray.storage.store import Damaged, Store
 
@@ -131,7 +132,7 @@ def test_what_changes_on_its_way_up_is_refused_and_sent_again(through, content):
 def test_what_cannot_be_sent_leaves_nothing_in_the_cache(through, tmp_path, content):
     proxy, store = through()
     store.check_writable()
-    store._fs._limits["refused"] = 0.3
+    store._fs._waits = Waits(0.3, 0.3)
     proxy.kinds, proxy.rate = ("AccessDenied",), 1.0
     with pytest.raises(Unavailable, match="Access Denied"):
         store.save("sae", "k", write(content))
@@ -222,7 +223,7 @@ def test_an_error_of_the_disk_names_the_file(s3, s3_url):
 
 def test_a_bucket_that_is_gone_holds_not_nothing(s3_url):
     store = Store(s3_url.replace("tests-", "gone-"))
-    store._fs._limits["refused"] = 0.3
+    store._fs._waits = Waits(0.3, 0.3)
     with pytest.raises(Unavailable, match="No such bucket"):
         store.list("rows")
 

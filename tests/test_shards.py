@@ -15,18 +15,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from remote import filesystem
 
 from saeft_ray import data as door
 from saeft_ray.datasets import Split
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.imagenet import ImageNet
 from saeft_ray.datasets.images.cache import Cache, Remote
-from saeft_ray.datasets.images.files import filesystem
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import synsets
 from saeft_ray.datasets.images.sharding import shard
 from saeft_ray.datasets.images.shards import INDEX, TarShards, read_index
 from saeft_ray.errors import NoRoom, Unseen
+from saeft_ray.storage.location import Location, _connected
+from saeft_ray.storage.retry import Waits
 
 from imagenet_trees import WNIDS, plant
 
@@ -126,14 +128,12 @@ def test_a_folder_at_a_url_is_read_too(trees: dict[str, str], s3_url: str) -> No
 
 def test_an_unreadable_bucket_is_told(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Unseen, match=r"s3://no-such-bucket-here/train (is missing|cannot be read)"):
-        find("s3://no-such-bucket-here/train")
-    from saeft_ray.datasets.images import files
-
+        find(Location("s3://no-such-bucket-here/train", waits=Waits(1.0, 0.3)))
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    files._filesystem.cache_clear()
+    _connected.cache_clear()
     with pytest.raises(Unseen, match=f"{s3_url}/train cannot be read: "):
-        find(f"{s3_url}/train")
-    files._filesystem.cache_clear()
+        find(Location(f"{s3_url}/train", waits=Waits(1.0, 0.3)))
+    _connected.cache_clear()
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -151,7 +151,7 @@ def test_shards_are_the_same_each_time_and_resume(
     assert sorted(contents(whole)) == [INDEX, *(f"shard-{i:05d}.tar" for i in range(len(contents(whole)) - 1))]
     with tarfile.open(whole / "shard-00000.tar") as tar:
         first = tar.getnames()
-    assert first == sorted(find(trees["train"]).files)[: len(first)]
+    assert first == sorted(find(Location(trees["train"])).files)[: len(first)]
 
     from saeft_ray.datasets.images.files import LocalFolder
 
@@ -224,7 +224,7 @@ def test_tars_of_others_are_indexed_when_first_opened(
     assert door.main(["index", f"{s3_url}/wds"]) == 0
     assert door.main(["index", f"{s3_url}/wds"]) == 2
     assert imagenet({**trees, "val": f"{s3_url}/wds"}).fingerprint() == data.fingerprint()
-    assert all(each.sha256 for each in read_index(f"{s3_url}/wds").shards)
+    assert all(each.sha256 for each in read_index(Location(f"{s3_url}/wds")).shards)
     # Tars that changed in their place are not taken for the old ones.
     fs.rm_file(f"{root}/wds/{INDEX}")
     name = "imagenet1k-validation-00.tar"
@@ -388,7 +388,7 @@ def test_too_small_a_cache_is_told_before_anything_is_fetched(
 def test_staging_ahead(trees: dict[str, str], s3_url: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shard(trees["val"], f"{s3_url}/val", SMALL)
     assert door.main(["stage", f"{s3_url}/val"]) == 0
-    files = find(f"{s3_url}/val")
+    files = find(Location(f"{s3_url}/val"))
     assert isinstance(files, TarShards)
     assert sum(path.stat().st_size for path in cache.iterdir()) == files.total
     assert door.main(["stage", trees["val"]]) == 2

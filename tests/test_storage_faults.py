@@ -11,6 +11,7 @@ from s3_faults import PASSING, Faulty
 
 from saeft_ray import api, sweep
 from saeft_ray.errors import Unavailable
+from saeft_ray.storage.retry import Waits
 from saeft_ray.storage.store import Store
 
 import sweeps
@@ -155,7 +156,7 @@ def test_a_disk_that_is_full_from_the_start_is_told_too(s3_url, tmp_path, monkey
 
 def test_a_bucket_that_is_gone_is_no_missing_file(s3, s3_url):
     store = Store(s3_url.replace("tests-", "gone-"))
-    store._fs._limits["refused"] = 0.3
+    store._fs._waits = Waits(0.3, 0.3)
     with pytest.raises(Unavailable, match=r"No such bucket: http.* has none named 'gone-"):
         store.write("sweeps/a", b"1")
     with pytest.raises(Unavailable, match="No such bucket"):

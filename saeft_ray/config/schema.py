@@ -155,6 +155,11 @@ class SweepConfig(Section):
     report: ReportSettings = ReportSettings()
     compute: Compute = Compute()
 
+    @model_validator(mode="after")
+    def _data_lie_where_the_sweep_does(self) -> Self:
+        self.__dict__["data"] = self.data.at(self.storage.endpoint)  # frozen for everybody else
+        return self
+
     @property
     def views(self) -> int:
         return self.train.views or self.train.epochs

@@ -6,12 +6,14 @@ under `data:`. It imports torch only inside `split`, so that a plan can be made 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from saeft_ray.draws import IntArray
 from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.location import Location
+from saeft_ray.storage.retry import WAITS, Waits
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +109,25 @@ class Dataset(BaseModel, ABC):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    _endpoint: str | None = PrivateAttr(None)  # where a sweep runs is no setting of its data, and in no hash
+    _waits: Waits = PrivateAttr(WAITS)
+
+    def at(self, endpoint: str | None, waits: Waits = WAITS) -> Self:
+        """The same data, with what lies on S3 read from the server `endpoint` (None: as the environment says)."""
+        made = self.model_copy()
+        for name in made.__dict__.keys() - type(self).model_fields.keys():  # what was found from elsewhere
+            del made.__dict__[name]
+        made._endpoint, made._waits = endpoint, waits
+        return made
+
+    @property
+    def waits(self) -> Waits:
+        """How long a server that is away or refuses is asked again."""
+        return self._waits
+
+    def location(self, place: str) -> Location:
+        """The folder `place` of the settings, as it is opened."""
+        return Location(place, self._endpoint, self._waits)
 
     @abstractmethod
     def class_names(self) -> Sequence[str]:

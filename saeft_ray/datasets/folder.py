@@ -99,7 +99,7 @@ class Folder(Dataset):
     def _tree(self, path: str) -> Samples:
         """The listing of a folder, made once. Raises UserError for what is none."""
         if path not in self._trees:
-            self._trees[path] = find(path)
+            self._trees[path] = find(self.location(path))
         return self._trees[path]
 
     def _paths(self) -> dict[str, str]:

@@ -154,7 +154,7 @@ class ImageNet(Dataset):
         place = self.train if name in ("train", "selection") else self._tests[name].place
         if place not in self._found:
             try:
-                self._found[place] = find(place)
+                self._found[place] = find(self.location(place))
             except Unseen as error:
                 self._found[place] = error
         found = self._found[place]
@@ -226,7 +226,7 @@ class ImageNet(Dataset):
     @cached_property
     def _objects(self) -> dict[str, tuple[str, ...]]:
         assert self.objectnet is not None
-        return objectnet_classes(f"{self.objectnet.rstrip('/')}/mappings")
+        return objectnet_classes(self.location(self.objectnet) / "mappings")
 
     def _fingerprint(self, name: str) -> str:
         return self._samples(name).fingerprint if self._is_seen(name) else "not seen"

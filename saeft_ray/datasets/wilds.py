@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.images.files import Place, Samples, filesystem, some
+from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.parts import Part, Tabled
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Unseen, UserError
+from saeft_ray.storage.location import Location
 
 _PUBLISHED = {
     "iwildcam": {"train": 129_809, "selection": 7_314, "id_test": 8_154, "ood_test": 42_791},
@@ -45,12 +46,12 @@ class Wilds(Tabled):
         return [f"class {i}" for i in range(_CLASSES[self.name])], _PUBLISHED[self.name]
 
     def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
-        samples = find(self.root)
+        samples = find(self.location(self.root))
         return (self._iwildcam if self.name == "iwildcam" else self._fmow)(samples)
 
     def _iwildcam(self, samples: Samples) -> tuple[Sequence[str], dict[str, Part]]:
-        rows = list(_table(self.root, "metadata.csv", "split", "filename", "y"))
-        words = {int(row["y"]): row["name"] for row in _table(self.root, "categories.csv", "y", "name")}
+        rows = list(_table(self.location(self.root), "metadata.csv", "split", "filename", "y"))
+        words = {int(row["y"]): row["name"] for row in _table(self.location(self.root), "categories.csv", "y", "name")}
         files = [f"train/{row['filename']}" for row in rows]
         labels = np.array([int(row["y"]) for row in rows], np.int64)
         splits = np.array([row["split"] for row in rows])
@@ -63,8 +64,10 @@ class Wilds(Tabled):
         return [words.get(i, f"species {i}") for i in range(int(labels.max()) + 1)], parts
 
     def _fmow(self, samples: Samples) -> tuple[Sequence[str], dict[str, Part]]:
-        rows = list(_table(self.root, "rgb_metadata.csv", "split", "category", "country_code", "timestamp"))
-        countries = _table(self.root, "country_code_mapping.csv", "alpha-3", "region")
+        rows = list(
+            _table(self.location(self.root), "rgb_metadata.csv", "split", "category", "country_code", "timestamp")
+        )
+        countries = _table(self.location(self.root), "country_code_mapping.csv", "alpha-3", "region")
         region_of = {row["alpha-3"]: row["region"] for row in countries}
         categories = sorted({row["category"] for row in rows})
         label_of = {category: i for i, category in enumerate(categories)}
@@ -110,16 +113,15 @@ class WorstRegion:
         return {"worst_region_accuracy": min(each)} if each else {}
 
 
-def _table(root: str, name: str, *columns: str) -> Iterator[dict[str, str]]:
+def _table(root: Location, name: str, *columns: str) -> Iterator[dict[str, str]]:
     """Lines of a CSV file. Raises Unseen if it is missing, ValueError if it has not these columns."""
-    fs, path = filesystem(root)
     try:
-        text = bytes(fs.cat_file(f"{path}/{name}")).decode()
+        text = (root / name).read().decode()
     except FileNotFoundError as error:
-        raise Unseen(f"{root}/{name} is missing; WILDS ships it beside the images") from error
+        raise Unseen(f"{root.url}/{name} is missing; WILDS ships it beside the images") from error
     reader = csv.DictReader(StringIO(text))
     if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
-        raise UserError(f"{root}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")
+        raise UserError(f"{root.url}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")
     yield from reader
 
 

@@ -14,13 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import fsspec
 import torch
 from torch import Tensor, nn
 
 from saeft_ray.errors import UserError
 from saeft_ray.model.word_tokenizer import WordTokenizer
 from saeft_ray.settings import Compute, Model
+from saeft_ray.storage.location import Location
+from saeft_ray.storage.retry import WAITS, Waits
 
 SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
@@ -94,7 +95,7 @@ class ClipModel(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def load(model: Model, endpoint: str | None = None) -> ClipModel:
+def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> ClipModel:
     """The model that the sweep file names, on CPU in float32, in evaluation mode; kept for the next trial.
 
     Raises UserError if open_clip does not know the architecture or the weights do not fit it.
@@ -102,7 +103,7 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
     import open_clip
 
     _architecture(model)
-    with _weights(model, endpoint) as pretrained:
+    with _weights(model, endpoint, waits) as pretrained:
         torch.manual_seed(0)
         try:
             clip = open_clip.create_model(model.arch, pretrained=pretrained)
@@ -128,7 +129,7 @@ def load(model: Model, endpoint: str | None = None) -> ClipModel:
     return ClipModel(clip, tokenize, size if isinstance(size, int) else size[0], mean, std)
 
 
-def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
+def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:
     """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
 
     Raises UserError for an unknown architecture, or a file of weights that is not there.
@@ -138,11 +139,9 @@ def identity(model: Model, endpoint: str | None = None) -> dict[str, str]:
     pixels = {"mean": str(model.mean), "std": str(model.std)} if model.mean or model.std else {}
     if source is None:
         return {"arch": model.arch, "weights": model.pretrained, **pixels}
-    fs, path = _open(source, endpoint)
+    file = Location(source, endpoint, waits)
     try:
-        info = fs.info(path)
-        tag = info.get("ETag")
-        digest = tag.strip('"') if tag else _sha256(fs, path)
+        digest = file.info().tag.strip('"') or _sha256(file)
     except FileNotFoundError as error:
         raise UserError(
             f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL"
@@ -276,33 +275,26 @@ def _source(model: Model) -> str | None:
 
 
 @contextmanager
-def _weights(model: Model, endpoint: str | None) -> Iterator[str | None]:
+def _weights(model: Model, endpoint: str | None, waits: Waits) -> Iterator[str | None]:
     """What open_clip is given as `pretrained`: a tag, a local file, or None."""
     source = _source(model)
     if source is None:
         yield None if model.pretrained == "random" else model.pretrained
         return
-    fs, path = _open(source, endpoint)
-    if not fs.exists(path):
+    file = Location(source, endpoint, waits)
+    if not file.exists():
         raise UserError(f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL")
-    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
-        yield path
+    if file.local:
+        yield file.url
         return
     with tempfile.TemporaryDirectory() as folder:
-        local = str(Path(folder) / Path(path).name)
-        fs.get_file(path, local)
-        yield local
+        local = Path(folder, file.name)
+        file.fetch(local)
+        yield str(local)
 
 
-def _open(url: str, endpoint: str | None) -> tuple[Any, str]:
-    options = {"endpoint_url": endpoint} if endpoint and url.startswith("s3://") else {}
-    fs, path = fsspec.url_to_fs(url, **options)
-    return fs, path
-
-
-def _sha256(fs: Any, path: str) -> str:
+def _sha256(file: Location) -> str:
     digest = hashlib.sha256()
-    with fs.open(path, "rb") as file:
-        while block := file.read(1 << 22):
-            digest.update(block)
+    for part in file.parts():
+        digest.update(part)
     return digest.hexdigest()

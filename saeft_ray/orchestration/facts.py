@@ -1,36 +1,39 @@
 """What a sweep must know of its model and data, found out once before anything runs."""
 
-import os
-
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import NotSeen
 from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
+from saeft_ray.storage.retry import HASTY, Waits
+
+
+def in_haste(config: SweepConfig) -> SweepConfig:
+    """The same sweep for whoever sits in front of the answer: what does not answer is waited for by seconds."""
+    return config.model_copy(update={"data": config.data.at(config.storage.endpoint, HASTY)})
 
 
 def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     """Looks at data and weights. Raises UserError for what is missing or does not fit; a plan may do with what is
     known of data that cannot be seen."""
-    if config.storage.endpoint:
-        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint  # for everything that reads the sweep, here and on Ray
-    problems = config.data.problems()
+    data, waits = config.data, config.data.waits
+    problems = data.problems()
     unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
     if len(unseen) < len(problems):
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray.model import encoder
 
-    model, d = encoder.identity(config.model, config.storage.endpoint), encoder.width(config.model)
+    model, d = encoder.identity(config.model, config.storage.endpoint, waits), encoder.width(config.model)
     facts = Facts(
         model=model,
         image_size=encoder.image_size(config.model),
         width=d,
-        data=config.data.fingerprint(),
-        sizes=config.data.sizes(),
-        classes=len(config.data.class_names()),
-        templates=len(config.data.prompts()),
-        imported=_imported(config, model, d) if config.dictionary.source else None,
+        data=data.fingerprint(),
+        sizes=data.sizes(),
+        classes=len(data.class_names()),
+        templates=len(data.prompts()),
+        imported=_imported(config, model, d, waits) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
-        train=config.data.train_fingerprint(),
+        train=data.train_fingerprint(),
         unseen=unseen,
     )
     unmet = [
@@ -42,11 +45,11 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     return facts
 
 
-def _imported(config: SweepConfig, model: dict[str, str], d: int) -> str:
+def _imported(config: SweepConfig, model: dict[str, str], d: int, waits: Waits) -> str:
     """The hash of the SAE that the sweep file names. Raises UserError if it does not fit."""
     from saeft_ray.sae import exchange
 
-    found = exchange.open_named(config.dictionary, d, config.storage.endpoint)
+    found = exchange.open_named(config.dictionary, d, config.storage.endpoint, waits)
     if found.model not in (None, model):
         raise UserError(
             f"dictionary.from: {config.dictionary.source} was made for {found.model}, but this sweep fine-tunes {model}"

@@ -14,10 +14,10 @@ import traceback
 from collections import Counter
 from typing import Literal, NamedTuple, Self
 
-from saeft_ray.errors import Preempted, SaeftError, Unavailable, Unfinished
+from saeft_ray.errors import Preempted, SaeftError, Unavailable, Unfinished, Unseen
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
-from saeft_ray.storage.retry import is_full
+from saeft_ray.storage.retry import is_away, is_full
 
 Cause = Literal["lost", "crashed", "memory", "bug", "storage"]
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}
@@ -82,7 +82,7 @@ def cause_of(error: BaseException) -> Cause:
     chain = _chain(error)
     if isinstance(error, Preempted):
         return "lost"
-    if any(isinstance(one, Unavailable) or is_full(one) for one in chain):
+    if any(isinstance(one, Unavailable | Unseen) or is_full(one) or is_away(one) for one in chain):
         return "storage"
     if any(isinstance(one, MemoryError) or "OutOfMemory" in type(one).__name__ for one in chain):
         return "memory"

@@ -1,6 +1,5 @@
 """A sweep's folder, read: the rows of all its trials and the record of what was run."""
 
-import os
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -12,16 +11,17 @@ from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.rows import SCHEMA
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.files import Files
+from saeft_ray.storage.location import environment_endpoint
 
 ROWS = "rows.parquet"
 ERROR = "error.parquet"
 """The rows of a trial that could not be run; they stand until it has rows of its own."""
 
 
-def read_rows(url: str) -> pa.Table:
+def read_rows(url: str, endpoint: str | None = None) -> pa.Table:
     """The rows of every trial below `<url>/trials`, in the order of their names. Raises Damaged, which names each file
     whose bytes are not those that were written."""
-    folder = SweepFolder(_files(url, os.environ.get("AWS_ENDPOINT_URL")), "")
+    folder = SweepFolder(_files(url, endpoint or environment_endpoint()), "")
     paths = folder.paths("trials")
     ended = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{ROWS}")}
     wanted = [f"{trial}/{ROWS}" for trial in ended]
@@ -31,13 +31,13 @@ def read_rows(url: str) -> pa.Table:
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
 
-def read_record(url: str) -> dict[str, Any]:
+def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
     """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
     number of every suggestion of its search by trial (`suggestions`).
 
     Raises UserError if `url` is no sweep's folder, Damaged as `read_rows`.
     """
-    folder = SweepFolder(_files(url, os.environ.get("AWS_ENDPOINT_URL")), "")
+    folder = SweepFolder(_files(url, endpoint or environment_endpoint()), "")
     try:
         record = folder.get_json(RECORD)
     except (FileNotFoundError, NotADirectoryError):
@@ -57,12 +57,12 @@ def read_record(url: str) -> dict[str, Any]:
     return record
 
 
-def write_file(url: str, name: str, content: bytes) -> None:
+def write_file(url: str, name: str, content: bytes, endpoint: str | None = None) -> None:
     """Put `content` at `<url>/<name>`, over whatever was there."""
-    _files(url, os.environ.get("AWS_ENDPOINT_URL")).write(name, content)
+    _files(url, endpoint or environment_endpoint()).write(name, content)
 
 
 @lru_cache(maxsize=4)
 def _files(url: str, endpoint: str | None) -> Files:
-    """Connected once for all the files of a report; `endpoint` is what the environment says now."""
-    return Files(url)
+    """Connected once for all the files of a report."""
+    return Files(url, endpoint=endpoint)

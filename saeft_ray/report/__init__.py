@@ -58,11 +58,11 @@ def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report
     return report
 
 
-def report_sweep(storage: str, out: Path | None = None) -> WrittenReport:
+def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = None) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
     `out`. Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
-    record, rows = read_record(storage), read_rows(storage)
+    record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
         report = write_report(rows, record, out)
@@ -70,5 +70,5 @@ def report_sweep(storage: str, out: Path | None = None) -> WrittenReport:
         with tempfile.TemporaryDirectory() as folder:
             report = write_report(rows, record, Path(folder))
             for path in sorted(Path(folder).iterdir()):
-                write_file(place, path.name, path.read_bytes())
+                write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)

@@ -14,8 +14,8 @@ from saeft_ray.report.numbers import in_list
 _TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The door. Exit status: 0, else as `door.guarded`."""
+def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
+    """The door; `endpoint` is the S3 server (else the environment's). Exit status: 0, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.report", description="Write the report of a sweep.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(
@@ -62,13 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--margin is a fraction between 0 and 1: 0.003 is 0.3 percentage points")
     if options.watch is not None and options.watch <= 0:
         parser.error("--watch lies above 0")
-    return door.guarded(lambda: _follow(options))
+    return door.guarded(lambda: _follow(options, endpoint))
 
 
-def _follow(options: argparse.Namespace) -> int:
+def _follow(options: argparse.Namespace, endpoint: str | None) -> int:
     """Writes the report; again and again where a sweep is watched."""
     while True:
-        written = _write(options)
+        written = _write(options, endpoint)
         if options.watch is None or written.complete:
             break
         if not options.quiet:
@@ -82,7 +82,7 @@ def _follow(options: argparse.Namespace) -> int:
     return 0
 
 
-def _write(options: argparse.Namespace) -> WrittenReport:
+def _write(options: argparse.Namespace, endpoint: str | None) -> WrittenReport:
     """Writes the report once."""
     if options.table is not None:
         rows, record = read_table(
@@ -92,7 +92,7 @@ def _write(options: argparse.Namespace) -> WrittenReport:
         )  # fmt: skip
         out = options.out or options.table.with_name(f"{options.table.stem}-report")
         return WrittenReport(write_report(rows, record, out), str(out), complete=True)
-    return report_sweep(options.storage, options.out)
+    return report_sweep(options.storage, options.out, endpoint)
 
 
 def _pair(text: str) -> list[str]:

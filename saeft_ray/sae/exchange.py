@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fsspec
 import safetensors
 import torch
 from safetensors.torch import load as load_tensors
@@ -22,6 +21,8 @@ from torch import Tensor
 from saeft_ray.errors import UserError
 from saeft_ray.sae.dictionary import Dictionary, not_finite
 from saeft_ray.settings import DictionarySettings
+from saeft_ray.storage.location import Location
+from saeft_ray.storage.retry import WAITS, Waits
 
 _REFERENCE = ("encoder.weight", "decoder.weight", "b_pre")  # (D, d), (d, D), (d,)
 _CFG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -41,7 +42,7 @@ def import_reference(path: str, k: int, *, activation: str = "topk", input: str 
     unit vectors.
     """
     settings = {"recipe": "reference", "k": k, "activation": activation, "input": input}
-    return _reference(_bytes(path), path, settings)
+    return _reference(_bytes(Location(path)), path, settings)
 
 
 def import_saelens(folder: str, k: int, *, input: str = "unit") -> Dictionary:
@@ -50,23 +51,24 @@ def import_saelens(folder: str, k: int, *, input: str = "unit") -> Dictionary:
     Where SAELens normalises nothing itself, `input` says what it was trained on. Raises UserError for what a
     Dictionary cannot express.
     """
-    files = {name: _bytes(f"{folder.rstrip('/')}/{name}") for name in (_CFG, _WEIGHTS)}
+    files = {name: _bytes(Location(folder) / name) for name in (_CFG, _WEIGHTS)}
     return _saelens(files, folder, {"k": k, "input": input})[0]
 
 
-def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None) -> Imported:
+def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None, waits: Waits = WAITS) -> Imported:
     """What `settings` name as `from`. Raises UserError if it is not there or does not fit `settings` and features of
     width `d`."""
     source = settings.source
     assert source is not None
+    place = Location(source, endpoint, waits)
     wanted = settings.model_dump(include={"k", "input", "activation"})
     model = None
     if source.endswith((".pt", ".pth")):
-        content = _bytes(source, endpoint)
+        content = _bytes(place)
         made = _reference(content, source, wanted)
         digest = hashlib.sha256(content).hexdigest()
     else:
-        files = {name: _bytes(f"{source.rstrip('/')}/{name}", endpoint) for name in (_CFG, _WEIGHTS)}
+        files = {name: _bytes(place / name) for name in (_CFG, _WEIGHTS)}
         made, model = _saelens(files, source, wanted)
         digest = hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in files.values())).hexdigest()
     width, its_d = made.atoms.shape
@@ -182,13 +184,11 @@ def _checked(
     return Dictionary(encoder.contiguous(), atoms.contiguous(), bias.contiguous(), made, threshold)
 
 
-def _bytes(url: str, endpoint: str | None = None) -> bytes:
-    options = {"endpoint_url": endpoint} if endpoint and url.startswith("s3://") else {}
-    fs, path = fsspec.url_to_fs(url, **options)
+def _bytes(file: Location) -> bytes:
     try:
-        return bytes(fs.cat_file(path))
+        return file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(
-            f"{url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with {_CFG} "
-            f"and {_WEIGHTS}"
+            f"{file.url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with "
+            f"{_CFG} and {_WEIGHTS}"
         ) from error

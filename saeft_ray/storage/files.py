@@ -5,27 +5,24 @@ import hashlib
 import logging
 import os
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import fsspec
-
 from saeft_ray.errors import Unavailable, UserError
-from saeft_ray.storage.retry import CONFLICT, Patient, code_of
-from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART, S3
+from saeft_ray.storage.location import Location
+from saeft_ray.storage.retry import CONFLICT, HASTY, code_of
+from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART
 
 _log = logging.getLogger(__name__)
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no leading dot: no "..", and temporary files have a space of their own
 _LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
-# fsspec's memory file system hands every reader the same file object, and looks before it creates.
-_MEMORY_LOCK = threading.RLock()
 
 
 class Files:
@@ -34,22 +31,12 @@ class Files:
     def __init__(self, url: str, *, endpoint: str | None = None) -> None:
         """`url` is a folder or scheme://…; `endpoint` is the S3 server (else AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL,
         else AWS). Connects to nothing yet."""
-        scheme, separator, rest = url.partition("://")
-        self._scheme = {"file": "file", "local": "file", "s3a": "s3"}.get(scheme, scheme) if separator else "file"
-        if not url.strip() or (self._scheme == "s3" and not rest.strip("/")):
-            raise UserError(f"store {url!r}: names no place; give a folder or s3://bucket/folder")
-        if self._scheme == "file":
-            self.url = str(Path(rest if separator else url).expanduser().resolve())
-        else:
-            self.url = f"{self._scheme}://{rest.strip('/')}"
-        if endpoint is None and self._scheme == "s3":
-            endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-        self.endpoint = endpoint
-        self.local = self._scheme == "file"
+        location = Location(url, endpoint)
+        if location.local:
+            location = Location(str(Path(location.url).resolve()))
+        self.location, self.url, self.endpoint, self.local = location, location.url, location.endpoint, location.local
+        self._scheme = location.scheme
         self._conditional = False  # whether the server is known to refuse a second writer
-        # Both travel in pickles and messages.
-        if self._scheme == "s3" and "@" in f"{url}{endpoint}":
-            raise UserError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in vars(self).items() if name != "_fs"}
@@ -184,9 +171,7 @@ class Files:
                 _write_local(Path(place), b"check", replace=False)
                 Path(place).unlink()
                 return
-            fs = self._connect(hasty=True)
-            if self._scheme == "s3":
-                fs = Patient(fs, self.url, self._advice, passing=5.0, refused=2.0)
+            fs = replace(self.location, waits=HASTY).connect()
             with self._guard:
                 with suppress(FileExistsError):  # of a first try whose answer was lost
                     _create_remote(fs, place, b"check")
@@ -199,43 +184,20 @@ class Files:
             raise UserError(f"{self.url}: cannot be used as a store{str(error).removeprefix(self.url)}") from error
         except Exception as error:
             said = str(error) or type(error).__name__
-            raise UserError(f"{self.url}: cannot be used as a store: {said}. {self._advice(error)}") from error
+            raise UserError(f"{self.url}: cannot be used as a store: {said}. {self.location.advice(error)}") from error
 
     @cached_property
     def _fs(self) -> Any:
-        connected = self._connect()
-        return Patient(connected, self.url, self._advice) if self._scheme == "s3" else connected
+        return self.location.connect()
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
-        return _MEMORY_LOCK if self._scheme == "memory" else nullcontext()
-
-    def _connect(self, hasty: bool = False) -> Any:
-        """The file system. `hasty` gives up at the first failure."""
-        return S3(self.endpoint, hasty) if self._scheme == "s3" else fsspec.filesystem(self._scheme)
+        return self.location._guard
 
     def _place(self, path: str) -> str:
         for part in path.split("/"):
             named(part, f"path {path!r}")
         return f"{self.url}/{path}"
-
-    def _advice(self, error: Exception) -> str:
-        code, name = code_of(error), type(error).__name__
-        if self.local:
-            return "Give a folder that this user may write to, on a disk with space left"
-        server = self.endpoint or "AWS"
-        if "Credentials" in name:
-            return "No credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role"
-        if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
-            return f"Wrong credentials for {server}: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        if isinstance(error, PermissionError):
-            return f"{server} knows these credentials: allow them to list, get, put and delete objects here"
-        if isinstance(error, FileNotFoundError):
-            bucket = self.url.partition("://")[2].partition("/")[0]
-            return f"No such bucket: {server} has none named {bucket!r}; create it or correct the URL"
-        if "Connect" in name or "Timeout" in name or "HTTP" in name:
-            return f"The endpoint {server} cannot be reached: correct AWS_ENDPOINT_URL or start the server"
-        return f"Check the URL, AWS_ENDPOINT_URL (now {server}) and AWS_DEFAULT_REGION"
 
 
 def sha256_of(file: Path) -> str:

@@ -12,14 +12,29 @@ import re
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from saeft_ray.errors import Unavailable
 
 _log = logging.getLogger(__name__)
-PASSING = 300.0  # seconds
-REFUSED = 20.0
-LONGEST = 15.0  # between two tries
+LONGEST = 15.0  # seconds between two tries
+
+
+class Waits(NamedTuple):
+    """Seconds for which what passes, and what looks like a refusal, is asked again."""
+
+    passing: float = 300.0
+    refused: float = 20.0
+
+    @property
+    def hasty(self) -> bool:
+        """Whether one try must not take long either."""
+        return self.passing < 60
+
+
+WAITS = Waits()
+HASTY = Waits(5.0, 2.0)
+"""For whoever sits in front of the answer."""
 
 # S3 asks a writer to try again when two conditional writes meet: whoever writes so knows what to do.
 CONFLICT = {"ConditionalRequestConflict", "OperationAborted", "409"}
@@ -28,22 +43,19 @@ _REFUSALS = {
     *("400", "401", "403", "AccessDenied", "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId"),
     *("InvalidToken", "NoSuchBucket", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired"),
 }
+_NO_ANSWER = re.compile(
+    r"botocore\.(exceptions|httpchecksum)\.(EndpointConnection|ConnectTimeout|ReadTimeout|ConnectionClosed|"
+    r"ProxyConnection|HTTPClient|SSL|ResponseStreaming|IncompleteRead|NoCredentials|PartialCredentials|"
+    r"CredentialRetrieval|TokenRetrieval|UnauthorizedSSOToken)Error"
+)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
-class Patient:
+class Retrying:
     """A remote file system whose methods wait out what passes. `advice` gives words for an error."""
 
-    def __init__(
-        self,
-        fs: Any,
-        url: str,
-        advice: Callable[[Exception], str],
-        passing: float = PASSING,
-        refused: float = REFUSED,
-    ):
-        self._fs, self._url, self._advice = fs, url, advice
-        self._limits = {"passing": passing, "refused": refused}
+    def __init__(self, fs: Any, url: str, advice: Callable[[Exception], str], waits: Waits = WAITS):
+        self._fs, self._url, self._advice, self._waits = fs, url, advice, waits
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._fs, name)
@@ -58,7 +70,8 @@ class Patient:
                 kind = _kind(error)
                 if kind == "answer":
                     raise
-                if time.monotonic() - began + wait > self._limits[kind]:
+                limit = self._waits.passing if kind == "passing" else self._waits.refused
+                if time.monotonic() - began + wait > limit:
                     said = str(error) or type(error).__name__
                     raise Unavailable(f"{self._url}: {said}. {self._advice(error)}") from error
                 _log.info("%s: %s; asked again in %.1f s", self._url, error, wait)
@@ -73,12 +86,24 @@ def is_full(error: BaseException) -> bool:
 
 
 def code_of(error: BaseException) -> str:
-    """The S3 error code behind an exception of s3fs or boto3, "" if there is none."""
+    """The S3 error code behind an exception of s3fs or boto3, "" if there is none.
+
+    Where the exception came from another process, only its words are left, and the code in them.
+    """
     for one in (error.__cause__, error, error.__context__):
         response = getattr(one, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
-    return ""
+    told = re.search(r"An error occurred \((\w+)\) when calling", str(error))
+    return told[1] if told else ""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether an exception of s3fs or boto3 says that S3 refuses or does not answer, also as another process tells
+    it in words."""
+    if code := code_of(error):
+        return code not in _ANSWERS | CONFLICT
+    return bool(_NO_ANSWER.search(f"{type(error).__module__}.{type(error).__name__}: {error}"))
 
 
 def _kind(error: Exception) -> Literal["answer", "refused", "passing"]:

@@ -37,15 +37,17 @@ class S3:
         self._parts = TransferConfig(multipart_threshold=2 * PART, multipart_chunksize=PART, max_concurrency=AT_ONCE)
 
     def info(self, place: str) -> dict[str, Any]:
-        return {"type": "file", "size": self._ask(self._client.head_object, place)["ContentLength"]}
+        found = self._ask(self._client.head_object, place)
+        return {"type": "file", "size": found["ContentLength"], "ETag": found.get("ETag", "")}
 
-    def cat_file(self, place: str) -> bytes:
-        """The content. What differs from the server's checksum is asked for again; where it stays so it is returned
-        all the same, and the checksum of whoever reads it tells what is damaged."""
+    def cat_file(self, place: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The content, or bytes `start` to `end` of it. What differs from the server's checksum is asked for again;
+        where it stays so it is returned all the same, and the checksum of whoever reads it tells what is damaged."""
+        part = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
         chunks: list[bytes] = []
         for _ in range(_TRIES):
             chunks.clear()
-            body = self._ask(self._client.get_object, place)["Body"]
+            body = self._ask(self._client.get_object, place, **part)["Body"]
             with suppress(FlexibleChecksumError):
                 while chunk := body.read(CHUNK):
                     chunks.append(chunk)
@@ -72,6 +74,9 @@ class S3:
     def pipe_file(self, place: str, data: bytes, mode: str = "overwrite") -> None:
         condition = {"IfNoneMatch": "*"} if mode == "create" else {}
         self._ask(self._client.put_object, place, Body=data, **condition)
+
+    def put_file(self, local: str, place: str) -> None:
+        self.put(Path(local), place)
 
     def put(self, local: Path, place: str) -> tuple[str, bool]:
         """Copies a file; returns its SHA-256 and whether the server says that it has compared it."""
@@ -102,13 +107,35 @@ class S3:
     def find(self, folder: str, detail: bool = True) -> dict[str, dict[str, Any]]:
         """All objects below `folder`, by bucket/key."""
         assert detail
+        bucket, _ = _bucket_and_key(folder)
+        found = (entry for page in self._pages(folder) for entry in page.get("Contents", ()))
+        return {f"{bucket}/{entry['Key']}": {"type": "file", "size": entry["Size"]} for entry in found}
+
+    def ls(self, folder: str, detail: bool = True) -> list[dict[str, Any]]:
+        """The objects and folders in `folder`, one level deep. Raises FileNotFoundError if there is no such folder,
+        NotADirectoryError for an object."""
+        assert detail
         bucket, key = _bucket_and_key(folder)
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/" if key else "")
+        found: list[dict[str, Any]] = []
+        pages = self._pages(folder, Delimiter="/")
+        for page in pages:
+            for entry in page.get("Contents", ()):
+                if not entry["Key"].endswith("/"):  # how some clients write an empty folder
+                    found.append({"name": f"{bucket}/{entry['Key']}", "type": "file", "size": entry["Size"]})
+            for entry in page.get("CommonPrefixes", ()):
+                found.append({"name": f"{bucket}/{entry['Prefix']}", "type": "directory", "size": 0})
+        if key and not any(page.get("Contents") or page.get("CommonPrefixes") for page in pages):
+            self.info(folder)
+            raise NotADirectoryError(f"{folder} is not a folder")
+        return found
+
+    def _pages(self, folder: str, **how: object) -> list[dict[str, Any]]:
+        bucket, key = _bucket_and_key(folder)
+        pages = self._client.get_paginator("list_objects_v2")
         try:
-            entries = [entry for page in pages for entry in page.get("Contents", ())]
+            return list(pages.paginate(Bucket=bucket, Prefix=f"{key}/" if key else "", **how))
         except ClientError as error:
             raise _in_python_words(error) from error
-        return {f"{bucket}/{entry['Key']}": {"type": "file", "size": entry["Size"]} for entry in entries}
 
     def _ask(self, request: Callable[..., Any], place: str, **how: object) -> Any:
         bucket, key = _bucket_and_key(place)

@@ -9,11 +9,10 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import fsspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
@@ -22,6 +21,7 @@ from saeft_ray.datasets.images.decode import SUFFIXES, check
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Corrupt, UserError
 from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.location import Location
 
 _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
 _NAMED = 5  # how many of many are named in one problem
@@ -126,35 +126,12 @@ class LocalFolder(Samples):
 class RemoteFolder(Samples):
     """Files at a URL, fetched one by one: for a few thousand; more of them are for shards."""
 
+    def __init__(self, location: Location, files: dict[str, int], classes: Sequence[str]) -> None:
+        super().__init__(location.url, classes, list(files), list(files.values()))
+        self._location = location
+
     def read(self, i: int) -> bytes:
-        fs, root = filesystem(self.place)
-        return bytes(fs.cat_file(f"{root}/{self.files[i]}"))
-
-
-def is_local(place: str) -> bool:
-    return place.partition("://")[0] in {"file", "local"} if "://" in place else True
-
-
-def filesystem(place: str) -> tuple[Any, str]:
-    """The file system of `place` and the path in it."""
-    scheme, separator, _ = place.partition("://")
-    fs = _filesystem(scheme if separator else "file", os.getpid())
-    return fs, str(fs._strip_protocol(place))
-
-
-@lru_cache(maxsize=8)
-def _filesystem(scheme: str, process: int) -> Any:
-    """One a process: connections do not survive a fork."""
-    if scheme not in {"s3", "s3a"}:
-        return fsspec.filesystem(scheme)
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
-    return fsspec.filesystem(
-        "s3",
-        endpoint_url=endpoint,
-        config_kwargs={"connect_timeout": 15, "read_timeout": 60},
-        use_listings_cache=False,
-        skip_instance_cache=True,
-    )
+        return (self._location / self.files[i]).read()
 
 
 def is_image(file: str) -> bool:

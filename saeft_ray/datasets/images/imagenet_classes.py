@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from saeft_ray.datasets.images.files import filesystem, some
+from saeft_ray.datasets.images.files import some
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import UserError
+from saeft_ray.storage.location import Location
 
 PUBLISHED = {
     "train": 1_281_167,
@@ -71,7 +72,7 @@ def among(classes: Sequence[str], held: Sequence[str]) -> IntArray:
     return np.array([i if wnid in there else -1 for i, wnid in enumerate(classes)], np.int64)
 
 
-def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
+def objectnet_classes(mappings: Location) -> dict[str, tuple[str, ...]]:
     """Folder of ObjectNet → the ImageNet classes that it stands for, from the files that ObjectNet ships.
 
     Raises UserError if one of them is missing or does not fit the others.
@@ -88,11 +89,13 @@ def objectnet_classes(mappings: str) -> dict[str, tuple[str, ...]]:
             folder_of[label]: tuple(wnid[name] for name in imagenet.split("; ")) for label, imagenet in overlap.items()
         }
     except KeyError as error:
-        raise UserError(f"{mappings}: the mapping files do not fit each other: nothing is known of {error}") from None
+        raise UserError(
+            f"{mappings.url}: the mapping files do not fit each other: nothing is known of {error}"
+        ) from None
     listed = [each for wnids in found.values() for each in wnids]
     if twice := sorted({each for each in listed if listed.count(each) > 1}):
         raise UserError(
-            f"{mappings}: two objects stand for {some(twice)}, so that a prediction of it would be ambiguous"
+            f"{mappings.url}: two objects stand for {some(twice)}, so that a prediction of it would be ambiguous"
         )
     return found
 
@@ -107,16 +110,15 @@ def objectnet_class_groups(classes: Sequence[str], folders: dict[str, tuple[str,
     return groups
 
 
-def _json(folder: str, name: str) -> Any:
+def _json(folder: Location, name: str) -> Any:
     try:
         return json.loads(_read(folder, name))
     except json.JSONDecodeError as error:
-        raise UserError(f"{folder}/{name}: is no JSON ({error}); restore it") from error
+        raise UserError(f"{folder.url}/{name}: is no JSON ({error}); restore it") from error
 
 
-def _read(folder: str, name: str) -> bytes:
-    fs, root = filesystem(folder)
+def _read(folder: Location, name: str) -> bytes:
     try:
-        return bytes(fs.cat_file(f"{root}/{name}"))
+        return (folder / name).read()
     except FileNotFoundError as error:
-        raise UserError(f"{folder}/{name}: is missing; ObjectNet ships it in its folder `mappings`") from error
+        raise UserError(f"{folder.url}/{name}: is missing; ObjectNet ships it in its folder `mappings`") from error

@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.progress import track
 
-from saeft_ray.datasets.images.files import Samples, filesystem, is_local
+from saeft_ray.datasets.images.files import Samples
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.shards import INDEX, Shard, TarShards, read_index, scanned, sorted_index, to_parquet
 from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.location import Location
 
 _WRITERS = 4
 _RECORDS = "unfinished"  # the folder of what is known of each shard until there is an index
@@ -30,11 +31,10 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
     Raises UserError for a destination that holds something else. Nothing is overwritten but what an interrupted run
     of this function left without a record.
     """
-    samples = find(source)
-    fs, root = filesystem(destination)
-    present = _sizes(fs, root)
+    samples, target = find(Location(source)), Location(destination)
+    present = _sizes(target)
     if INDEX in present:
-        known = read_index(destination)
+        known = read_index(target)
         if known.files != samples.files or known.size.tolist() != samples.sizes.tolist():
             raise UserError(f"{destination}: holds shards of other images than {source}; give another destination")
         return len(known.files)
@@ -46,7 +46,7 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
         raise UserError(f"{destination}: holds {strangers[0]}, which is not of these shards; give another destination")
     with ThreadPoolExecutor(_WRITERS) as pool:
         writing = pool.map(
-            lambda number: _written(samples, groups[number], destination, number, present.get(_name(number))),
+            lambda number: _written(samples, groups[number], target, number, present.get(_name(number))),
             range(len(groups)),
         )
         done = list(track(writing, "shards", len(groups), disable=not sys.stdout.isatty()))
@@ -56,28 +56,29 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
         for i, offset in zip(groups[number], one.offsets, strict=True)
     ]
     shards = [Shard(_name(number), one.size, one.sha256) for number, one in enumerate(done)]
-    _put(fs, f"{root}/{INDEX}", to_parquet(sorted_index(shards, lines)))
+    (target / INDEX).write(to_parquet(sorted_index(shards, lines)))
     with suppress(OSError):
-        fs.rm(f"{root}/{_RECORDS}", recursive=True)
+        (target / _RECORDS).remove()
     return len(lines)
 
 
 def index(place: str) -> int:
     """Writes the index of the tars at `place`; returns the number of their images. Raises UserError if it has one."""
-    fs, root = filesystem(place)
-    present = _sizes(fs, root)
+    location = Location(place)
+    present = _sizes(location)
     if INDEX in present:
         raise UserError(f"{place}/{INDEX}: exists already and is written only once")
     tars = {name: size for name, size in present.items() if name.endswith(".tar")}
-    found = scanned(place.rstrip("/"), tars, digests=True)
-    _put(fs, f"{root}/{INDEX}", to_parquet(found))
+    found = scanned(location, tars, digests=True)
+    (location / INDEX).write(to_parquet(found))
     return len(found.files)
 
 
 def stage(place: str) -> int:
     """Fetches the shards at `place` into this node's cache; returns their bytes."""
-    samples = find(place)
-    if not isinstance(samples, TarShards) or is_local(place):
+    location = Location(place)
+    samples = find(location)
+    if not isinstance(samples, TarShards) or location.local:
         raise UserError(f"{place}: is no URL of tar shards; only those are staged")
     with ThreadPoolExecutor(8) as pool:
         firsts = pool.map(samples.fetch, range(len(samples.shards)))
@@ -107,15 +108,14 @@ def _groups(samples: Samples, shard_bytes: int) -> Iterator[list[int]]:
         yield group
 
 
-def _written(samples: Samples, members: list[int], destination: str, number: int, present: int | None) -> _Record:
+def _written(samples: Samples, members: list[int], target: Location, number: int, present: int | None) -> _Record:
     """Shard `number`, written now unless it is there with its record."""
-    fs, root = filesystem(destination)
     wanted = fingerprint(
         [[samples.files[i].encode(errors="surrogateescape").hex(), int(samples.sizes[i])] for i in members]
     )
-    record = f"{root}/{_RECORDS}/{_name(number)}.json"
+    record = target / f"{_RECORDS}/{_name(number)}.json"
     with suppress(FileNotFoundError, ValueError, TypeError):
-        known = _Record(**json.loads(fs.cat_file(record)))
+        known = _Record(**json.loads(record.read()))
         if (known.members, known.size) == (wanted, present):
             return known
     with tempfile.TemporaryDirectory() as folder:
@@ -123,8 +123,8 @@ def _written(samples: Samples, members: list[int], destination: str, number: int
         offsets = _tar(tar, samples, members)
         with tar.open("rb") as file:
             made = _Record(wanted, tar.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest(), offsets)
-        _put(fs, f"{root}/{_name(number)}", tar)
-    _put(fs, record, json.dumps(made._asdict()).encode())
+        (target / _name(number)).write(tar)
+    record.write(json.dumps(made._asdict()).encode())
     return made
 
 
@@ -143,32 +143,11 @@ def _tar(path: Path, samples: Samples, members: list[int]) -> list[int]:
     return offsets
 
 
-def _put(fs: Any, path: str, content: bytes | Path) -> None:
-    """Writes a file whole. Raises UserError where that is not allowed, OSError if fewer bytes arrived."""
-    size = content.stat().st_size if isinstance(content, Path) else len(content)
-    local = "file" in ((fs.protocol,) if isinstance(fs.protocol, str) else fs.protocol)
-    target = f"{path}.writing" if local else path  # elsewhere an object is there as a whole or not at all
+def _sizes(folder: Location) -> dict[str, int]:
     try:
-        if local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, Path):
-            fs.put_file(str(content), target)
-        else:
-            fs.pipe_file(target, content)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise UserError(f"{path}: cannot be written ({error}); give a destination that you may write to") from error
-    if (stored := fs.info(target)["size"]) != size:
-        raise OSError(f"{path}: {size} bytes sent, {stored} stored")
-    if local:
-        Path(target).replace(path)
-
-
-def _sizes(fs: Any, root: str) -> dict[str, int]:
-    try:
-        listed = fs.ls(root, detail=True)
+        return {name: entry.size for name, entry in folder.entries().items() if not entry.is_folder}
     except FileNotFoundError:
         return {}
-    return {entry["name"].rpartition("/")[2]: entry["size"] for entry in listed if entry["type"] == "file"}
 
 
 def _name(number: int) -> str:

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from saeft_ray.datasets.images.cache import Cache, Remote
 from saeft_ray.datasets.images.decode import SUFFIXES
-from saeft_ray.datasets.images.files import Samples, filesystem, is_local
+from saeft_ray.datasets.images.files import Samples
 from saeft_ray.errors import UserError
+from saeft_ray.storage.location import Location
 
 INDEX = "index.parquet"
 _OPEN = 256  # shards that a process keeps open
@@ -49,10 +50,13 @@ class Index(NamedTuple):
 
 
 class TarShards(Samples):
-    """Images of shards at `place`, local or not."""
+    """Images of shards at `location`, local or not."""
 
-    def __init__(self, place: str, index: Index) -> None:
-        super().__init__(place, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size)
+    def __init__(self, location: Location, index: Index) -> None:
+        self._location = location
+        super().__init__(
+            location.url, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size
+        )
         self.shards, self._shard, self._offset = index.shards, index.shard, index.offset
         self._held: OrderedDict[int, FileIO] = OrderedDict()
         self._process, self._lock = os.getpid(), Lock()
@@ -70,7 +74,7 @@ class TarShards(Samples):
 
     def fetch(self, number: int) -> None:
         """Brings a shard into the cache, if it is not there."""
-        _open(self.place, self.shards[number]).close()
+        _open(self._location, self.shards[number]).close()
 
     def read(self, i: int) -> bytes:
         file, size = self._file(int(self._shard[i])), int(self.sizes[i])
@@ -80,13 +84,13 @@ class TarShards(Samples):
         return data
 
     def read_once(self, i: int) -> bytes:
-        if is_local(self.place):
+        if self._location.local:
             return self.read(i)
         start = int(self._offset[i])
-        return _remote(self.place, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
+        return _remote(self._location, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
 
     def check_capacity(self) -> None:
-        if not is_local(self.place):
+        if not self._location.local:
             Cache().check(self.total, self.place)
 
     def name(self, i: int) -> str:
@@ -103,7 +107,7 @@ class TarShards(Samples):
             if number in self._held:
                 self._held.move_to_end(number)
                 return self._held[number]
-        file = _open(self.place, self.shards[number])  # not under the lock: sixteen threads fetch sixteen shards
+        file = _open(self._location, self.shards[number])  # not under the lock: sixteen threads fetch sixteen shards
         with self._lock:
             self._held[number] = file
             while len(self._held) > _OPEN:
@@ -111,13 +115,12 @@ class TarShards(Samples):
         return file
 
 
-def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
-    """The shards at `place`, where the tars `tars` lie with their sizes.
+def opened(location: Location, tars: Mapping[str, int], indexed: bool) -> TarShards:
+    """The shards at `location`, where the tars `tars` lie with their sizes.
 
     Raises UserError, naming them, for shards that are missing or cut off.
     """
-    place = (filesystem(place)[1] if is_local(place) else place).rstrip("/")
-    index = read_index(place) if indexed else scanned(place, tars)
+    index = read_index(location) if indexed else scanned(location, tars)
     missing = [shard.name for shard in index.shards if shard.name not in tars]
     changed = [
         f"{shard.name} has {tars[shard.name]:,} bytes instead of {shard.size:,}"
@@ -127,17 +130,16 @@ def opened(place: str, tars: Mapping[str, int], indexed: bool) -> TarShards:
     if missing or changed:
         words = [*(f"{name} is missing" for name in missing), *changed]
         more = f" and {len(words) - 5} more" if len(words) > 5 else ""
-        raise UserError(f"{place}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
-    return TarShards(place, index)
+        raise UserError(f"{location.url}: {', '.join(words[:5])}{more}; restore what {INDEX} lists")
+    return TarShards(location, index)
 
 
-def read_index(place: str) -> Index:
-    """The index at `place`. Raises UserError if it is none."""
-    fs, root = filesystem(place)
+def read_index(location: Location) -> Index:
+    """The index at `location`. Raises UserError if it is none."""
     try:
-        return from_parquet(fs.cat_file(f"{root}/{INDEX}"))
+        return from_parquet((location / INDEX).read())
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise UserError(f"{place}/{INDEX}: is no index of shards ({error}); write it anew") from error
+        raise UserError(f"{location.url}/{INDEX}: is no index of shards ({error}); write it anew") from error
 
 
 def to_parquet(index: Index) -> bytes:
@@ -160,23 +162,21 @@ def from_parquet(data: bytes) -> Index:
     return Index(shards, files, *(table[name].to_numpy() for name in ("shard", "offset", "size")))
 
 
-def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index:
+def scanned(location: Location, tars: Mapping[str, int], digests: bool = False) -> Index:
     """The index of tars that have none, made by reading them; kept in the cache for tars at a URL.
 
     With `digests` their content is read too, for its SHA-256. Raises UserError for what is no whole tar of images.
     """
-    fs, root = filesystem(place)
-    shards = [
-        Shard(name, size, None, str(fs.info(f"{root}/{name}").get("ETag", ""))) for name, size in sorted(tars.items())
-    ]
+    place = location.url
+    shards = [Shard(name, size, None, (location / name).info().tag) for name, size in sorted(tars.items())]
     kept = Cache().folder / f"index-{sha256(json.dumps([place, shards]).encode()).hexdigest()}.parquet"
-    if not is_local(place):
+    if not location.local:
         Cache().check(sum(tars.values()), place)
         if kept.exists() and not digests:
             return from_parquet(kept.read_bytes())
     lines = []
     for number, shard in enumerate(shards):
-        with _open(place, shard) as file:
+        with _open(location, shard) as file:
             if digests:
                 shards[number] = Shard(shard.name, shard.size, file_digest(file, "sha256").hexdigest())
                 file.seek(0)
@@ -187,7 +187,7 @@ def scanned(place: str, tars: Mapping[str, int], digests: bool = False) -> Index
     if not lines:
         raise UserError(f"{place}: its tars hold no image; correct the path")
     index = sorted_index(shards, lines)
-    if not is_local(place) and not digests:
+    if not location.local and not digests:
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(to_parquet(index))
         temporary.rename(kept)
@@ -227,16 +227,11 @@ def _sample(name: str) -> str:
     return f"{folder}{slash}{file.partition('.')[0]}"
 
 
-def _open(place: str, shard: Shard) -> FileIO:
+def _open(location: Location, shard: Shard) -> FileIO:
     """The shard where it lies, or as the cache has it."""
-    return FileIO(Path(filesystem(place)[1], shard.name)) if is_local(place) else Cache().open(_remote(place, shard))
+    return FileIO(Path(location.url, shard.name)) if location.local else Cache().open(_remote(location, shard))
 
 
-def _remote(place: str, shard: Shard) -> Remote:
-    url = f"{place}/{shard.name}"
-
-    def read(start: int, end: int) -> bytes:
-        fs, path = filesystem(url)
-        return bytes(fs.cat_file(path, start=start, end=end))
-
-    return Remote(url, shard.size, shard.sha256, read, shard.tag)
+def _remote(location: Location, shard: Shard) -> Remote:
+    file = location / shard.name
+    return Remote(file.url, shard.size, shard.sha256, file.read, shard.tag)
