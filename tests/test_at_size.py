@@ -227,8 +227,8 @@ def test_bf16_is_inside_the_encoder_alone():
     assert seen == {"inside": torch.bfloat16, "head": torch.float32, "features": torch.float32}
     assert {p.dtype for p in tuned.parameters()} == {t.dtype for t in training.state().tensors.values()}
     assert {p.dtype for p in tuned.parameters()} == {torch.float32}
-    with torch.no_grad(), encoder.outputs(tuned, [1, 2]) as tokens:
-        tuned.embed(Noise().images(np.arange(3)))
+    with torch.no_grad():
+        _, tokens = encoder.with_tokens(tuned, [1, 2], lambda: tuned.embed(Noise().images(np.arange(3))))
     assert {each.dtype for each in tokens} == {torch.float32}
     whole = half(captioned())
     whole.classifier.precision = "bf16"

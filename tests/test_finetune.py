@@ -1,6 +1,7 @@
 """The training loop: schedule, views, resuming, divergence."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +20,7 @@ from saeft_ray.methods.linear_probe import LinearProbe
 from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP, fisher
 from saeft_ray.model import encoder
-from saeft_ray.model.encoder import Classifier, outputs
+from saeft_ray.model.encoder import Classifier, with_tokens
 from saeft_ray.model.two_towers import Towers, info_nce
 from saeft_ray.model.zero_shot import captions, zero_shot_head
 from saeft_ray.settings import DictionarySettings, Model, Train
@@ -173,9 +174,8 @@ def test_ldifs_compares_blocks_with_one_forward_of_each_model():
     images = Noise().images(np.arange(40))
     moved = {}
     for name, each in (("held", moving), ("free", free), ("start", vit())):
-        with torch.no_grad(), outputs(each, [0, 1, 2]) as tokens:
-            each.embed(images)
-        moved[name] = tokens
+        with torch.no_grad():
+            _, moved[name] = with_tokens(each, [0, 1, 2], partial(each.embed, images))
     start = moved.pop("start")
     distance = {n: sum(float((a - b).square().sum()) for a, b in zip(h, start, strict=True)) for n, h in moved.items()}
     assert distance["held"] < 0.8 * distance["free"]
@@ -184,8 +184,7 @@ def test_ldifs_compares_blocks_with_one_forward_of_each_model():
 def test_outputs_are_what_the_blocks_give():
     model, images = vit().eval(), Noise().images(np.arange(3))
     with torch.no_grad():
-        with outputs(model, [0, 1, 2]) as tokens:
-            model.embed(images)
+        _, tokens = with_tokens(model, [0, 1, 2], lambda: model.embed(images))
         tower = model.encoder
         embedded = tower._embeds((images.float() - model.mean) * model.scale)
         torch.testing.assert_close(tokens[0], embedded)

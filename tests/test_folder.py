@@ -314,7 +314,7 @@ def test_problems_are_told_all_at_once(data: Folder, tmp_path: Path) -> None:
     assert f"data.tests.train.path: {tmp_path / 'nowhere'} is missing" in words
     assert "data.tests.train: the name is taken" in words
     assert "data.templates[0]: 'a photo' has no \"{}\"" in words
-    assert "data.scale: [0.9, 0.1] is no range" in words
+    assert "data.scale: [0.9, 0.1] is not a range" in words
     assert "data.templates[1]" not in words
 
 

@@ -3,15 +3,16 @@
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saeft_ray.datasets import Dataset, Role
+from saeft_ray.datasets import Role
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
-from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.images.rendered import ImageFiles
+from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
@@ -26,7 +27,7 @@ class TestFolder(BaseModel):
     role: Literal["id", "ood"]
 
 
-class Folder(Dataset):
+class Folder(ImageFiles):
     """Images in folders or tar shards, local or at a URL. The class of an image is its folder's name, the same in
     every split; a test set may hold some of the classes, and is scored among all of them."""
 
@@ -36,18 +37,11 @@ class Folder(Dataset):
     selection: Place | None = None  # folder; without one, a share of `train` is held out
     selection_share: float = Field(default=0.1, gt=0, lt=1)  # of every class
     classes: dict[str, str] | None = None  # folder name → words; without it the folder name, "_" as a space
-    templates: Annotated[tuple[str, ...], Field(strict=False)] = ("a photo of a {}.",)
-    scale: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 1.0)  # share of the image that a view shows
-    flip: bool = False  # whether half of the views are mirrored
-    corrupt: CorruptFiles = CorruptFiles()
 
     def class_names(self) -> Sequence[str]:
         names = self._tree(self.train).classes
         words = {name: name.replace("_", " ") for name in names} | (self.classes or {})
         return [words[name] for name in names]
-
-    def prompts(self) -> Sequence[str]:
-        return self.templates
 
     def test_sets(self) -> dict[str, Role]:
         return {name: test.role for name, test in self.tests.items()}
@@ -77,15 +71,6 @@ class Folder(Dataset):
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been mended since
         return list(self._settings_problems()) + list(self._folder_problems())
-
-    def __getstate__(self) -> dict[Any, Any]:
-        # A million paths have no place in a message to another process.
-        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
-        return super().__getstate__() | {"__dict__": fields}
-
-    @property
-    def _views(self) -> Views:
-        return Views(scale=self.scale, flip=self.flip)
 
     @property
     def _drawn(self) -> dict[str, object]:
@@ -125,14 +110,7 @@ class Folder(Dataset):
             yield "data.tests: empty; give at least one test set, such as {photos: {path: ..., role: id}}"
         for name in {"train", "selection"} & set(self.tests):
             yield f"data.tests.{name}: the name is taken by a split; give the test set another"
-        if not self.templates:
-            yield 'data.templates: empty; give at least one, such as "a photo of a {}."'
-        for number, template in enumerate(self.templates):
-            if "{}" not in template:
-                yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
-        low, high = self.scale
-        if not 0 < low <= high <= 1:
-            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
+        yield from self._rendering_problems()
 
     def _folder_problems(self) -> Iterator[str]:
         places = {"data.train": self.train}

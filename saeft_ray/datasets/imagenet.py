@@ -5,17 +5,18 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from saeft_ray.datasets import Dataset, NotSeen, Role
+from saeft_ray.datasets import NotSeen, Role
 from saeft_ray.datasets.images import imagenet_classes
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
-from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.images.rendered import ImageFiles
+from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Unseen
 from saeft_ray.storage.fingerprint import fingerprint
@@ -41,7 +42,7 @@ class Shift(NamedTuple):
     published: str | None  # its key in PUBLISHED
 
 
-class ImageNet(Dataset):
+class ImageNet(ImageFiles):
     """ILSVRC 2012 and the test sets that were made for its classes. Only `train` must be given.
 
     `selection` images of every class are held out of `train`; `val` is the test set `ImageNet`. R, A and ObjectNet hold
@@ -62,9 +63,6 @@ class ImageNet(Dataset):
     classes: Annotated[tuple[str, ...], Field(strict=False, min_length=2)] | None = None  # WordNet ids; default: all
     expect: Literal["published", "none"] = "published"
     templates: Annotated[tuple[str, ...], Field(strict=False)] | None = None  # default: CLIP's 80
-    scale: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 1.0)  # share of the image that a view shows
-    flip: bool = False  # whether half of the views are mirrored
-    corrupt: CorruptFiles = CorruptFiles()
 
     def class_names(self) -> Sequence[str]:
         return imagenet_classes.names(self.wnids)
@@ -120,11 +118,6 @@ class ImageNet(Dataset):
                 list(pool.map(self._look, ("train", *self._tests)))
         return settings or [words for name in ("train", *self._tests) for words in self._place_problems(name)]
 
-    def __getstate__(self) -> dict[Any, Any]:
-        # A million names have no place in a message to another process.
-        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
-        return super().__getstate__() | {"__dict__": fields}
-
     # Places ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -177,10 +170,6 @@ class ImageNet(Dataset):
         return [name for name in self._tests if self._is_seen(name)]
 
     # Images ----------------------------------------------------------------------------------------------------
-
-    @property
-    def _views(self) -> Views:
-        return Views(scale=self.scale, flip=self.flip)
 
     def _labels(self, name: str, samples: Samples) -> IntArray:
         """(number of files,) labels, -1 for files of other classes."""
@@ -249,14 +238,7 @@ class ImageNet(Dataset):
             yield "data: no test set; give at least one of val, v2, r, a, sketch, objectnet and c"
         if strangers := sorted(set(self.classes or ()) - set(imagenet_classes.synsets())):
             yield f"data.classes: {some(strangers)} among no ImageNet classes; give WordNet ids such as n01440764"
-        for number, template in enumerate(self.templates or ()):
-            if "{}" not in template:
-                yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
-        if self.templates == ():
-            yield 'data.templates: empty; give at least one, such as "a photo of a {}.", or leave it out'
-        low, high = self.scale
-        if not 0 < low <= high <= 1:
-            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
+        yield from self._rendering_problems()
 
     def _place_problems(self, name: str) -> Iterator[str]:
         key = "data.train" if name == "train" else f"data.{self._tests[name].key}"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from saeft_ray.storage.retry import WAITS, Waits
 
 SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
+T = TypeVar("T")
 WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
 HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
@@ -173,32 +174,30 @@ def depth(model: Classifier) -> int:
     return len(tower.transformer.resblocks)
 
 
-@contextmanager
-def outputs(model: Classifier, sites: Sequence[int]) -> Iterator[list[Tensor]]:
-    """Tokens (B, T, w) at `sites` of a vision transformer, there when the context ends, from the last forward in it.
+def with_tokens(model: Classifier, sites: Sequence[int], forward: Callable[[], T]) -> tuple[T, list[Tensor]]:
+    """The result of `forward`, one forward pass of `model`, and the tokens (B, T, w) at `sites` of its transformer.
 
-    Site 0 is what enters the first block, site i what block i gives.
+    Site 0 is the input of the first block, site i the output of block i.
     """
-    tower: Any = model.encoder
+    blocks = cast(Any, model.encoder).transformer.resblocks if sites else ()
     found: dict[int, Tensor] = {}
-    listed: list[Tensor] = []
     hooks = []
     for site in sites:
 
         def keep(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | None = None, site: int = site) -> None:
             found[site] = inputs[0] if output is None else output
 
-        if site == 0:
-            hooks.append(tower.transformer.resblocks[0].register_forward_pre_hook(keep))
-        else:
-            hooks.append(tower.transformer.resblocks[site - 1].register_forward_hook(keep))
+        block = blocks[max(site - 1, 0)]
+        hooks.append(block.register_forward_hook(keep) if site else block.register_forward_pre_hook(keep))
     try:
-        yield listed
-        tokens = [found[i] if tower.transformer.batch_first else found[i].transpose(0, 1) for i in sites]
-        listed += [each.float() for each in tokens]
+        given = forward()
     finally:
         for hook in hooks:
             hook.remove()
+    if not sites:
+        return given, []
+    batch_first = cast(Any, model.encoder).transformer.batch_first
+    return given, [(found[i] if batch_first else found[i].transpose(0, 1)).float() for i in sites]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

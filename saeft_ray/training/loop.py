@@ -212,14 +212,13 @@ class Training:
         images = batch.images.to(device, non_blocking=True)
         labels = batch.labels.to(device, non_blocking=True)
         inputs = method.inputs(self._trained, labels, batch.sample, task.seed, self._epoch)
-        with encoder.outputs(self.model, self._sites) as h:
-            out = model(images, *inputs)
+        out, h = encoder.with_tokens(self.model, self._sites, lambda: model(images, *inputs))
         f0, h0 = self._frozen_embeddings(batch, images), list[Tensor]()
         frozen = task.frozen if isinstance(task.frozen, Classifier) else None
         if self._sites:
             assert frozen is not None
-            with torch.no_grad(), encoder.outputs(frozen, self._sites) as h0:
-                frozen.embed(images)
+            with torch.no_grad():
+                _, h0 = encoder.with_tokens(frozen, self._sites, partial(frozen.embed, images))
         terms = method.losses(
             TrainingBatch(
                 output=out,

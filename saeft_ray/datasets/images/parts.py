@@ -5,14 +5,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from saeft_ray.datasets import Dataset, NotSeen
+from saeft_ray.datasets import NotSeen
 from saeft_ray.datasets.images.files import LocalFolder, Samples
+from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Unseen
@@ -43,14 +43,10 @@ class Part(NamedTuple):
         return fingerprint([lines.hexdigest(), contents])
 
 
-class Tabled(Dataset):
+class Tabled(ImageFiles):
     """A data set that knows its splits as parts: `train`, `selection` and the test sets."""
 
-    templates: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] = ("a photo of a {}.",)
-    scale: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 1.0)  # share of the image that a view shows
-    flip: bool = False  # whether half of the views are mirrored
     expect: Literal["published", "none"] = "published"
-    corrupt: CorruptFiles = CorruptFiles()
 
     @abstractmethod
     def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
@@ -67,9 +63,6 @@ class Tabled(Dataset):
     def class_names(self) -> Sequence[str]:
         return self._parts[0] if self._is_seen else self._unread()[0]
 
-    def prompts(self) -> Sequence[str]:
-        return self.templates
-
     def sizes(self) -> dict[str, int]:
         return {n: len(part.members) for n, part in self._parts[1].items()} if self._is_seen else self._unread()[1]
 
@@ -78,7 +71,7 @@ class Tabled(Dataset):
         parts = self._parts[1]
         if name not in parts:
             raise KeyError(f"the data has no split {name!r}; it has {', '.join(parts)}")
-        return PartSplit(parts[name], image_size, Views(scale=self.scale, flip=self.flip), self.corrupt)
+        return PartSplit(parts[name], image_size, self._views, self.corrupt)
 
     def fingerprint(self) -> str:
         if not self._is_seen:
@@ -90,7 +83,7 @@ class Tabled(Dataset):
         if not self._is_seen:
             return "not seen"
         names, parts = self._parts
-        views = Views(scale=self.scale, flip=self.flip).identity()
+        views = self._views.identity()
         return fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
     def problems(self) -> list[str]:
@@ -98,12 +91,7 @@ class Tabled(Dataset):
         return list(self._problems())
 
     def _problems(self) -> Iterator[str]:
-        low, high = self.scale
-        if not 0 < low <= high <= 1:
-            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
-        for number, template in enumerate(self.templates):
-            if "{}" not in template:
-                yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
+        yield from self._rendering_problems()
         try:
             parts = self._parts[1]
         except Unseen as error:
@@ -119,10 +107,6 @@ class Tabled(Dataset):
         for name, count in self._published().items() if self.expect == "published" else ():
             if name in parts and len(parts[name].members) != count:
                 yield miss(f"{name} has", len(parts[name].members), count)
-
-    def __getstate__(self) -> dict[Any, Any]:
-        fields = {name: value for name, value in self.__dict__.items() if name in type(self).model_fields}
-        return super().__getstate__() | {"__dict__": fields}
 
     @property
     def _is_seen(self) -> bool:
