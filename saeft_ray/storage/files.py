@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from saeft_ray.errors import Unavailable, UserError
 from saeft_ray.storage.location import Location
+from saeft_ray.storage.object_storage import ObjectStorage, PartedStorage
 from saeft_ray.storage.retry import CONFLICT, HASTY, code_of
 from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART
 
@@ -74,6 +75,11 @@ class Files:
         """Removes a plain file, if it is there."""
         with self._guard, suppress(FileNotFoundError):
             self._fs.rm_file(self._place(path))
+
+    def delete_folder(self, folder: str) -> None:
+        """Removes all files below `folder`, if there are any."""
+        with self._guard, suppress(FileNotFoundError):
+            self._fs.rm(self._place(folder), recursive=True)
 
     def list(self, folder: str = "") -> tuple[str, ...]:
         """Paths of all files below `folder`, relative to the URL, sorted. Empty if there is no such folder."""
@@ -187,8 +193,8 @@ class Files:
             raise UserError(f"{self.url}: cannot be used as a store: {said}. {self.location.advice(error)}") from error
 
     @cached_property
-    def _fs(self) -> Any:
-        return self.location.connect()
+    def _fs(self) -> PartedStorage:
+        return cast(PartedStorage, self.location.connect())  # only S3 is asked for parts
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
@@ -237,7 +243,7 @@ def _write_local(path: Path, data: bytes, *, replace: bool) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _keeps(fs: Any, place: str, data: bytes) -> bool:
+def _keeps(fs: ObjectStorage, place: str, data: bytes) -> bool:
     """Whether `place`, which exists, stays what it is when `data` is written there as what must not exist yet."""
     try:
         _create_remote(fs, place, data)
@@ -246,7 +252,7 @@ def _keeps(fs: Any, place: str, data: bytes) -> bool:
     return False
 
 
-def _create_remote(fs: Any, place: str, data: bytes) -> None:
+def _create_remote(fs: ObjectStorage, place: str, data: bytes) -> None:
     for wait in (0.2, 0.8, 3.2, 0.0):
         try:
             fs.pipe_file(place, data, mode="create")

@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import fsspec
 
 from saeft_ray.errors import UserError
+from saeft_ray.storage.object_storage import ObjectStorage
 from saeft_ray.storage.retry import WAITS, Retrying, Waits, code_of
 from saeft_ray.storage.s3 import S3
 
@@ -79,7 +80,7 @@ class Location:
     def __truediv__(self, name: str) -> "Location":
         return replace(self, url=f"{self.url}/{name}")
 
-    def connect(self) -> Any:
+    def connect(self) -> ObjectStorage:
         """The file system, connected anew, with the retrying."""
         return self._patient(_connect(self.scheme, self.endpoint, self.waits.hasty))
 
@@ -127,9 +128,8 @@ class Location:
 
     def fetch(self, local: Path) -> None:
         """Copies the file to `local`."""
-        with local.open("wb") as file:
-            for part in self.parts():
-                file.write(part)
+        with self._guard:
+            self._fs.get_file(self.url, str(local))
 
     def write(self, content: bytes | Path) -> None:
         """Writes or replaces a file, whole. Raises OSError if fewer bytes arrived than were sent."""
@@ -172,14 +172,14 @@ class Location:
         return f"Check the URL, AWS_ENDPOINT_URL (now {server}) and AWS_DEFAULT_REGION"
 
     @property
-    def _fs(self) -> Any:
+    def _fs(self) -> ObjectStorage:
         return self._patient(_connected(self.scheme, self.endpoint, self.waits.hasty, os.getpid()))
 
     @property
     def _guard(self) -> AbstractContextManager[object]:
         return _MEMORY_LOCK if self.scheme == "memory" else nullcontext()
 
-    def _patient(self, fs: Any) -> Any:
+    def _patient(self, fs: ObjectStorage) -> ObjectStorage:
         return fs if self.scheme in ("file", "memory") else Retrying(fs, self.url, self.advice, self.waits)
 
     def _below(self, path: str) -> str:
@@ -190,11 +190,11 @@ def _entry(found: dict[str, Any]) -> Entry:
     return Entry(int(found.get("size") or 0), found["type"] == "directory", str(found.get("ETag", "")))
 
 
-def _connect(scheme: str, endpoint: str | None, hasty: bool) -> Any:
-    return S3(endpoint, hasty) if scheme == "s3" else fsspec.filesystem(scheme)
+def _connect(scheme: str, endpoint: str | None, hasty: bool) -> ObjectStorage:
+    return S3(endpoint, hasty) if scheme == "s3" else cast(ObjectStorage, fsspec.filesystem(scheme))
 
 
 @lru_cache(maxsize=8)
-def _connected(scheme: str, endpoint: str | None, hasty: bool, process: int) -> Any:
+def _connected(scheme: str, endpoint: str | None, hasty: bool, process: int) -> ObjectStorage:
     """One a process: connections do not survive a fork."""
     return _connect(scheme, endpoint, hasty)

@@ -11,12 +11,14 @@ import random
 import re
 import time
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from saeft_ray.errors import Unavailable
+from saeft_ray.storage.object_storage import ObjectStorage, PartedStorage
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 LONGEST = 15.0  # seconds between two tries
 
 
@@ -54,14 +56,46 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 class Retrying:
     """A remote file system whose methods wait out what passes. `advice` gives words for an error."""
 
-    def __init__(self, fs: Any, url: str, advice: Callable[[Exception], str], waits: Waits = WAITS):
+    def __init__(self, fs: ObjectStorage, url: str, advice: Callable[[Exception], str], waits: Waits = WAITS):
         self._fs, self._url, self._advice, self._waits = fs, url, advice, waits
 
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._fs, name)
-        return partial(self._call, found) if callable(found) and not name.startswith("_") else found
+    def info(self, path: str) -> dict[str, Any]:
+        return self._call(self._fs.info, path)
 
-    def _call(self, method: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    def ls(self, path: str, detail: bool) -> list[dict[str, Any]]:
+        return self._call(self._fs.ls, path, detail=detail)
+
+    def find(self, path: str, detail: bool) -> dict[str, dict[str, Any]]:
+        return self._call(self._fs.find, path, detail=detail)
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
+        return self._call(self._fs.cat_file, path, start=start, end=end)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite") -> None:
+        self._call(self._fs.pipe_file, path, value, mode=mode)
+
+    def get_file(self, rpath: str, lpath: str) -> None:
+        self._call(self._fs.get_file, rpath, lpath)
+
+    def put_file(self, lpath: str, rpath: str) -> None:
+        self._call(self._fs.put_file, lpath, rpath)
+
+    def rm_file(self, path: str) -> None:
+        self._call(self._fs.rm_file, path)
+
+    def rm(self, path: str, recursive: bool) -> None:
+        self._call(self._fs.rm, path, recursive=recursive)
+
+    def put(self, local: Path, place: str) -> tuple[str, bool]:
+        return self._call(cast(PartedStorage, self._fs).put, local, place)
+
+    def get_part(self, place: str, local: Path, start: int, end: int) -> None:
+        self._call(cast(PartedStorage, self._fs).get_part, place, local, start, end)
+
+    def _strip_protocol(self, path: str) -> str:
+        return str(self._fs._strip_protocol(path))
+
+    def _call(self, method: Callable[..., T], *arguments: Any, **options: Any) -> T:
         began, wait = time.monotonic(), 0.2
         while True:
             try:

@@ -75,6 +75,13 @@ class S3:
         condition = {"IfNoneMatch": "*"} if mode == "create" else {}
         self._ask(self._client.put_object, place, Body=data, **condition)
 
+    def get_file(self, place: str, local: str) -> None:
+        """Copies an object to a local file, several parts of a large one at a time."""
+        try:
+            self._client.download_file(*_bucket_and_key(place), local, Config=self._parts)
+        except ClientError as error:
+            raise _in_python_words(error) from error
+
     def put_file(self, local: str, place: str) -> None:
         self.put(Path(local), place)
 

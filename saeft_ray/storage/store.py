@@ -118,10 +118,8 @@ class Store(Files):
     def remove(self, kind: str, key: str) -> None:
         """Deletes what has served: a checkpoint, the shards of what is whole. Its manifest first, so that it is never
         half there."""
-        with self._guard, suppress(FileNotFoundError):
-            self._fs.rm_file(self._place(f"{_folder(kind, key)}/manifest.json"))
-        with self._guard, suppress(FileNotFoundError):
-            self._fs.rm(self._place(_folder(kind, key)), recursive=True)
+        self.delete(f"{_folder(kind, key)}/manifest.json")
+        self.delete_folder(_folder(kind, key))
         if not self.local:
             copies = self._cached(kind, key, "*")
             for copy in copies.parent.glob(copies.name):
@@ -173,8 +171,8 @@ class Store(Files):
         """Removes what lost against another builder; left-overs only cost space."""
         if not self.local:
             for file in files:
-                with self._guard, suppress(OSError):
-                    self._fs.rm_file(self._place(f"{place}/{file}"))
+                with suppress(OSError):
+                    self.delete(f"{place}/{file}")
 
     def _look(self, kind: str, key: str) -> tuple[Manifest, bytes | None] | None:
         """The manifest, and of a small artifact what follows it. Raises as `manifest`."""
@@ -226,8 +224,7 @@ class Store(Files):
             with suppress(FileExistsError):
                 name = build or f"unreadable-{fingerprint(raw.hex())}"
                 self.write_once(f"{_folder(kind, key)}/manifest.damaged-{name}.json", raw)
-            with self._guard:
-                self._fs.rm_file(self._place(path))
+            self.delete(path)
 
 
 def _folder(kind: str, key: str) -> str:
