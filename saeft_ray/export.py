@@ -53,7 +53,7 @@ def _export(storage: str, trial: str, file: Path) -> int:
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
-    """Writes both files, the second beside `file`, and returns its path. Raises UserError for a `file` that is there
+    """Writes both files, the second next to `file`, and returns its path. Raises UserError for a `file` that is there
     already, OSError if open_clip does not read back what was written."""
     import open_clip
 

@@ -290,7 +290,9 @@ def test_a_corrupt_image_is_named(data: Folder) -> None:
     split = data.split("train", SIZE)
     for position, name in ((20, "000.jpg"), (21, "001.png")):
         for read in (split.images, lambda index: split.views(index, np.array(0), 1)):
-            with pytest.raises(ValueError, match=rf"train/cat/{name}: cannot be read as an image \(.+\); mend"):
+            with pytest.raises(
+                ValueError, match=rf"train/cat/{name}: cannot be read as an image \(.+\); repair or remove it"
+            ):
                 read(np.array([0, position]))
     (cats / "000.jpg").unlink()
     with pytest.raises(FileNotFoundError):
@@ -314,7 +316,7 @@ def test_problems_are_told_all_at_once(data: Folder, tmp_path: Path) -> None:
     assert f"data.tests.train.path: {tmp_path / 'nowhere'} is missing" in words
     assert "data.tests.train: the name is taken" in words
     assert "data.templates[0]: 'a photo' has no \"{}\"" in words
-    assert "data.scale: [0.9, 0.1] is no range" in words
+    assert "data.scale: [0.9, 0.1] is not a range" in words
     assert "data.templates[1]" not in words
 
 

@@ -1,4 +1,4 @@
-"""Your own images: one folder a split, in it one folder a class."""
+"""Your own images: one folder per split, in it one folder per class."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -56,7 +56,7 @@ class Folder(Dataset):
         return {name: len(self._members(name)) for name in ("train", "selection", *self.tests)}
 
     def split(self, name: str, image_size: int) -> FileSplit:
-        """Raises KeyError for a name that is no split, UserError for a folder or a class that cannot be used."""
+        """Raises KeyError for a name that is not a split, UserError for a folder or a class that cannot be used."""
         members = self._members(name)
         tree = self._tree(self._paths()[name])
         position = {known: label for label, known in enumerate(self._tree(self.train).classes)}
@@ -75,7 +75,7 @@ class Folder(Dataset):
         return fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
 
     def problems(self) -> list[str]:
-        self._trees.clear()  # a folder may have been mended since
+        self._trees.clear()  # a folder may have been fixed since
         return list(self._settings_problems()) + list(self._folder_problems())
 
     def __getstate__(self) -> dict[Any, Any]:
@@ -132,7 +132,7 @@ class Folder(Dataset):
                 yield f'data.templates[{number}]: {template!r} has no "{{}}" where the class name goes'
         low, high = self.scale
         if not 0 < low <= high <= 1:
-            yield f"data.scale: {[low, high]} is no range of shares; it must be 0 < low <= high <= 1"
+            yield f"data.scale: {[low, high]} is not a range of shares; it must be 0 < low <= high <= 1"
 
     def _folder_problems(self) -> Iterator[str]:
         places = {"data.train": self.train}

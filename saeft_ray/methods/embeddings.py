@@ -1,4 +1,4 @@
-"""Penalties on the distance between moving and frozen features; no dictionary."""
+"""Penalties on the distance between moving and frozen embeddings, without a dictionary."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 

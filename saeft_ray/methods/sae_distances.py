@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saeft_ray.sae import Dictionary
 
-TINY = 1e-30  # a share of mass that stands for none where a logarithm is taken
+TINY = 1e-30  # a share of mass that replaces 0 where a logarithm is taken
 
 
 class CodeDistance(EmbeddingPenalty):

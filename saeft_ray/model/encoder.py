@@ -68,12 +68,12 @@ class Classifier(nn.Module):
 
 
 class Extended(nn.Module):
-    """A classifier with other weights that are trained beside it. `classifier` is what is evaluated and kept."""
+    """A classifier with other weights that are trained with it. `classifier` is what is evaluated and kept."""
 
     classifier: Classifier
 
     def checkpoint_activations(self) -> None:
-        """As the function of this name, for what stands beside the classifier."""
+        """Does what the function of this name does, for the weights in addition to the classifier."""
 
 
 class ClipModel(NamedTuple):
@@ -130,7 +130,7 @@ def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> Cli
 
 
 def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:
-    """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
+    """Returns what determines the weights: architecture and the hash of the file (or an object's ETag).
 
     Raises UserError for an unknown architecture, or a file of weights that is not there.
     """
@@ -276,7 +276,7 @@ def _source(model: Model) -> str | None:
 
 @contextmanager
 def _weights(model: Model, endpoint: str | None, waits: Waits) -> Iterator[str | None]:
-    """What open_clip is given as `pretrained`: a tag, a local file, or None."""
+    """Gives what open_clip takes as `pretrained`: a tag, a local file, or None."""
     source = _source(model)
     if source is None:
         yield None if model.pretrained == "random" else model.pretrained

@@ -67,7 +67,7 @@ def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:
 
 
 def constants(artifact: Artifact, plan: Plan, store: Store) -> Constants:
-    """What a method prepared, on the CPU."""
+    """Returns the constants that a method prepared, on the CPU."""
     prepared: Constants = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "constants.safetensors")
     return prepared
 
@@ -168,7 +168,7 @@ def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dic
         raise UserError(
             f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
         )
-    # Models of one width abound, and only the features tell them apart.
+    # Many models have the same width; only their features distinguish them.
     if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
         raise UserError(
             f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "

@@ -12,7 +12,7 @@ _CONTROL_OF = {"random_dictionary": "sae_ft"}
 
 
 class MethodFacts(NamedTuple):
-    """What a report must know of a method."""
+    """Facts that a report needs about a method."""
 
     type: str
     family: str  # "frozen" and "interpolation" are drawn as the ends and the middle of a curve

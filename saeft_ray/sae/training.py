@@ -1,7 +1,7 @@
 """Fits a sparse autoencoder (SAE) to frozen activations.
 
 Shapes: B batch, d embedding width, D dictionary width, k active atoms; N rows (views of images). Encoder E and atoms W
-are (D, d), one row an atom; b is (d,).
+are (D, d), one row per atom; b is (d,).
 """
 
 import math
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 
 @contextmanager
 def _no_warning_of_csr() -> Iterator[None]:
-    """Torch warns once a process that CSR is young; the tests compare our gradients with autograd's."""
+    """Torch warns once per process that CSR is young; the tests compare our gradients with autograd's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         yield

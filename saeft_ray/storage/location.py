@@ -25,7 +25,7 @@ _MEMORY_LOCK = threading.RLock()
 
 
 class Entry(NamedTuple):
-    """What a folder holds: `size` in bytes, 0 of a folder; `tag` changes with the content where the server has one."""
+    """One thing in a folder: `size` in bytes, 0 for a folder; `tag` changes with the content, where there is one."""
 
     size: int
     is_folder: bool = False
@@ -96,7 +96,7 @@ class Location:
             return False
 
     def entries(self) -> dict[str, Entry]:
-        """What lies in this folder, one level deep, by name. Raises NotADirectoryError for a file."""
+        """The entries of this folder, one level deep, by name. Raises NotADirectoryError for a file."""
         with self._guard:
             listed = self._fs.ls(self.url, detail=True)
         if len(listed) == 1 and listed[0]["type"] == "file" and self._below(str(listed[0]["name"])) == "":
@@ -196,5 +196,5 @@ def _connect(scheme: str, endpoint: str | None, hasty: bool) -> Any:
 
 @lru_cache(maxsize=8)
 def _connected(scheme: str, endpoint: str | None, hasty: bool, process: int) -> Any:
-    """One a process: connections do not survive a fork."""
+    """One per process: connections do not survive a fork."""
     return _connect(scheme, endpoint, hasty)

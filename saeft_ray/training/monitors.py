@@ -49,7 +49,7 @@ def of_codes(f: Tensor, f0: Tensor, dictionary: Dictionary) -> dict[str, Tensor]
 
 
 def outside_span(vectors: Tensor, active: Tensor, atoms: Tensor) -> Tensor:
-    """What of each row of `vectors` (B, d) is orthogonal to its atoms: those of (D, d) that `active` (B, D) marks."""
+    """The part of each row of `vectors` (B, d) orthogonal to its atoms: those of (D, d) that `active` (B, D) marks."""
     most = max(1, int(active.sum(1).max()))
     marks, index = active.to(torch.uint8).topk(most, dim=1)
     basis = atoms[index].double() * marks[..., None]  # (B, n, d), zero rows beyond a row's own atoms

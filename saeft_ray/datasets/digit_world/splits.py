@@ -1,4 +1,4 @@
-"""The splits of digit world as pictures: rendered once a process, then looked up."""
+"""The splits of digit world as pictures: rendered once per process, then looked up."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -141,7 +141,7 @@ _memoised_view = lru_cache(maxsize=_MEMOISED_VIEWS)(_whole_split)
 def _render(
     of: Members, stream: str, style: Style, seed: int = EVALUATION_SEED, view: IntArray | int = 0
 ) -> tuple[torch.Tensor, Attributes]:
-    """View number `view` (one, or one an image) of every member: (N, 3, 28, 28) and attributes."""
+    """View number `view` (one, or one per image) of every member: (N, 3, 28, 28) and attributes."""
     draw = Draw(seed, stream, of.example, np.broadcast_to(np.asarray(view, np.int64), of.example.shape))
     return render(coverage(of.source, of.rows), of.labels, style, draw)
 

@@ -117,7 +117,7 @@ def _upright(stored: Image.Image, orientation: int) -> Image.Image:
 def _orientation(stored: Image.Image) -> int:
     try:
         return int(stored.getexif().get(0x0112, 1))
-    except Exception:  # a broken EXIF block is no broken image
+    except Exception:  # a broken EXIF block does not break the image
         return 1
 
 
@@ -128,4 +128,4 @@ def _named(name: str) -> Iterator[None]:
         yield
     except Exception as error:
         why = str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
-        raise Corrupt(f"{name}: cannot be read as an image ({why}); mend or remove it") from error
+        raise Corrupt(f"{name}: cannot be read as an image ({why}); repair or remove it") from error
