@@ -105,7 +105,7 @@ class Train(Section):
     """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: the image encoder runs under bf16 autocast, in training as in evaluation and where it is frozen, so that
-    moving and frozen features round alike; weights, optimizer, head, losses and penalties stay in float32."""
+    moving and frozen embeddings round alike; weights, optimizer, head, losses and penalties stay in float32."""
 
     @model_serializer(mode="wrap")
     def _plain_goes_unsaid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:

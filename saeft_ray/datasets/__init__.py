@@ -158,7 +158,7 @@ class Dataset(BaseModel, ABC):
         return self.fingerprint()
 
     def problems(self) -> list[str]:
-        """What is wrong with the data, in words, found without reading all of it; empty if nothing.
+        """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 
         After nothing worse than NotSeen, `sizes` and `fingerprint` answer with what was published.
         """

@@ -289,7 +289,7 @@ class ImageNet(Dataset):
             )
 
     def _misses(self, name: str, samples: Samples, counts: Counter[int]) -> Iterator[str]:
-        """What the set should have, as published, and has not."""
+        """Sentences about what the published set has and this one does not."""
         published = "train" if name == "train" else self._tests[name].published or name
         if name == "ObjectNet":
             absent = sorted(self._objects.keys() - set(samples.folders))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from saeft_ray.sae import Dictionary
 
 DictionaryKind = Literal["trained", "random", "untrained", "permuted", "pca"]
-"""Where atoms come from: the SAE of the frozen features, or one of its controls (`saeft_ray.sae.controls`)."""
+"""Where atoms come from: the SAE of the frozen embeddings, or one of its controls (`saeft_ray.sae.controls`)."""
 
 
 Constants = Mapping[str, "Tensor"]
@@ -57,7 +57,7 @@ class Frozen(Protocol):
 
 
 class Context(Protocol):
-    """What a method may use of the sweep where its trial begins."""
+    """The parts of a sweep that a method may use when its trial begins."""
 
     @property
     def label_smoothing(self) -> float:
@@ -129,7 +129,7 @@ class Method(BaseModel, ABC):
     """Whether its loss of a batch is the mean of its rows' losses, so that workers may share the batch."""
 
     compares: ClassVar[Literal["nothing", "embeddings", "layers", "weights"]] = "nothing"
-    """What a step compares with the frozen model. Frozen embeddings are stored; layers take a frozen forward pass."""
+    """The quantity that steps compare with the frozen model's. Embeddings are stored; layers take a forward pass."""
 
     control_of: ClassVar[str | None] = None
     """The `type` whose penalty this one has too, with another dictionary; None if its penalty is its own."""
@@ -169,11 +169,11 @@ class Method(BaseModel, ABC):
         return []
 
     def dictionary_problems(self, dictionary: DictionarySettings) -> dict[str, str]:
-        """What in these settings contradicts the sweep's `dictionary`, in words, by the name of the setting."""
+        """Contradictions to the sweep's `dictionary`, in words, by the name of the setting."""
         return {}
 
     def unmet_requirements(self, facts: "Facts") -> list[str]:
-        """What this method needs and the sweep's model and data do not have, in words."""
+        """Needs of this method that the sweep's model and data do not meet, in words."""
         return []
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":

@@ -217,7 +217,7 @@ def checkpoint_activations(model: Classifier) -> None:
 
 
 def unfit(model: Model, compute: Compute) -> list[str]:
-    """What `compute` asks for and the architecture cannot do, in words, without loading weights; a tower of another
+    """Says what `compute` asks for and the architecture cannot do, without loading weights; a tower of another
     library is only known when it is loaded."""
     if not isinstance(_architecture(model)["vision_cfg"].get("layers", 12), list):  # a list has a ResNet's stages
         return []

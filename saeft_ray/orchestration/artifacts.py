@@ -161,14 +161,14 @@ def _dictionary(
 
 
 def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
-    """The SAE that the sweep file names. Raises UserError if it is not an SAE of these features."""
+    """The SAE that the sweep file names. Raises UserError if it is not an SAE of these embeddings."""
     settings = plan.config.dictionary
     found = exchange.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
     if found.sha256 != artifact.identity["imported"]:
         raise UserError(
             f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
         )
-    # Many models have the same width; only their features distinguish them.
+    # Many models have the same width; only their embeddings distinguish them.
     if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
         raise UserError(
             f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "

@@ -64,7 +64,7 @@ class Plan:
         return Artifact("head", identity, 4 * self.facts.classes * self.facts.width)
 
     def activations(self) -> Artifact:
-        """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
+        """Frozen embeddings of the train split's pool of views; of as many views as the limit allows, at least one."""
         identity: dict[str, Any] = {
             "model": self.facts.model,
             "data": self.facts.train,

@@ -1,4 +1,4 @@
-"""What each method declared of itself in the sweep's record, or what follows from its settings in older records."""
+"""Facts that each method declared in the sweep's record, or that follow from its settings in older records."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -1,4 +1,4 @@
-"""What a trained SAE is compared with: dictionaries of the same width, sparsity and penalty, made in other ways.
+"""Controls of a trained SAE: dictionaries of the same width, sparsity and penalty, made in other ways.
 
 Shapes: d embedding width, D dictionary width; N images, V views.
 """

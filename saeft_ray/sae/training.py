@@ -229,7 +229,7 @@ def _kth_largest(a: Tensor, k: int) -> Tensor:
 
 
 def _sorting(columns: Tensor) -> Tensor:
-    """What sorts `columns`, equals in order."""
+    """Returns the order that sorts `columns`; equal ones keep theirs."""
     if columns.device.type == "cpu":  # numpy sorts small integers by radix, five times as fast
         short = columns.numpy().astype(np.uint16 if columns.numel() and int(columns.max()) < 1 << 16 else np.int64)
         return torch.from_numpy(np.argsort(short, kind="stable"))

@@ -64,7 +64,7 @@ class Losses(NamedTuple):
 
     terms: dict[str, Tensor]  # the summands of the loss
     embeddings: Tensor | None = None  # (B, d), moving
-    frozen: Tensor | None = None  # (B, d), where the penalty compares features
+    frozen: Tensor | None = None  # (B, d), where the penalty compares embeddings
 
 
 class State(NamedTuple):

@@ -31,7 +31,7 @@ def of_codes(f: Tensor, f0: Tensor, dictionary: Dictionary) -> dict[str, Tensor]
 
     - `monitor.added_share` Σ(1 - M)|s| / Σ|s0| and `monitor.removed_share` ΣM·max(0, s0 - s) / Σ|s0|, where M marks
       what is active in s0: feature mass added and removed;
-    - `monitor.sae_fvu_moving` Σ‖decode(s) - x‖² / Σ‖x - mean x‖²: variance of the moving features left unexplained;
+    - `monitor.sae_fvu_moving` Σ‖decode(s) - x‖² / Σ‖x - mean x‖²: variance of the moving embeddings left unexplained;
     - `monitor.outside_dictionary`: the share of ‖x - x0‖² outside the span of the atoms active in s or s0.
     """
     x, x0 = dictionary.read(f), dictionary.read(f0)

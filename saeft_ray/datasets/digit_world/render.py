@@ -42,7 +42,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What each picture shows: indices into the names of `styles`, (B,) each."""
+    """The attributes of each picture: indices into the names of `styles`, (B,) each."""
 
     ink: IntArray
     ground: IntArray

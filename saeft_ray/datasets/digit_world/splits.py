@@ -45,7 +45,7 @@ class DigitSplit(Split):
         return self._enlarge(pictures[torch.from_numpy(np.array(index, np.int64))])
 
     def attributes(self, index: IntArray) -> Attributes:
-        """What `images(index)` shows: the ground truth of the concepts."""
+        """The attributes that `images(index)` shows: the ground truth of the concepts."""
         return _evaluation(self.name, self.cue, EVALUATION_SEED, 0)[1][np.asarray(index, np.int64)]
 
     def views(self, index: IntArray, view: IntArray, seed: int) -> torch.Tensor:

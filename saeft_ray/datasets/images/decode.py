@@ -123,7 +123,7 @@ def _orientation(stored: Image.Image) -> int:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What Pillow's readers raise (and they raise what they like) becomes Corrupt."""
+    """Turns whatever Pillow's readers raise (they raise many types) into Corrupt."""
     try:
         yield
     except Exception as error:

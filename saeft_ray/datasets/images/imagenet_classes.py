@@ -1,4 +1,4 @@
-"""What is known of ImageNet's classes without its images, from the packages that publish it."""
+"""ImageNet's classes as far as they are known without its images, from packages that publish them."""
 
 import json
 from collections.abc import Sequence

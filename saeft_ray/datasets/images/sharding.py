@@ -87,7 +87,7 @@ def stage(place: str) -> int:
 
 
 class _Record(NamedTuple):
-    """What is known about a complete shard."""
+    """The facts about a complete shard."""
 
     members: str  # the fingerprint of its images' names and sizes
     size: int

@@ -36,7 +36,7 @@ class Views(BaseModel):
 
 
 class CorruptFiles(BaseModel):
-    """What becomes of files that cannot be read as images: up to `skip` of them show the next image of their class in
+    """Settings for files that cannot be read as images: up to `skip` of them show the next image of their class in
     their place, with a warning that names them; one more stops the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
