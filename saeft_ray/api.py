@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class PlanSummary:
-    """What a run would do. Printed, it is the table that `python -m saeft_ray.sweep FILE --plan` prints.
+    """A summary of what a run would do. Printed, it is the table that `python -m saeft_ray.sweep FILE --plan` prints.
 
     `trials` is the number of trials of each phase, at most; `steps` the optimizer steps of one training.
     """

@@ -18,7 +18,7 @@ _STOPPED, _READER_LEFT = 130, 141  # as a shell counts SIGINT and SIGPIPE
 
 
 def guarded(act: Callable[[], int], advice: str = "", stopped: str = "stopped") -> int:
-    """What `act` returns, or the exit status of what it raised.
+    """Returns what `act` returns, or the exit status for what it raised.
 
     UserError is 2 and one message on stderr. Unfinished, Unavailable, Damaged and a full disk are 1 and a message that
     ends with `advice`. Ctrl-C is 130 and says `stopped`. Any other exception is 1, with its traceback and the logs that

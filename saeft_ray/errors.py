@@ -11,7 +11,7 @@
     ├── Damaged (OSError)          a stored file is not what was written
     ├── Missing (KeyError)         an artifact is not in the store
     ├── Diverged (ArithmeticError) a loss was not finite: a result of the method, kept as rows
-    └── Preempted                  a trial was told to stop, and saved what it had
+    └── Preempted                  a trial was asked to stop, and saved what it had
 
 Anything else that is raised is a bug, of ours or of a library: it keeps its traceback and exits with status 1.
 """
@@ -72,4 +72,4 @@ class Diverged(SaeftError, ArithmeticError):
 
 
 class Preempted(SaeftError):
-    """A trial was told to stop: it saved what it had, and continues from there elsewhere or later."""
+    """A trial was asked to stop: it saved what it had, and continues from there elsewhere or later."""

@@ -1,7 +1,7 @@
 """`python -m saeft_ray.export STORAGE TRIAL FILE.safetensors`: the model that a trial ended in, for open_clip to load.
 
 FILE.safetensors        tuned image tower and frozen text tower, for open_clip.create_model(ARCH, pretrained=FILE)
-FILE.head.safetensors   the tuned head on features of length 1: weight (C, d), bias (C,); class names in its metadata
+FILE.head.safetensors   the tuned head on embeddings of length 1: weight (C, d), bias (C,); class names in its metadata
 """
 
 import argparse
@@ -53,7 +53,7 @@ def _export(storage: str, trial: str, file: Path) -> int:
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
-    """Writes both files, the second beside `file`, and returns its path. Raises UserError for a `file` that is there
+    """Writes both files, the second next to `file`, and returns its path. Raises UserError for a `file` that is there
     already, OSError if open_clip does not read back what was written."""
     import open_clip
 

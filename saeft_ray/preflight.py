@@ -76,13 +76,13 @@ def _tried(check: Check, rehearsal: "Rehearsal") -> tuple[str, str]:
         return "ok", check.find(rehearsal)
     except (UserError, Unavailable, Damaged) as error:
         return "FAIL", redacted(str(error))
-    except Exception as error:  # the line must still say which check met it, and the others go on
+    except Exception as error:  # the line must still say which check met it, and the others continue
         print(redacted("".join(traceback.format_exception(error)) + door.bug(error)), file=sys.stderr)
         return "FAIL", redacted(f"{type(error).__name__}: {str(error)[:500]}")
 
 
 class Rehearsal:
-    """What the checks share: a sweep's trials, played on this machine with some of its images."""
+    """The state that the checks share: a sweep's trials, run on this machine with some of its images."""
 
     def __init__(self, config: SweepConfig, steps: int):
         self.config, self.steps = in_haste(config), steps
@@ -130,7 +130,7 @@ class Rehearsal:
     def _compared(
         self, method: Method, split: Split
     ) -> tuple[NDArray[np.float32] | Classifier | None, sae.Dictionary | None, Constants]:
-        """What a penalty compares with: embeddings of the first images, in place of all."""
+        """Returns what a penalty compares with: embeddings of the first images, in place of all."""
         if method.compares == "nothing":
             return None, None, NOTHING
         model = self.classifier().to(self.worker.device).eval().requires_grad_(False)
@@ -261,7 +261,7 @@ def throughput(rehearsal: Rehearsal) -> str:
     correct(model, split, rehearsal.worker.device)
     rehearsal.images_a_second = len(split.labels) / (time.perf_counter() - began)
     lines = [f"{label} {batch / seconds:,.0f}" for label, seconds in rehearsal.seconds.items()]
-    return f"images a second: {', '.join(lines)}; evaluation {rehearsal.images_a_second:,.0f}"
+    return f"images per second: {', '.join(lines)}; evaluation {rehearsal.images_a_second:,.0f}"
 
 
 def cost(rehearsal: Rehearsal) -> str:
@@ -315,7 +315,7 @@ def _phases(rehearsal: Rehearsal) -> Iterator[tuple[str, float, int]]:
 
 
 def _savings(plan: Plan) -> Iterator[str]:
-    """What may not be run of what was counted."""
+    """Says which of the counted trials may not run."""
     config = plan.config
     if config.search.early_stopping == "asha":
         epochs, kept, share, begun = config.train.epochs, 0.0, 1.0, 0

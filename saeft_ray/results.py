@@ -1,6 +1,6 @@
 """`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
 
-The table `results` has one line a trial × dataset × metric; `examples` has the packed bits of right and wrong examples.
+The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
 """
 
 import argparse

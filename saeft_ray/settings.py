@@ -85,7 +85,7 @@ class Model(Section):
     pretrained: str
     mean: Annotated[tuple[float, float, float], Field(strict=False)] | None = None
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = None
-    """What pixels in [0, 1] are normalised by; default: what open_clip knows of the tag, OpenAI's for a file."""
+    """Mean and deviation that normalise pixels in [0, 1]; default: open_clip's for the tag, OpenAI's for a file."""
 
 
 class Train(Section):
@@ -105,7 +105,7 @@ class Train(Section):
     """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: the image encoder runs under bf16 autocast, in training as in evaluation and where it is frozen, so that
-    moving and frozen features round alike; weights, optimizer, head, losses and penalties stay in float32."""
+    moving and frozen embeddings round alike; weights, optimizer, head, losses and penalties stay in float32."""
 
     @model_serializer(mode="wrap")
     def _plain_goes_unsaid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class DictionarySettings(Section):
     width: Count = 2048
     k: Count = 32
     activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
-    """The k largest pre-activations of each image, where positive or even if negative; or k an image on average."""
+    """The k largest pre-activations of each image, where positive or even if negative; or k per image on average."""
     input: Literal["unit", "raw"] = "unit"
     recipe: Literal["corrected", "reference"] = "corrected"
     steps: Count = 5000
@@ -148,7 +148,7 @@ class DictionarySettings(Section):
     @model_validator(mode="before")
     @classmethod
     def _of_the_recipe(cls, value: Any) -> Any:
-        """What the file leaves open is as the reference has it, in its recipe and in its own files."""
+        """Fills what the file leaves open as the reference has it, in its recipe and in its own files."""
         if not isinstance(value, Mapping):
             return value
         if value.get("recipe") == "reference":
@@ -174,11 +174,11 @@ class Compute(Section):
     concurrent: Count | None = None
     """Trials at once; default: as many as the resources hold."""
     loaders: Annotated[int, Field(ge=0)] = 0
-    """Processes a worker that render images ahead: of the training step, of evaluation, of frozen features."""
+    """Processes per worker that render images ahead: for training, evaluation and frozen embeddings."""
     accumulate: Count = 1
     """Micro-batches into which each worker splits its share of the batch, one in memory at a time."""
     checkpoint_activations: bool = False
-    """What blocks of a transformer give is computed anew in the backward pass, not kept: less memory, more time."""
+    """Compute the outputs of transformer blocks anew in the backward pass: less memory, more time."""
     compile: bool = False
     """torch.compile for the training step. Methods that read blocks inside the encoder train without it."""
     address: str | None = None

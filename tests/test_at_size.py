@@ -98,16 +98,16 @@ def test_micro_batches_add_up_to_the_batch(name):
 
 @pytest.mark.parametrize("name", NO_MEAN)
 def test_a_loss_that_is_no_mean_over_the_batch_is_not_split(name):
-    with pytest.raises(ValueError, match="no mean over the batch"):
+    with pytest.raises(ValueError, match="not a mean over the batch"):
         finetune(model(), task(made(name), frozen_activations()), Worker(accumulate=2))
     text = "name: a\nmodel: {arch: digit-clip, pretrained: shipped}\ndata: {type: digit_world}\ntrain: {epochs: 1}\n"
     method = {"type": name, **made(name).model_dump(exclude={"type"})}
-    with pytest.raises(ValueError, match=r"methods\.m: its loss is no mean .* compute\.accumulate = 2 .* give 1"):
+    with pytest.raises(ValueError, match=r"methods\.m: its loss is not a mean .* compute\.accumulate = 2 .* give 1"):
         parse(text + f"methods: {json.dumps({'ft': {}, 'm': method})}\ncompute: {{accumulate: 2}}\n")
 
 
 def test_a_batch_is_split_evenly_or_not_at_all():
-    with pytest.raises(ValueError, match=r"compute\.accumulate: 64 images a worker .* 3 equal micro-batches"):
+    with pytest.raises(ValueError, match=r"compute\.accumulate: 64 images per worker .* 3 equal micro-batches"):
         sweeps.config("runs", compute={"workers": 2, "accumulate": 3})
     assert sweeps.config("runs", compute={"workers": 2, "accumulate": 4}).compute.accumulate == 4
 

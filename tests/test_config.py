@@ -41,7 +41,7 @@ def test_all_mistakes_come_at_once_with_their_places():
     [
         ({"methods": {"sae_ft": {}}, "report": {"baseline": "sae_ft"}}, "can never act"),
         ({"methods": {"ft": {}, "mse": {"lambda_mse": 0}}}, "methods.mse: lambda_mse is 0"),
-        ({"methods": {"ft": {}, "wise_ft": {"of": "nothing"}}}, "methods.wise_ft.of: 'nothing' is no method"),
+        ({"methods": {"ft": {}, "wise_ft": {"of": "nothing"}}}, "methods.wise_ft.of: 'nothing' is not a method"),
         ({"methods": {"ft": {}, "wise_ft": {"alpha": 2}}}, "alpha is a share"),
         ({"methods": {"ft": {}, "wise_ft": {"alpha": {"low": 0.1, "high": 1}}}}, "list of choices"),
         ({"methods": {"ft": {"lambda_add": 3}}}, "methods.ft.lambda_add: unknown key"),
@@ -52,7 +52,7 @@ def test_all_mistakes_come_at_once_with_their_places():
         ({"compute": {"workers": 3}}, "compute.workers: 3 workers cannot share"),
         (
             {"methods": {"ft": {}, "nuclear": {"lambda_nuclear": 1}}, "compute": {"workers": 2}},
-            "methods.nuclear: its loss is no mean over the batch, so compute.workers = 2 would change it",
+            "methods.nuclear: its loss is not a mean over the batch, so compute.workers = 2 would change it",
         ),
         (
             {"methods": {"ft": {}, "sae_kl": {"lambda_kl": 0}}},

@@ -125,7 +125,7 @@ def test_what_was_registered_stands_in_the_provenance() -> None:
     facts = {f.name: f.value for f in findings(table(until({})), registered(margin=0.01)).provenance}
     assert facts["registered"].startswith("before the first confirm trial: mean of V2, R, Sketch, ON, C, UCI and A;")
     assert facts["registered"].endswith(
-        "hypotheses: primary 4; error 0.05 a family; margin ±1 pp; engine t, looks at 5 to 12 seeds, overrun 0"
+        "hypotheses: primary 4; error 0.05 per family; margin ±1 pp; engine t, looks at 5 to 12 seeds, overrun 0"
     )
     plain = {f.name: f.value for f in findings(table(rows()), record()).provenance}
     assert plain["registered"].startswith("nothing: ")

@@ -85,7 +85,7 @@ def test_a_margin_pairs_and_lines_come_from_the_command(tmp_path: Path, capsys: 
         (["--compare", "m2"], "--compare m2: give two methods as one,other"),
         (["--compare", "m2,m7"], "compare names the method 'm7'"),
         (["--line", "R"], "--line R: give DATASET=SLOPE,INTERCEPT"),
-        (["--line", "val=1,0"], "lines names 'val', which is no OOD set"),
+        (["--line", "val=1,0"], "lines names 'val', which is not an OOD set"),
     ):
         assert main([*given, *wrong]) == 2
         assert words in capsys.readouterr().err
@@ -99,8 +99,8 @@ def test_a_margin_pairs_and_lines_come_from_the_command(tmp_path: Path, capsys: 
     [
         (["m0,0,R,72.3"], "line 2: accuracy 72.3 is not a fraction in \\[0, 1\\]; it looks like a percentage"),
         (["m0,0,R,-0.1"], "line 2: accuracy -0.1 is not a fraction"),
-        (["m0,0,R,high"], "line 2: accuracy 'high' is no number"),
-        (["m0,x,R,0.5"], "line 2: seed 'x' is no whole number"),
+        (["m0,0,R,high"], "line 2: accuracy 'high' is not a number"),
+        (["m0,x,R,0.5"], "line 2: seed 'x' is not a whole number"),
         ([",0,R,0.5"], "line 2: method and dataset"),
         ([], "needs lines under the columns method, seed, dataset and accuracy"),
         (["m0,0,R,0.5", "m0,0,R,0.6"], "two confirm rows for method m0, seed 0, dataset R"),

@@ -87,7 +87,7 @@ def test_too_few_trials_or_one_value_say_so() -> None:
     search = next(s for s in findings(table(given), own).searches if s.method == "mse")
     assert search.history is not None
     assert search.history.importance == ()
-    assert which_value_mattered(search) == "mse: 19 finished trials cannot tell 3 values apart (20 needed)."
+    assert which_value_mattered(search) == "mse: 19 finished trials cannot distinguish 3 values (20 needed)."
     one = next(s for s in findings(table(rows()), record()).searches if s.method == "sae_ft")
     assert which_value_mattered(one) == "sae_ft: one value was open."
     bare = {key: value for key, value in own.items() if key != "suggestions"}

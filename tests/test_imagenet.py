@@ -191,7 +191,7 @@ def test_what_does_not_fit_is_told(trees: dict[str, Any], tmp_path: Path) -> Non
     assert "data.templates[0]: 'x' has no" in told(trees, templates=["x"])
     swapped = told(trees, val=trees["objectnet"] + "/images")
     assert "'alarm_clock', 'backpack', 'banana', 'squeegee'" in swapped
-    assert "are no class folders of ImageNet" in swapped
+    assert "are not class folders of ImageNet" in swapped
     assert "has no image of the 9 classes" in swapped
     bare = tmp_path / "objectnet"
     shutil.copytree(Path(trees["objectnet"], "images"), bare / "images")
@@ -202,7 +202,7 @@ def test_what_does_not_fit_is_told(trees: dict[str, Any], tmp_path: Path) -> Non
     shutil.copytree(Path(trees["objectnet"], "mappings"), bare / "mappings")
     overlap = bare / "mappings" / "objectnet_to_imagenet_1k.json"
     overlap.write_text(overlap.read_text().replace("name 954, another name of 954", "name 414, another name of 414"))
-    assert f"two objects stand for '{synsets()[414]}'" in told(trees, objectnet=str(bare))
+    assert f"two objects represent '{synsets()[414]}'" in told(trees, objectnet=str(bare))
     (bare / "mappings" / "imagenet_to_label_2012_v2").write_text("tench\n")
     assert "mapping files do not fit each other" in told(trees, objectnet=str(bare))
 

@@ -31,7 +31,15 @@ def test_a_sweep_that_is_fine_on_s3(tmp_path, s3_url, capsys):
     status, found, said = states(capsys, file)
     assert found == dict.fromkeys(NAMES, "ok")
     assert status == 0
-    for words in ("from env", "train 1,500", "fingerprint", "images a second: ft ", "sae_ft ", "CPU-hours", "GB kept"):
+    for words in (
+        "from env",
+        "train 1,500",
+        "fingerprint",
+        "images per second: ft ",
+        "sae_ft ",
+        "CPU-hours",
+        "GB kept",
+    ):
         assert words in said
     assert "early stopping may save up to 74% of search" in said  # 1 + 1/2 + 2/4 + 4/8 + 2/16 of 10 epochs are run
     assert "saves 75% of its seeds in confirm" in said
@@ -138,7 +146,7 @@ def test_a_mistake_in_the_sweep_file(tmp_path, capsys):
 
 
 def test_hours_are_steps_and_evaluated_images():
-    """By hand, for 3 methods that train, at 0.5 s a step and 100 evaluated images a second."""
+    """By hand, for 3 methods that train, at 0.5 s per step and 100 evaluated images per second."""
     config = sweeps.config("runs", methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 9}}})
     plan = Plan(config, find_facts(config))
     rehearsal = preflight.Rehearsal(config, 1)

@@ -77,7 +77,7 @@ def test_training_is_a_function_of_its_seed():
 @pytest.mark.parametrize("more", [{}, {"activation": "batch_topk", "input": "raw"}])
 def test_dictionaries_of_a_memory_map_are_those_of_the_memory(more, tmp_path, monkeypatch):
     """Bit for bit, though every row stays where it is and is read when its turn comes."""
-    x = np.concatenate([planted(400, seed=seed)[0] for seed in (0, 1, 2)], axis=1)  # three views an image
+    x = np.concatenate([planted(400, seed=seed)[0] for seed in (0, 1, 2)], axis=1)  # three views per image
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     settings = DictionarySettings(**{"width": 64, "k": 3, "steps": 30, "batch_size": 64, **more})

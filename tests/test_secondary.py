@@ -58,7 +58,7 @@ def test_effective_robustness_is_a_paired_difference_over_seeds() -> None:
     assert (got.paired.mean, got.paired.p) == pytest.approx((reference.mean, reference.p))
     assert got.sentence.startswith("On effective robustness, mse is better than ft by")
     assert report(given).effective == ()
-    with pytest.raises(ValueError, match="lines names 'Sketchy', which is no OOD set; this sweep has A, C, ON"):
+    with pytest.raises(ValueError, match="lines names 'Sketchy', which is not an OOD set; this sweep has A, C, ON"):
         report(given, lines={"Sketchy": LINE})
     # An ID accuracy of 1 has no logit of its own.
     perfect = [dataclasses.replace(r, value=1.0) if r.dataset == "ID" else r for r in given]

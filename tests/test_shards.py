@@ -249,7 +249,7 @@ def test_missing_shards_and_cut_tars_are_named_before_anything_runs(trees: dict[
     second.unlink()
     assert "shard-00001.tar is missing" in imagenet({**trees, "train": str(place)}).problems()[0]
     (place / INDEX).write_bytes(b"no parquet")
-    assert "is no index of shards" in imagenet({**trees, "train": str(place)}).problems()[0]
+    assert "is not an index of shards" in imagenet({**trees, "train": str(place)}).problems()[0]
 
     foreign(tmp_path / "wds", Path(trees["val"]))
     tar = tmp_path / "wds" / "imagenet1k-validation-01.tar"
@@ -392,5 +392,5 @@ def test_staging_ahead(trees: dict[str, str], s3_url: str, cache: Path, capsys: 
     assert isinstance(files, TarShards)
     assert sum(path.stat().st_size for path in cache.iterdir()) == files.total
     assert door.main(["stage", trees["val"]]) == 2
-    assert "is no URL of tar shards" in capsys.readouterr().err
+    assert "is not a URL of tar shards" in capsys.readouterr().err
     assert json.dumps(files.files)  # all of them text

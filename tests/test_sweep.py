@@ -258,7 +258,7 @@ def test_the_door_runs_a_sweep_to_its_report(tmp_path, capsys):
         ),
         (
             {"methods": {"ft": {}, "pca": {"lambda_l1": 1, "components": 65}}},
-            "methods.pca: components = 65 directions do not fit into features of width 64",
+            "methods.pca: components = 65 directions do not fit into embeddings of width 64",
         ),
         ({"data": {"type": "folder", "train": "nowhere", "tests": {}}}, "nowhere"),
     ],

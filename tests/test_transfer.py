@@ -205,7 +205,7 @@ def test_cifar_has_shifted_test_sets(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.save(tmp_path / "labels.npy", labels[:3])
     assert "fog.npy: found uint8 (4, 32, 32, 3) images and 3 labels" in "\n".join(data.problems())
     wrong = Torchvision.model_validate({"name": "CIFAR100", "root": str(tmp_path), **more})
-    assert "cifar10_1 and cifar10_2 are no test sets of CIFAR100" in "\n".join(wrong.problems())
+    assert "cifar10_1 and cifar10_2 are not test sets of CIFAR100" in "\n".join(wrong.problems())
 
 
 def test_what_torchvision_does_not_find_is_told(tmp_path: Path) -> None:

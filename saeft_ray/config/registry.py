@@ -79,7 +79,7 @@ def discover(package: ModuleType, base: type[T], group: str) -> Registry[T]:
         except Exception as error:  # whatever another package raises at its import
             found.faults.append(
                 f"{_of(point)} of {group} cannot be imported ({type(error).__name__}: {error}); "
-                f"mend, reinstall or uninstall {_of(point).distribution}"
+                f"fix, reinstall or uninstall {_of(point).distribution}"
             )
             continue
         if not classes:

@@ -119,7 +119,7 @@ def _labelled(value: Any) -> Any:
 
 
 def _one_of(classes: Mapping[str, type[Any]]) -> Any:
-    """A union of `classes`, told apart by `type`."""
+    """A union of `classes`, distinguished by `type`."""
     tagged = tuple(Annotated[cls, Tag(name)] for name, cls in classes.items())
     return Annotated[Union[tagged], Discriminator(_type_of)]  # noqa: UP007 - built at run time
 

@@ -67,7 +67,7 @@ def validated(raw: Any, source: str = "sweep file") -> SweepConfig:
 
 
 def _credentials(value: Any, place: str = "") -> Iterator[Mistake]:
-    """URLs with a user's name or password in them; told first, and without repeating them."""
+    """URLs with a user's name or password in them; reported first, and without repeating them."""
     if isinstance(value, str) and re.search(r"://[^/\s]*@|[?&](X-Amz-Signature|Signature|token)=", value):
         yield (
             place,
@@ -94,7 +94,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                 trained = [name for name, other in methods.items() if other.trains]
                 yield (
                     f"methods.{label}.of",
-                    f"{method.base!r} is no method of this sweep that trains; {_allowed(trained)}",
+                    f"{method.base!r} is not a method of this sweep that trains; {_allowed(trained)}",
                 )
     if methods and report:
         if report.baseline not in methods:
@@ -116,7 +116,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
     elif train and compute and (train.batch_size // compute.workers) % compute.accumulate:
         yield (
             "compute.accumulate",
-            f"{train.batch_size // compute.workers} images a worker cannot be split into {compute.accumulate} equal "
+            f"{train.batch_size // compute.workers} images per worker cannot be split into {compute.accumulate} equal "
             "micro-batches; give a divisor",
         )
     for label, method in (methods or {}).items():
@@ -124,7 +124,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             if parts > 1 and not method.batch_mean:
                 yield (
                     f"methods.{label}",
-                    f"its loss is no mean over the batch, so compute.{name} = {parts} would change it; give 1",
+                    f"its loss is not a mean over the batch, so compute.{name} = {parts} would change it; give 1",
                 )
         for setting, words in method.dictionary_problems(dictionary).items() if dictionary else ():
             yield f"methods.{label}.{setting}", words

@@ -49,7 +49,7 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 def _size(node: Any, known: dict[int, float]) -> float:
-    """Values below `node`, each alias counted as what it stands for; infinite for one that stands within itself."""
+    """Values below `node`, each alias counted as the values that it repeats; infinite for one that contains itself."""
     if id(node) not in known:
         known[id(node)] = math.inf
         parts = node.value if isinstance(node.value, list) else []

@@ -1,4 +1,4 @@
-"""Data sets: one file (or folder) a family, found by being here.
+"""Data sets: one file (or folder) per family, found by being here.
 
 A family is a frozen pydantic model with a `type: Literal["name"] = "name"` and the settings that the sweep file gives
 under `data:`. It imports torch only inside `split`, so that a plan can be made where no torch is installed.
@@ -68,7 +68,7 @@ class Split(Protocol):
         ...
 
     def extra_metrics(self, predicted: IntArray) -> dict[str, float]:
-        """Metrics beside accuracy that the data set's authors define, by name, of (N,) predicted classes."""
+        """Metrics in addition to accuracy that the data set's authors define, by name, of (N,) predicted classes."""
         return {}
 
 
@@ -109,7 +109,7 @@ class Dataset(BaseModel, ABC):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-    _endpoint: str | None = PrivateAttr(None)  # where a sweep runs is no setting of its data, and in no hash
+    _endpoint: str | None = PrivateAttr(None)  # where a sweep runs is not a setting of its data, and in no hash
     _waits: Waits = PrivateAttr(WAITS)
 
     def at(self, endpoint: str | None, waits: Waits = WAITS) -> Self:
@@ -131,11 +131,11 @@ class Dataset(BaseModel, ABC):
 
     @abstractmethod
     def class_names(self) -> Sequence[str]:
-        """One name a class, in label order."""
+        """One name per class, in label order."""
 
     @abstractmethod
     def prompts(self) -> Sequence[str]:
-        """Templates of the zero-shot head; "{}" stands for the class name."""
+        """Templates of the zero-shot head; "{}" is replaced by the class name."""
 
     @abstractmethod
     def test_sets(self) -> dict[str, Role]:
@@ -158,7 +158,7 @@ class Dataset(BaseModel, ABC):
         return self.fingerprint()
 
     def problems(self) -> list[str]:
-        """What is wrong with the data, in words, found without reading all of it; empty if nothing.
+        """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 
         After nothing worse than NotSeen, `sizes` and `fingerprint` answer with what was published.
         """

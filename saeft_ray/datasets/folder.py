@@ -1,4 +1,4 @@
-"""Your own images: one folder a split, in it one folder a class."""
+"""Your own images: one folder per split, in it one folder per class."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class Folder(ImageFiles):
         return {name: len(self._members(name)) for name in ("train", "selection", *self.tests)}
 
     def split(self, name: str, image_size: int) -> FileSplit:
-        """Raises KeyError for a name that is no split, UserError for a folder or a class that cannot be used."""
+        """Raises KeyError for a name that is not a split, UserError for a folder or a class that cannot be used."""
         members = self._members(name)
         tree = self._tree(self._paths()[name])
         position = {known: label for label, known in enumerate(self._tree(self.train).classes)}
@@ -69,7 +69,7 @@ class Folder(ImageFiles):
         return fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
 
     def problems(self) -> list[str]:
-        self._trees.clear()  # a folder may have been mended since
+        self._trees.clear()  # a folder may have been fixed since
         return list(self._settings_problems()) + list(self._folder_problems())
 
     @property

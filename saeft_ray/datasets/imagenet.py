@@ -46,8 +46,8 @@ class ImageNet(ImageFiles):
     """ILSVRC 2012 and the test sets that were made for its classes. Only `train` must be given.
 
     `selection` images of every class are held out of `train`; `val` is the test set `ImageNet`. R, A and ObjectNet hold
-    some of the classes and are scored among those alone. Of ObjectNet, where an object stands for several ImageNet
-    classes any of them counts as right, as in its paper; other objects than the 113 that ImageNet has are left out.
+    some of the classes and are scored among those alone. In ObjectNet an object can represent several ImageNet
+    classes; any of them counts as right, as in its paper; other objects than the 113 that ImageNet has are left out.
     """
 
     type: Literal["imagenet"] = "imagenet"
@@ -83,7 +83,7 @@ class ImageNet(ImageFiles):
         return {name: self._size(name) for name in ("train", "selection", *self._tests)}
 
     def split(self, name: str, image_size: int) -> FileSplit:
-        """Raises KeyError for a name that is no split, UserError for data that cannot be used."""
+        """Raises KeyError for a name that is not a split, UserError for data that cannot be used."""
         if name not in ("train", "selection", *self._tests):
             raise KeyError(f"the ImageNet data has no split {name!r}; it has {', '.join(self.sizes())}")
         samples = self._samples(name)
@@ -109,7 +109,7 @@ class ImageNet(ImageFiles):
         )
 
     def problems(self) -> list[str]:
-        self._found.clear()  # a folder may have been mended since
+        self._found.clear()  # a folder may have been fixed since
         self._chosen.clear()
         self.__dict__.pop("_objects", None)
         settings = list(self._settings_problems())
@@ -156,7 +156,7 @@ class ImageNet(ImageFiles):
         return found
 
     def _look(self, name: str) -> None:
-        with suppress(OSError, ValueError):  # told where the place is gone through
+        with suppress(OSError, ValueError):  # reported when the place itself is checked
             self._samples(name)
 
     def _is_seen(self, name: str) -> bool:
@@ -256,7 +256,7 @@ class ImageNet(ImageFiles):
         strangers = [folder for folder in samples.classes if known is None and wnid_of(folder) is None]
         if strangers:
             yield (
-                f"{key}: {some(strangers)} in {samples.place} are no class folders of ImageNet (WordNet ids, or "
+                f"{key}: {some(strangers)} in {samples.place} are not class folders of ImageNet (WordNet ids, or "
                 "numbers from 0 to 999); correct the path, or remove them"
             )
         counts = Counter(labels[labels >= 0].tolist())
@@ -271,7 +271,7 @@ class ImageNet(ImageFiles):
             )
 
     def _misses(self, name: str, samples: Samples, counts: Counter[int]) -> Iterator[str]:
-        """What the set should have, as published, and has not."""
+        """Sentences about what the published set has and this one does not."""
         published = "train" if name == "train" else self._tests[name].published or name
         if name == "ObjectNet":
             absent = sorted(self._objects.keys() - set(samples.folders))

@@ -97,9 +97,9 @@ class Torchvision(Tabled):
 
     def _read(self) -> tuple[Sequence[str], dict[str, Part]]:
         if not self.name.startswith("CIFAR") and self._shifts():
-            raise UserError(f"cifar10_1, cifar10_2 and cifar_c are no test sets of {self.name}; remove them")
+            raise UserError(f"cifar10_1, cifar10_2 and cifar_c are not test sets of {self.name}; remove them")
         if self.name != "CIFAR10" and (self.cifar10_1 or self.cifar10_2):
-            raise UserError(f"cifar10_1 and cifar10_2 are no test sets of {self.name}; remove them")
+            raise UserError(f"cifar10_1 and cifar10_2 are not test sets of {self.name}; remove them")
         if self.name in _WITH_VALIDATION:
             read = [self._opened({"split": split}) for split in ("train", "val", "test")]
             parts = {name: part for name, (_, part) in zip(("train", "selection", "test"), read, strict=True)}

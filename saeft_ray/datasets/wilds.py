@@ -118,7 +118,7 @@ def _table(root: Location, name: str, *columns: str) -> Iterator[dict[str, str]]
     try:
         text = (root / name).read().decode()
     except FileNotFoundError as error:
-        raise Unseen(f"{root.url}/{name} is missing; WILDS ships it beside the images") from error
+        raise Unseen(f"{root.url}/{name} is missing; WILDS ships it with the images") from error
     reader = csv.DictReader(StringIO(text))
     if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
         raise UserError(f"{root.url}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")

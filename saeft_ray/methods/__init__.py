@@ -1,7 +1,7 @@
 """Methods: the arms under comparison. One file is one family, found by being in this folder.
 
 A method is a frozen pydantic model: its fields are its settings in the sweep file, its class variables say what it
-needs, and a regularized method computes its penalty: on features, on blocks or on weights. Training loop, plan and
+needs, and a regularized method computes its penalty: on embeddings, on blocks or on weights. Training loop, plan and
 parser know only this contract.
 
 Shapes: B batch, d embedding width. Nothing here imports torch, so a plan needs none; penalties use tensor methods.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from saeft_ray.sae import Dictionary
 
 DictionaryKind = Literal["trained", "random", "untrained", "permuted", "pca"]
-"""Where atoms come from: the SAE of the frozen features, or one of its controls (`saeft_ray.sae.controls`)."""
+"""Where atoms come from: the SAE of the frozen embeddings, or one of its controls (`saeft_ray.sae.controls`)."""
 
 
 Constants = Mapping[str, "Tensor"]
@@ -37,11 +37,11 @@ class Frozen(Protocol):
 
     @property
     def seed(self) -> int:
-        """What names its draws: the sweep's, not a trial's."""
+        """The seed that names its draws: the sweep's, not a trial's."""
 
     @property
     def dictionary(self) -> "Dictionary | None":
-        """The one that the method reads."""
+        """The dictionary that the method reads."""
 
     def activations(self) -> "Iterable[Tensor]":
         """All stored activations in parts (n, d), so that no device must hold them at once."""
@@ -53,15 +53,15 @@ class Frozen(Protocol):
         """The training images."""
 
     def contexts(self) -> "Tensor":
-        """(P, d) weights that tell templates apart as the zero-shot head tells classes: one row a template."""
+        """(P, d) weights that separate templates as the zero-shot head separates classes: one row per template."""
 
 
 class Context(Protocol):
-    """What a method may use of the sweep where its trial begins."""
+    """The parts of a sweep that a method may use when its trial begins."""
 
     @property
     def label_smoothing(self) -> float:
-        """That of the cross-entropy."""
+        """The label smoothing of the cross-entropy."""
 
     def embeddings(self) -> "Iterable[tuple[Tensor, Tensor]]":
         """All stored embeddings (n, d) with their labels (n,), in parts, on the trial's device. Only for a method with
@@ -74,7 +74,7 @@ class Context(Protocol):
         """One name per class, in label order."""
 
     def prompts(self) -> Sequence[str]:
-        """Templates of captions; "{}" stands for the class name."""
+        """Templates of captions; "{}" is replaced by the class name."""
 
 
 class TrainingBatch(NamedTuple):
@@ -83,7 +83,7 @@ class TrainingBatch(NamedTuple):
     output: Any  # of the trained module: model.encoder.Output, or what a wrapped model gives
     images: "Tensor"  # uint8 (B, 3, H, W)
     labels: "Tensor"  # (B,)
-    inputs: "tuple[Tensor, ...]"  # what the trained module got beside the images
+    inputs: "tuple[Tensor, ...]"  # what the trained module got in addition to the images
     trained: Any  # the module that is trained: `model`, or what `wrap` made of it
     model: "Classifier"
     frozen: "Classifier | None"  # where the method compares
@@ -129,7 +129,7 @@ class Method(BaseModel, ABC):
     """Whether its loss of a batch is the mean of its rows' losses, so that workers may share the batch."""
 
     compares: ClassVar[Literal["nothing", "embeddings", "layers", "weights"]] = "nothing"
-    """What a step compares with the frozen model. Frozen embeddings are stored; layers take a frozen forward pass."""
+    """The quantity that steps compare with the frozen model's. Embeddings are stored; layers take a forward pass."""
 
     control_of: ClassVar[str | None] = None
     """The `type` whose penalty this one has too, with another dictionary; None if its penalty is its own."""
@@ -165,15 +165,15 @@ class Method(BaseModel, ABC):
         return type(self).model_validate({**dict(self), **values})
 
     def problems(self) -> list[str]:
-        """What makes these settings useless, in words."""
+        """Reasons why these settings are useless, in words."""
         return []
 
     def dictionary_problems(self, dictionary: DictionarySettings) -> dict[str, str]:
-        """What in these settings contradicts the sweep's `dictionary`, in words, by the name of the setting."""
+        """Contradictions to the sweep's `dictionary`, in words, by the name of the setting."""
         return {}
 
     def unmet_requirements(self, facts: "Facts") -> list[str]:
-        """What this method needs and the sweep's model and data do not have, in words."""
+        """Needs of this method that the sweep's model and data do not meet, in words."""
         return []
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":
@@ -184,7 +184,7 @@ class Method(BaseModel, ABC):
         """Changes `model`, the frozen encoder with the zero-shot head, before training; or instead of training."""
 
     def wrap(self, context: Context, model: "Classifier") -> "Classifier | Extended":
-        """The module that is trained: `model`, or one that holds it beside other weights."""
+        """The module that is trained: `model`, or one that holds it and other weights."""
         return model
 
     def sites(self, blocks: int) -> list[int]:
@@ -192,7 +192,7 @@ class Method(BaseModel, ABC):
         return []
 
     def inputs(self, trained: Any, labels: "Tensor", sample: IntArray, seed: int, epoch: int) -> "tuple[Tensor, ...]":
-        """What the trained module gets beside the images of `sample` (B,) with `labels` (B,): draws are named by the
+        """The trained module's inputs besides the images of `sample` (B,) with `labels` (B,): draws are named by the
         trial's `seed` and the `epoch`, from 0."""
         return ()
 
@@ -204,7 +204,7 @@ class Method(BaseModel, ABC):
         return {"cross_entropy": found, **self.terms(batch)}
 
     def terms(self, batch: TrainingBatch) -> "dict[str, Tensor]":
-        """What is added to the cross-entropy: weighted terms by name, each a scalar."""
+        """The weighted terms that are added to the cross-entropy, by name, each a scalar."""
         return {}
 
     def after_step(self, trained: Any, step: int, total: int) -> None:

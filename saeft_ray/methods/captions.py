@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Step(NamedTuple):
-    """What a method's penalty may use."""
+    """What the terms of a method on captions may use."""
 
     outputs: "TowerOutputs"
     teacher_outputs: "TowerOutputs | None"
@@ -42,11 +42,11 @@ class Captioned(Method):
 
     @property
     def extra_captions(self) -> tuple[str, ...]:
-        """Templates of captions that tell more than the class; each image gets one of these as well."""
+        """Templates of captions that say more than the class; each image gets one of these as well."""
         return ()
 
     def penalty(self, step: Step) -> "dict[str, Tensor]":
-        """What is added to the contrastive loss: weighted terms by name, each a scalar."""
+        """The weighted terms that are added to the contrastive loss, by name, each a scalar."""
         return {}
 
     def momentum(self, step: int, total: int) -> float:

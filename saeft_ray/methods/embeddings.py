@@ -1,4 +1,4 @@
-"""Penalties on the distance between moving and frozen features; no dictionary."""
+"""Penalties on the distance between moving and frozen embeddings, without a dictionary."""
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Distance(EmbeddingPenalty):
-    """`input: unit` compares directions (features at length 1), `raw` the features as they come."""
+    """`input: unit` compares directions (embeddings at length 1), `raw` the embeddings as they come."""
 
     input: Literal["unit", "raw"] = "unit"
 
@@ -51,7 +51,7 @@ class L1(Distance):
 class CarFT(EmbeddingPenalty):
     """lambda_car · mean over B of KL(p0 ‖ p): what the image says of its context must stay (Mao et al. 2022, CAR-FT).
 
-    p, p0 (B, P) are softmaxes over the templates of scale · cosine of moving and frozen features with the contexts:
+    p, p0 (B, P) are softmaxes over the templates of scale · cosine of moving and frozen embeddings with the contexts:
     of every template the normalised mean over the classes of its prompt embeddings, as the zero-shot head has of every
     class the mean over the templates, with the model's own scale.
     """
@@ -121,7 +121,7 @@ class QuadraticNuclear(NuclearDistance):
 
 
 class PCA(Distance):
-    """The first principal components V (d, n) of the frozen features in place of a dictionary:
+    """The first principal components V (d, n) of the frozen embeddings in place of a dictionary:
 
     lambda_l1 · mean over B × n of |(f - f0)V| + lambda_resid · mean over B × d of ((f - f0) - (f - f0)VVᵀ)².
 
@@ -143,7 +143,7 @@ class PCA(Distance):
 
     def unmet_requirements(self, facts: "Facts") -> list[str]:
         if self.components > facts.width:
-            return [f"components = {self.components} directions do not fit into features of width {facts.width}"]
+            return [f"components = {self.components} directions do not fit into embeddings of width {facts.width}"]
         return []
 
     def prepare(self, frozen: Frozen) -> "dict[str, Tensor]":

@@ -1,10 +1,10 @@
-"""What must be known of a model and its data before anything runs."""
+"""Facts about a model and its data that must be known before anything runs."""
 
 from typing import NamedTuple
 
 
 class Facts(NamedTuple):
-    """What a plan must know of the world: found out once, by `sweep`, before anything runs."""
+    """Facts that a plan needs: found out once, by `sweep`, before anything runs."""
 
     model: dict[str, str]  # encoder.identity
     image_size: int

@@ -1,4 +1,4 @@
-"""Linear probing: the head's best fit to the frozen features, as an end in itself and as a better start.
+"""Linear probing: the head's best fit to the frozen embeddings, as an end in itself and as a better start.
 
 Shapes: N images, V views, d embedding width, C classes.
 """
@@ -36,7 +36,7 @@ class Probed(Method):
 
     def problems(self) -> list[str]:
         if lowest(self.lambda_decay) == 0:
-            return ["lambda_decay can be 0, where the probe of separable features has no optimum; give positive values"]
+            return ["lambda_decay can be 0, where a probe of separable embeddings has no optimum; give positive values"]
         return []
 
     def start(self, context: Context, model: "Classifier") -> None:
@@ -45,7 +45,7 @@ class Probed(Method):
     def probe(
         self, model: "Classifier", parts: "Callable[[], Iterable[tuple[Tensor, Tensor]]]", smoothing: float
     ) -> None:
-        """Puts the probe in the place of `model`'s head. `parts` gives all features (n, d) with their labels (n,)."""
+        """Puts the probe in the place of `model`'s head. `parts` gives all embeddings (n, d) with their labels (n,)."""
         import torch
         from torch.nn.functional import cross_entropy
 
@@ -80,7 +80,7 @@ class LinearProbe(Probed):
 
 
 class LPFT(Probed):
-    """Plain fine-tuning that starts from the probe (Kumar et al. 2022): features need not move to make up for a head
+    """Plain fine-tuning that starts from the probe (Kumar et al. 2022): embeddings need not move to make up for a head
     that does not fit them yet."""
 
     type: Literal["lp_ft"] = "lp_ft"

@@ -1,7 +1,7 @@
 """The paper's other penalties on codes: on their difference, and on codes as distributions over the atoms.
 
 Shapes: B batch, d embedding width, D dictionary width, n most atoms active in one code. s, s0 (B, D): codes of the
-moving and the frozen features; q, q0 = relu(s), relu(s0) over their sums: shares of each row's feature mass.
+moving and the frozen embeddings; q, q0 = relu(s), relu(s0) over their sums: shares of each row's feature mass.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from saeft_ray.sae import Dictionary
 
-TINY = 1e-30  # a share of mass that stands for none where a logarithm is taken
+TINY = 1e-30  # a share of mass that replaces 0 where a logarithm is taken
 
 
 class CodeDistance(EmbeddingPenalty):

@@ -69,12 +69,12 @@ class Classifier(nn.Module):
 
 
 class Extended(nn.Module):
-    """A classifier with other weights that are trained beside it. `classifier` is what is evaluated and kept."""
+    """A classifier with other weights that are trained with it. `classifier` is what is evaluated and kept."""
 
     classifier: Classifier
 
     def checkpoint_activations(self) -> None:
-        """As the function of this name, for what stands beside the classifier."""
+        """Does what the function of this name does, for the weights in addition to the classifier."""
 
 
 class ClipModel(NamedTuple):
@@ -131,7 +131,7 @@ def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> Cli
 
 
 def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:
-    """What determines the weights: architecture and the hash of the file (an object's ETag where the store has one).
+    """Returns what determines the weights: architecture and the hash of the file (or an object's ETag).
 
     Raises UserError for an unknown architecture, or a file of weights that is not there.
     """
@@ -216,7 +216,7 @@ def checkpoint_activations(model: Classifier) -> None:
 
 
 def unfit(model: Model, compute: Compute) -> list[str]:
-    """What `compute` asks for and the architecture cannot do, in words, without loading weights; a tower of another
+    """Says what `compute` asks for and the architecture cannot do, without loading weights; a tower of another
     library is only known when it is loaded."""
     if not isinstance(_architecture(model)["vision_cfg"].get("layers", 12), list):  # a list has a ResNet's stages
         return []
@@ -275,7 +275,7 @@ def _source(model: Model) -> str | None:
 
 @contextmanager
 def _weights(model: Model, endpoint: str | None, waits: Waits) -> Iterator[str | None]:
-    """What open_clip is given as `pretrained`: a tag, a local file, or None."""
+    """Gives what open_clip takes as `pretrained`: a tag, a local file, or None."""
     source = _source(model)
     if source is None:
         yield None if model.pretrained == "random" else model.pretrained

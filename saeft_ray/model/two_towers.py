@@ -21,7 +21,7 @@ class TowerOutputs(NamedTuple):
 
     image: Tensor  # (B, d)
     text: Tensor  # (B, d), the images' captions
-    extra_text: Tensor  # (B, d), their captions that tell more than the class; (0, d) where the method has none
+    extra_text: Tensor  # (B, d), their captions that say more than the class; (0, d) where the method has none
     scale: Tensor  # ()
 
     @property
@@ -37,7 +37,7 @@ class Towers(Extended):
         self, classifier: Classifier, model: ClipModel, captions: Tensor, extra_captions: Tensor, teacher: bool
     ):
         """`captions` (C, P, L) are the tokens of every class in every template, `extra_captions` (C, S, L) those of
-        captions that tell more; S may be 0."""
+        captions that say more; S may be 0."""
         super().__init__()
         self.classifier = classifier
         classifier.head.requires_grad_(False)  # it is made from text
@@ -56,7 +56,7 @@ class Towers(Extended):
         return self
 
     def forward(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs:
-        """Of `images` (B, 3, H, W) and their captions `tokens` (B, L) and `extra` (B or 0, L)."""
+        """Returns the outputs for `images` (B, 3, H, W) and their captions `tokens` (B, L) and `extra` (B or 0, L)."""
         image = self.classifier.embed(images)
         with autocast(images.device, self.classifier.precision):
             text = self.text.encode_text(torch.cat([tokens, extra]))
@@ -64,7 +64,7 @@ class Towers(Extended):
 
     @torch.no_grad()
     def teacher_outputs(self, images: Tensor, tokens: Tensor, extra: Tensor) -> TowerOutputs | None:
-        """What the teacher makes of the same."""
+        """Returns the teacher's outputs for the same images and captions; None without a teacher."""
         if self.teacher is None:
             return None
         pixels = (images.float() - self.classifier.mean) * self.classifier.scale
@@ -99,7 +99,7 @@ class Towers(Extended):
             weight.lerp_(student[name], 1 - share)
 
     def checkpoint_activations(self) -> None:
-        """As `encoder.checkpoint_activations`, for the text tower."""
+        """Does for the text tower what `encoder.checkpoint_activations` does for the image tower."""
         if hasattr(self.text, "text"):
             self.text.text.set_grad_checkpointing(True)
         else:

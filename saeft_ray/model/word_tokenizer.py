@@ -14,7 +14,7 @@ class WordTokenizer:
     """Turns texts into (N, context_length) token ids, in the manner of open_clip's tokenizers.
 
     `vocabulary` opens with <pad> (id 0) and closes with <end>: open_clip's text pooling looks for the largest id.
-    `place` tells a reader of an error message where the vocabulary is.
+    `place` says in error messages where the vocabulary is.
     """
 
     def __init__(self, vocabulary: Sequence[str], context_length: int, place: str = "its vocabulary") -> None:
@@ -29,7 +29,7 @@ class WordTokenizer:
 
     @classmethod
     def read(cls, path: Path, context_length: int) -> "WordTokenizer":
-        """A vocabulary file holds one word a line."""
+        """A vocabulary file holds one word per line."""
         return cls(path.read_text(encoding="utf-8").split(), context_length, place=str(path))
 
     def __call__(self, texts: str | Sequence[str]) -> torch.Tensor:

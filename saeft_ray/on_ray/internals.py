@@ -1,6 +1,6 @@
-"""All that this package uses of Ray beside its public interface. Each has its reason; `ray` is bounded in pyproject.
+"""All that this package uses of Ray in addition to its public interface, each with its reason.
 
-tests/test_ray_internals.py names the feature of ours that each private name carries.
+`ray` is bounded in pyproject.toml. tests/test_ray_internals.py names the feature of ours that each name carries.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckTimeoutError,
 )
 
-# Train reports these inside its public errors, and only their types tell a lost machine from a crash.
+# Train reports these inside its public errors, and only their types distinguish a lost machine from a crash.
 STARTUP_FAILED, STARTUP_TIMEOUT = WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 HEALTH_CHECK_FAILED, HEALTH_CHECK_TIMEOUT = WorkerHealthCheckFailedError, WorkerHealthCheckTimeoutError
 

@@ -1,4 +1,4 @@
-"""When a trial on Ray must stop: its driver was told to stop, or its machine is drained (a spot notice, say)."""
+"""When a trial on Ray must stop: its driver was asked to stop, or its machine is drained (a spot notice, say)."""
 
 import time
 

@@ -240,7 +240,7 @@ def _name(trial: Any) -> str:
 
 
 def _spec(config: dict[str, Any]) -> TrialSpec:
-    """What `_QueueSearcher.suggest` put into Tune's config."""
+    """Returns the spec that `_QueueSearcher.suggest` put into Tune's config."""
     return TrialSpec.model_validate_json(config["spec"])
 
 
@@ -272,7 +272,7 @@ def _concurrent(plan: Plan) -> int | None:
 
 
 def _resources() -> dict[str, float]:
-    """What the cluster has, or will have once it has grown as far as its file lets it."""
+    """The resources that the cluster has, or will have once it has grown as far as its file lets it."""
     now = ray.cluster_resources()
     later = internals.largest_cluster()
     return {name: max(now.get(name, 0), later.get(name, 0)) for name in ("CPU", "GPU")}

@@ -67,7 +67,7 @@ def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:
 
 
 def constants(artifact: Artifact, plan: Plan, store: Store) -> Constants:
-    """What a method prepared, on the CPU."""
+    """Returns the constants that a method prepared, on the CPU."""
     prepared: Constants = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "constants.safetensors")
     return prepared
 
@@ -161,14 +161,14 @@ def _dictionary(
 
 
 def _imported(artifact: Artifact, x: NDArray[np.float32], plan: Plan) -> sae.Dictionary:
-    """The SAE that the sweep file names. Raises UserError if it is not an SAE of these features."""
+    """The SAE that the sweep file names. Raises UserError if it is not an SAE of these embeddings."""
     settings = plan.config.dictionary
     found = exchange.open_named(settings, plan.facts.width, plan.config.storage.endpoint)
     if found.sha256 != artifact.identity["imported"]:
         raise UserError(
             f"dictionary.from: {settings.source} has changed since this sweep began; give a name that stays"
         )
-    # Models of one width abound, and only the features tell them apart.
+    # Many models have the same width; only their embeddings distinguish them.
     if (fvu := sae.quality(found.dictionary, x).fvu) >= 1:
         raise UserError(
             f"dictionary.from: {settings.source} reconstructs this model's features worse than their mean would (FVU "

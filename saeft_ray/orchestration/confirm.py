@@ -153,7 +153,7 @@ class SequentialQueue:
                 self._log.look({"family": family.name, "n": look.n, "steps": [asdict(step) for step in look.steps]})
 
     def _differences(self, method: str, against: str) -> list[float | None]:
-        """Of the leading seeds that have ended for both; None where either failed."""
+        """Differences for the first seeds, as far as both have ended; None where either failed."""
         out: list[float | None] = []
         for number in range(self._families[0].design.last):
             pair = [self._scores.get((m, number if self._seeded[m] else 0)) for m in (method, against)]

@@ -18,7 +18,7 @@ VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpo
 
 SHARD = 1 << 14  # images whose activations are one piece of work; a multiple of the batch that computes them
 
-# The settings of a dictionary that its bytes depend on: of every kind, and of some besides.
+# The settings of a dictionary that its bytes depend on: those of every kind, then those of some kinds.
 _SHAPES = {"width", "k", "activation", "input"}
 _DETERMINED_BY = {
     "trained": {"recipe", "steps", "epochs", "batch_size", "lr", "aux", "dead_after"},
@@ -64,7 +64,7 @@ class Plan:
         return Artifact("head", identity, 4 * self.facts.classes * self.facts.width)
 
     def activations(self) -> Artifact:
-        """Frozen features of the train split's pool of views; of as many views as the limit allows, at least one."""
+        """Frozen embeddings of the train split's pool of views; of as many views as the limit allows, at least one."""
         identity: dict[str, Any] = {
             "model": self.facts.model,
             "data": self.facts.train,
@@ -103,7 +103,7 @@ class Plan:
         return Artifact("dictionary", identity, 8 * settings.width * self.facts.width, tuple(needs))
 
     def constants(self, method: Method, needs: tuple[Artifact, ...]) -> Artifact:
-        """What `method` prepares from what it `needs`, the same for all its lambdas."""
+        """The artifact that `method` prepares from what it `needs`, the same for all its lambdas."""
         settings = {k: v for k, v in method.model_dump(mode="json").items() if not k.startswith("lambda_")}
         identity = {
             "method": settings,
@@ -133,12 +133,12 @@ class Plan:
         return Artifact("endpoint", identity, None, needs)
 
     def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
-        """What a trial reads before it trains: the head, then what its method asks for."""
+        """The artifacts that a trial reads before it trains: the head, then those that its method asks for."""
         number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
         return self._needs(spec.trained or spec.settings, number)
 
     def _needs(self, method: Method, number: int) -> tuple[Artifact, ...]:
-        """What `method` reads where its dictionary is that `number`."""
+        """The artifacts that `method` reads if its dictionary is the one with that `number`."""
         found = [self.head()]
         if self.reads_activations(method):
             found.append(self.activations())

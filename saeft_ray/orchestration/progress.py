@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs: one calm display on a terminal, one line a milestone elsewhere."""
+"""What a person sees while a sweep runs: one calm display on a terminal, one line per milestone elsewhere."""
 
 import time
 from collections.abc import Sequence

@@ -26,7 +26,7 @@ class Difference(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The recorded rows of a trial beside those of its replay. Seconds always differ and are left out."""
+    """The recorded rows of a trial and those of its replay. Seconds always differ and are left out."""
 
     trial: str
     rows: int  # recorded rows that were compared

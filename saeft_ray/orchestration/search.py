@@ -1,7 +1,7 @@
-"""What to run next: the queues of the three phases. A queue hands out trials and is told what came of them.
+"""What to run next: the queues of the three phases. A queue hands out trials and receives their results.
 
 A queue knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
-answered stand in the ledger (`records/ledger.py`), so a queue begun again after a crash
+answered is in the ledger (`records/ledger.py`), so a queue begun again after a crash
 continues where the first one was.
 """
 
@@ -67,7 +67,7 @@ class FixedQueue:
 
 
 class SearchQueue:
-    """Optuna's suggestions for every method with open values: one study a method, dealt in turn, equal budgets."""
+    """Optuna's suggestions for every method with open values: one study per method, asked in turn, equal budgets."""
 
     phase: Phase = "search"
 

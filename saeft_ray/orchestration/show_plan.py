@@ -17,7 +17,7 @@ def show(plan: Plan, console: Console) -> None:
         nameless = bool(plan.facts.unseen)  # keys depend on data not seen
         try:
             stored = None if unseen or nameless else store.size(artifact.kind, artifact.key)
-        except Exception as error:  # whatever a store raises: a plan says what it could not see, and goes on
+        except Exception as error:  # whatever a store raises: a plan says what it could not see, and continues
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = artifact.bytes if stored is None else stored
         shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
@@ -42,8 +42,8 @@ def show(plan: Plan, console: Console) -> None:
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
-        f"Training runs {'no frozen encoder: its features are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views an image stored){aside}.",
+        f"Training runs {'no frozen encoder: its embeddings are stored' if plan.cached else 'the frozen encoder too'}"
+        f" ({plan.pool} of {plan.config.views} views per image stored){aside}.",
         highlight=False,
     )
 

@@ -1,4 +1,4 @@
-"""Signals that stop a driver. Between two steps a training asks whether it must stop, and saves a checkpoint first."""
+"""Signals that stop a driver. Between two steps, a training asks whether it must stop, and saves a checkpoint first."""
 
 import os
 import signal

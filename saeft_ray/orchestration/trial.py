@@ -40,7 +40,7 @@ class EpochReport(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a trial came to. `selection` is None if it failed."""
+    """The outcome of a trial. `selection` is None if it failed."""
 
     rows: list[Row]
     selection: float | None
@@ -50,11 +50,11 @@ class Outcome(NamedTuple):
 def run(
     plan: Plan, spec: TrialSpec, store: Store, worker: Worker, replay: bool = False
 ) -> Iterator[EpochReport | Outcome]:
-    """Trains and evaluates `spec`; yields a EpochReport after every epoch that it runs and one Outcome at the end.
+    """Trains and evaluates `spec`; yields an EpochReport after every epoch that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
-    wrong is raised, and Preempted if `worker` was told to go. Ranks other than 0 yield an Outcome without rows.
+    wrong is raised, and Preempted if `worker` must stop. Ranks other than 0 yield an Outcome without rows.
     """
     if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
@@ -97,7 +97,7 @@ def run(
 
 
 class TrialContext:
-    """What a trial works with: data, models and artifacts of one sweep on one worker."""
+    """All that a trial works with: data, models and artifacts of one sweep on one worker."""
 
     def __init__(self, plan: Plan, store: Store, worker: Worker, replay: bool):
         self.plan, self.store, self.worker, self.replay = plan, store, worker, replay
@@ -193,7 +193,7 @@ class TrialContext:
         return self.plan.config.data.prompts()
 
     def _frozen_side(self, method: Method) -> NDArray[np.float32] | Classifier | None:
-        """What the penalty compares with: stored activations where they do, else the frozen model."""
+        """Returns what the penalty compares with: stored activations where they are enough, else the frozen model."""
         if method.compares == "nothing":
             return None
         if method.compares == "embeddings" and self.plan.cached:

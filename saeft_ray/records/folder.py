@@ -42,7 +42,7 @@ class SweepFolder:
         return f"{self._files.url}/{self._folder}".rstrip("/")
 
     def begin(self, note: Mapping[str, Any]) -> list[str]:
-        """Sets aside what is damaged and notes what is here, beside `note`; returns what was set aside, in words.
+        """Sets aside what is damaged and records what is here, and `note`; returns what was set aside, in words.
 
         Raises Damaged if the sweep's record is: everything else can be made again from it.
         """
@@ -100,7 +100,7 @@ class SweepFolder:
         return data
 
     def get_json(self, path: str) -> dict[str, Any]:
-        """As `get`."""
+        """Returns the JSON in the file. Raises what `get` raises."""
         return from_json(self.get(path), f"{self.url}/{path}")
 
     def get_many(self, paths: Iterable[str]) -> dict[str, bytes]:

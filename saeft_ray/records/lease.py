@@ -44,7 +44,7 @@ class Owner(BaseModel):
     host: str
     process: int
     since: str  # UTC, ISO 8601
-    mark: str = ""  # tells two of one process apart
+    mark: str = ""  # distinguishes two of one process
 
 
 class Lease:
@@ -178,7 +178,7 @@ class Lease:
 
 
 def _alive(process: int) -> bool:
-    """Whether a process of this machine runs (or is somebody else's, which cannot be told from alive)."""
+    """Whether a process of this machine runs (or is somebody else's, which cannot be distinguished from alive)."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -6,7 +6,7 @@
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
-<storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; stands until it has rows
+<storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
 
 `folder.py` says which of these count and how they are checked.
 """
@@ -56,7 +56,7 @@ class Ledger:
 
     def begin(self, commit: str | None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found and with which code it
-        goes on. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
+        continues. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
         told = self._folder.begin({"commit": commit, "versions": versions()})
         if told:  # rows can say what their lost spec was
             paths = set(self._folder.paths("trials"))
@@ -67,7 +67,7 @@ class Ledger:
         return told
 
     def register(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The sweep's record as it stands: `record` (`orchestration.reopen.record_of`), written now if this is its
+        """Returns the sweep's record: `record` (`orchestration.reopen.record_of`), written now if this is its
         first run, else what its first run wrote.
 
         Raises UserError if the name is taken by a sweep with other settings, and says which.
@@ -172,7 +172,7 @@ class Ledger:
         return found
 
     def _parquet(self, spec: TrialSpec, rows: Iterable[Row]) -> bytes:
-        """Rows that carry the spec too, so that they alone can tell what was run."""
+        """Rows that carry the spec too, so that they alone can say what was run."""
         buffer = io.BytesIO()
         about = {SPEC: spec.model_dump_json(), KEY: mark(self._folder.lease)}
         pq.write_table(table(rows).replace_schema_metadata(about), buffer, compression="zstd")
@@ -184,7 +184,7 @@ class Ledger:
             return _valid(json.dumps(from_json(data, shown)), shown)
         text = (read_parquet(data, shown).schema.metadata or {}).get(SPEC.encode())
         if text is None:
-            raise Damaged(f"{shown}: tells no {SPEC}, and there is none beside it")
+            raise Damaged(f"{shown}: holds no {SPEC}, and there is none next to it")
         return _valid(text, shown)
 
 
@@ -207,7 +207,7 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a sweep with the defaults of those that could not be set when it began."""
     try:
         known = SweepConfig.model_validate_json(json.dumps({**config, "storage": {"url": "."}}))
-    except ValueError:  # a setting is gone: it stays a difference, and is told
+    except ValueError:  # a setting is gone: it stays a difference, and is reported
         return config
     today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today

@@ -66,7 +66,7 @@ def name_of(method: str, against: str) -> str:
 
 
 def same_look(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records tell the same look: numbers agree to nine digits, everything else exactly."""
+    """Whether two records describe the same look: numbers agree to nine digits, everything else exactly."""
     return _same(one, other)
 
 

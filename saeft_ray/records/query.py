@@ -1,6 +1,6 @@
 """SQL on a sweep's rows, which sees the rows and nothing else.
 
-The table `results` has one line a trial × dataset × metric; `examples` has the packed bits of right and wrong examples.
+The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def query_table(rows: pa.Table, sql: str) -> pa.Table:
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """SQL for mean confirm accuracies in %, a line a method, a column a test set in the order of the sweep's record."""
+    """SQL for mean confirm accuracies in %: one line per method, one column per test set, in the record's order."""
     accuracy = "round(100 * avg(value) FILTER (WHERE {condition}), 1) AS {name}"
     sets = [
         accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))

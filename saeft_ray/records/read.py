@@ -35,7 +35,7 @@ def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
     """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
     number of every suggestion of its search by trial (`suggestions`).
 
-    Raises UserError if `url` is no sweep's folder, Damaged as `read_rows`.
+    Raises UserError if `url` is not a sweep's folder, Damaged as `read_rows`.
     """
     folder = SweepFolder(_files(url, endpoint or environment_endpoint()), "")
     try:

@@ -75,7 +75,7 @@ def table(rows: Iterable[Row]) -> pa.Table:
 
 
 def pack(correct: NDArray[np.bool_]) -> bytes:
-    """One bit an example, most significant bit first."""
+    """One bit per example, most significant bit first."""
     return np.packbits(correct).tobytes()
 
 

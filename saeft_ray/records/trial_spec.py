@@ -11,7 +11,7 @@ from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 
 class TrialSpec(BaseModel):
-    """One configuration with one seed in one phase: all that a trial needs beside its sweep's config.
+    """One configuration with one seed in one phase: all that a trial needs in addition to its sweep's config.
 
     `base` are the settings of the method that a derived one starts from. `number` counts the suggestions of a method's
     search, the seeds of a phase otherwise.

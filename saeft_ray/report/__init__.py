@@ -16,7 +16,7 @@ __all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_report"
 
 
 class WrittenReport(NamedTuple):
-    """What a report says and where it is; `complete` if the sweep it is about has nothing left to come."""
+    """A report and where it was written; `complete` if its sweep has no work left."""
 
     report: Report
     folder: str

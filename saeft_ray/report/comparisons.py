@@ -159,7 +159,7 @@ def _common(pair: Pair, a: dict[Seed, float], b: dict[Seed, float]) -> tuple[lis
         empty = pair.method.method if not a else pair.against.method
         return [], f"{empty} finished no trial there"
     if pair.method.deterministic and pair.against.deterministic:
-        return [], "neither is trained, so seeds cannot tell them apart"
+        return [], "neither is trained, so seeds cannot distinguish them"
     seeds = set(b) if pair.method.deterministic else set(a) if pair.against.deterministic else set(a) & set(b)
     trained = sorted(s for s in seeds if s is not None)
     return list(trained), None if trained else "no seed was finished by both"

@@ -208,7 +208,7 @@ class SearchSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Paired differences of `method` from the baseline beside their mean: interquartile mean over seeds × OOD sets,
+    """Paired differences of `method` from the baseline, besides their mean: interquartile mean over seeds × OOD sets,
     share of seeds that rise with its 95 % interval (None where seeds came until something was decided), and the 95 %
     interval of the correlation over seeds."""
 

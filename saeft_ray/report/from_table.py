@@ -1,4 +1,4 @@
-"""Anyone's numbers, from a CSV file with one line a run and test set, as the rows of a report."""
+"""Anyone's numbers, from a CSV file with one line per run and test set, as the rows of a report."""
 
 import csv
 import math
@@ -73,11 +73,13 @@ def _row(line: Mapping[str, Any], place: str, name: str) -> Row:
     try:
         number = int(seed) if seed else None
     except ValueError:
-        raise UserError(f"{place}: seed {seed!r} is no whole number; leave it empty for a method without one") from None
+        raise UserError(
+            f"{place}: seed {seed!r} is not a whole number; leave it empty for a method without one"
+        ) from None
     try:
         value = float(text) if text else math.nan
     except ValueError:
-        raise UserError(f"{place}: accuracy {text!r} is no number; leave it empty for a run that failed") from None
+        raise UserError(f"{place}: accuracy {text!r} is not a number; leave it empty for a run that failed") from None
     if not math.isnan(value) and not 0 <= value <= 1:
         hint = "; it looks like a percentage, divide by 100" if 1 < value <= 100 else ""
         raise UserError(f"{place}: accuracy {text} is not a fraction in [0, 1]{hint}")

@@ -1,4 +1,4 @@
-"""What each method declared of itself in the sweep's record, or what follows from its settings in older records."""
+"""Facts that each method declared in the sweep's record, or that follow from its settings in older records."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ _CONTROL_OF = {"random_dictionary": "sae_ft"}
 
 
 class MethodFacts(NamedTuple):
-    """What a report must know of a method."""
+    """Facts that a report needs about a method."""
 
     type: str
     family: str  # "frozen" and "interpolation" are drawn as the ends and the middle of a curve

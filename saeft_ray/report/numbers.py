@@ -44,7 +44,7 @@ def count(n: int, noun: str) -> str:
 
 
 def where(endpoint: str, datasets: tuple[str, ...]) -> str:
-    """The endpoint as it stands in a sentence: `the mean of 7 OOD sets`, or the one test set's name."""
+    """The endpoint as words for a sentence: `the mean of 7 OOD sets`, or the one test set's name."""
     return datasets[0] if len(datasets) == 1 else f"the mean of {len(datasets)} {endpoint} sets"
 
 

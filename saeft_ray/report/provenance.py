@@ -138,7 +138,7 @@ def _registered(record: Mapping[str, Any]) -> str:
     seeds = f"{looks[-1]} seeds" if len(looks) == 1 else f"looks at {looks[0]} to {looks[-1]} seeds"
     return (
         f"before the first confirm trial: mean of {in_list(known['datasets'])}; hypotheses: {in_list(families)}; error "
-        f"{known['alpha']:g} a family; margin {'none' if margin is None else f'±{100 * margin:g} pp'}; engine "
+        f"{known['alpha']:g} per family; margin {'none' if margin is None else f'±{100 * margin:g} pp'}; engine "
         f"{known['engine']}, {seeds}, overrun {known['overrun']}"
     )
 

@@ -28,7 +28,7 @@ class Score:
     packed: bytes | None
 
     def correct(self) -> NDArray[np.bool_] | None:
-        """One boolean an example, (n,); None where the rows carry no bits."""
+        """One boolean per example, (n,); None where the rows carry no bits."""
         return None if self.packed is None or self.n is None else unpack(self.packed, self.n)
 
 
@@ -79,7 +79,7 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     method, seed, dataset and metric. A value that is missing, not finite or outside [0, 1] is a failure, never a 0.
     """
     _check_seeds(rows)
-    # A trial that could not be run is still to come: it is no attempt, and no failure of its method.
+    # A trial that could not be run is still to come: it is neither an attempt nor a failure of its method.
     confirm = rows.filter(pc.and_(pc.equal(rows["phase"], "confirm"), pc.not_equal(rows["status"], "error")))
     _check_duplicates(confirm)
     roles: dict[str, str] = {}

@@ -22,7 +22,7 @@ RESAMPLE_FROM = 10
 
 
 def described(primary: Iterable[Comparison], scores: Scores) -> tuple[Description, ...]:
-    """Each comparison with the baseline beside its mean."""
+    """Describes each comparison with the baseline in addition to its mean."""
     out = []
     for c in primary:
         if c.paired is None:
@@ -81,13 +81,13 @@ def pool(comparisons: tuple[Comparison, ...], pairs: Sequence[Pair], alpha: floa
 def lines(rules: Mapping[str, Any], datasets: Iterable[str]) -> dict[str, stats.Line]:
     """The declared lines of standard models by OOD set: `{"V2": [slope, intercept]}`, in logits of fractions.
 
-    Raises UserError for a set that is no OOD set of this sweep, or a line of numbers that are not finite.
+    Raises UserError for a set that is not an OOD set of this sweep, or a line of numbers that are not finite.
     """
     known = sorted(datasets)
     out = {}
     for name, (slope, intercept) in sorted((rules.get("lines") or {}).items()):
         if name not in known:
-            raise UserError(f"report: lines names {name!r}, which is no OOD set; this sweep has {in_list(known)}")
+            raise UserError(f"report: lines names {name!r}, which is not an OOD set; this sweep has {in_list(known)}")
         if not (math.isfinite(slope) and math.isfinite(intercept)):
             raise UserError(f"report: lines gives {name} the line {slope}, {intercept}; give two finite numbers")
         out[name] = stats.Line(slope=float(slope), intercept=float(intercept))

@@ -191,8 +191,8 @@ def load_bearing(c: Comparison, dictionary: str, is_open: bool = False) -> str:
             start = f"Open: whether the trained SAE ({sae}) does more than {other} ({control}) is not decided yet."
         case _:
             start = (
-                f"Not shown: this sweep does not tell the trained SAE ({sae}) from {other} ({control}), so "
-                "the gain of the former may not be credited to the SAE."
+                f"Not shown: this sweep does not distinguish the trained SAE ({sae}) from {other} ({control}), so "
+                "the gain of the former cannot be credited to the SAE."
             )
     return (
         f"{start} {c.sentence} Both had the same form of penalty, the same sizes and the same search budget; each "

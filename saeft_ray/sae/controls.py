@@ -1,4 +1,4 @@
-"""What a trained SAE is compared with: dictionaries of the same width, sparsity and penalty, made in other ways.
+"""Controls of a trained SAE: dictionaries of the same width, sparsity and penalty, made in other ways.
 
 Shapes: d embedding width, D dictionary width; N images, V views.
 """
@@ -51,7 +51,7 @@ def principal(activations: NDArray[np.float32], settings: DictionarySettings) ->
     for part in x.parts():
         centred = (part - mean).double()
         products += centred.T @ centred
-    vectors = torch.linalg.eigh(products).eigenvectors.T.flip(0).float()  # (d, d), a row a direction
+    vectors = torch.linalg.eigh(products).eigenvectors.T.flip(0).float()  # (d, d), one row per direction
     # The sign that eigh returns is arbitrary.
     sign = vectors.gather(1, vectors.abs().argmax(1, keepdim=True)).sign()
     both = torch.stack([vectors * sign, -vectors * sign], 1).flatten(0, 1)

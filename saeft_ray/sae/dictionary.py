@@ -1,7 +1,7 @@
 """A dictionary: what codes features, how well it does so, and its files with their identity card.
 
 Shapes: B batch, d embedding width, D dictionary width, k active atoms; N images, V views. Encoder E and atoms W are
-(D, d), one row an atom; b (d,) is subtracted before encoding and added after decoding (Gao et al. 2024, eq. 2-3).
+(D, d), one row per atom; b (d,) is subtracted before encoding and added after decoding (Gao et al. 2024, eq. 2-3).
 """
 
 import json
@@ -77,7 +77,7 @@ class Dictionary(nn.Module):
 
 
 class Quality(NamedTuple):
-    """Of a dictionary on held-out images."""
+    """The quality of a dictionary on held-out images."""
 
     fvu: float  # share of variance unexplained
     l0: float  # mean number of active atoms
@@ -104,7 +104,7 @@ def as_read(activations: NDArray[np.float32], settings: DictionarySettings) -> T
 
 
 def save(dictionary: Dictionary, card: dict[str, Any], folder: Path) -> None:
-    """Weights as safetensors, and beside them the identity card that `load` checks."""
+    """Weights as safetensors, and next to them the identity card that `load` checks."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in dictionary.named_buffers()}
     save_file(tensors, folder / "dictionary.safetensors")
     card = {**card, "settings": dictionary.settings.model_dump()}

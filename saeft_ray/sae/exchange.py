@@ -56,8 +56,8 @@ def import_saelens(folder: str, k: int, *, input: str = "unit") -> Dictionary:
 
 
 def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None, waits: Waits = WAITS) -> Imported:
-    """What `settings` name as `from`. Raises UserError if it is not there or does not fit `settings` and features of
-    width `d`."""
+    """Loads what `settings` name as `from`. Raises UserError if it is not there or does not fit `settings` and
+    embeddings of width `d`."""
     source = settings.source
     assert source is not None
     place = Location(source, endpoint, waits)

@@ -1,7 +1,7 @@
 """Fits a sparse autoencoder (SAE) to frozen activations.
 
 Shapes: B batch, d embedding width, D dictionary width, k active atoms; N rows (views of images). Encoder E and atoms W
-are (D, d), one row an atom; b is (d,).
+are (D, d), one row per atom; b is (d,).
 """
 
 import math
@@ -36,7 +36,7 @@ class Weights(NamedTuple):
 
 @contextmanager
 def _no_warning_of_csr() -> Iterator[None]:
-    """Torch warns once a process that CSR is young; the tests compare our gradients with autograd's."""
+    """Torch warns once per process that CSR is young; the tests compare our gradients with autograd's."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
         yield
@@ -229,7 +229,7 @@ def _kth_largest(a: Tensor, k: int) -> Tensor:
 
 
 def _sorting(columns: Tensor) -> Tensor:
-    """What sorts `columns`, equals in order."""
+    """Returns the order that sorts `columns`; equal ones keep theirs."""
     if columns.device.type == "cpu":  # numpy sorts small integers by radix, five times as fast
         short = columns.numpy().astype(np.uint16 if columns.numel() and int(columns.max()) < 1 << 16 else np.int64)
         return torch.from_numpy(np.argsort(short, kind="stable"))

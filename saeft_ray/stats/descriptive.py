@@ -1,4 +1,4 @@
-"""Descriptions of paired differences beside their mean. None of them decides anything."""
+"""Descriptions of paired differences in addition to their mean. None of them decides anything."""
 
 import math
 from dataclasses import dataclass

@@ -215,7 +215,7 @@ def spread(x: NDArray[np.float64], floor: float) -> tuple[float | None, bool]:
     if len(x) < 2:
         return None, False
     variance = float(x.var(ddof=1))
-    # Equal fractions differ in their last bit after averaging: that is no spread.
+    # Equal fractions differ in their last bit after averaging; that does not count as spread.
     if math.sqrt(variance) <= _RELATIVE_ZERO * max(1.0, float(np.abs(x).max())):
         variance = 0.0
     if variance < floor:

@@ -1,4 +1,4 @@
-"""Comparisons that go on until they are decided: looks at a growing number of pairs, with one error level over all.
+"""Comparisons that continue until they are decided: looks at a growing number of pairs, with one error level over all.
 
 `replay` is a function of the differences alone, so whoever has them can take every look again and must come to the same
 decisions.

@@ -19,7 +19,7 @@ _ZEROS = b"0" * 64
 
 
 def mark(lease: int = 0) -> str:
-    """What a file must contain before `seal`."""
+    """The bytes that a file must contain before `seal`."""
     return f"lease {lease:06d} sha256 {_ZEROS.decode()}"
 
 
@@ -48,7 +48,7 @@ def to_json(content: Mapping[str, Any], lease: int = 0) -> bytes:
 
 
 def from_json(data: bytes, shown: str) -> dict[str, Any]:
-    """What `to_json` was given. Raises Damaged."""
+    """Returns what `to_json` was given. Raises Damaged."""
     checked(data, shown)
     try:
         content = json.loads(data)

@@ -26,7 +26,7 @@ _MEMORY_LOCK = threading.RLock()
 
 
 class Entry(NamedTuple):
-    """What a folder holds: `size` in bytes, 0 of a folder; `tag` changes with the content where the server has one."""
+    """One thing in a folder: `size` in bytes, 0 for a folder; `tag` changes with the content, where there is one."""
 
     size: int
     is_folder: bool = False
@@ -97,7 +97,7 @@ class Location:
             return False
 
     def entries(self) -> dict[str, Entry]:
-        """What lies in this folder, one level deep, by name. Raises NotADirectoryError for a file."""
+        """The entries of this folder, one level deep, by name. Raises NotADirectoryError for a file."""
         with self._guard:
             listed = self._fs.ls(self.url, detail=True)
         if len(listed) == 1 and listed[0]["type"] == "file" and self._below(str(listed[0]["name"])) == "":

@@ -1,4 +1,4 @@
-"""What passes is waited for, what does not is told: every call to a remote file system goes through here.
+"""Errors that pass are waited for, others are reported: every call to a remote file system goes through here.
 
 A store that answers 500 or 503, resets, is slow, or cuts its answer short is asked again for five minutes. What looks
 like a refusal (403, expired credentials, clocks apart, no such bucket) is asked again for twenty seconds, since
@@ -133,8 +133,8 @@ def code_of(error: BaseException) -> str:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether an exception of s3fs or boto3 says that S3 refuses or does not answer, also as another process tells
-    it in words."""
+    """Whether an exception of s3fs or boto3 says that S3 refuses or does not answer, also as another process
+    reports it in words."""
     if code := code_of(error):
         return code not in _ANSWERS | CONFLICT
     return bool(_NO_ANSWER.search(f"{type(error).__module__}.{type(error).__name__}: {error}"))

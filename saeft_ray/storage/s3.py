@@ -42,7 +42,7 @@ class S3:
 
     def cat_file(self, place: str, start: int | None = None, end: int | None = None) -> bytes:
         """The content, or bytes `start` to `end` of it. What differs from the server's checksum is asked for again;
-        where it stays so it is returned all the same, and the checksum of whoever reads it tells what is damaged."""
+        where it stays so it is returned all the same, and the checksum of whoever reads it shows what is damaged."""
         part = {} if start is None or end is None else {"Range": f"bytes={start}-{end - 1}"}
         chunks: list[bytes] = []
         for _ in range(_TRIES):

@@ -54,8 +54,8 @@ class Store(Files):
     """Artifacts, and the plain files of `Files`, below one URL. Picklable."""
 
     def __init__(self, url: str, *, endpoint: str | None = None, cache: Path | None = None) -> None:
-        """As `Files`; `cache` is the local folder for copies of remote artifacts (else the environment's
-        SAEFT_RAY_CACHE, else ~/.cache/saeft_ray, on each machine its own)."""
+        """Takes the arguments of `Files`; `cache` is the local folder for copies of remote artifacts (else
+        SAEFT_RAY_CACHE of the environment, else ~/.cache/saeft_ray, on each machine its own)."""
         super().__init__(url, endpoint=endpoint)
         self.cache = cache
 
@@ -87,7 +87,7 @@ class Store(Files):
         return folder
 
     def ensure(self, kind: str, key: str, build: Callable[[Path], None], describe: Mapping[str, object] = {}) -> Path:
-        """As `get`, but calls `build` with an empty local folder to fill if the artifact is absent or damaged.
+        """Like `get`, but calls `build` with an empty local folder to fill if the artifact is absent or damaged.
 
         `describe` (JSON) goes into the manifest for people. Of two that build at once, both get the files of the one
         whose manifest came first. What `build` raises passes through and leaves no artifact.
@@ -106,7 +106,7 @@ class Store(Files):
         return self.get(kind, key)
 
     def save(self, kind: str, key: str, write: Callable[[Path], None], describe: Mapping[str, object] = {}) -> Path:
-        """As `ensure`, but does not look first: for what is at hand, where writing it costs no more than asking."""
+        """Like `ensure`, but does not look first: for what is at hand, where writing it costs no more than asking."""
         return self._build(kind, key, write, _described(describe)) or self.ensure(kind, key, write, describe)
 
     def keys(self, kind: str, prefix: str = "") -> list[str]:

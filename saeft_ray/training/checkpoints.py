@@ -20,7 +20,7 @@ _SHARE = 50  # a checkpoint that takes a minute is followed by this many without
 
 
 class Checkpoints:
-    """Of the training whose end point has `key`; at most one every `seconds`, and only the newest is kept."""
+    """The checkpoints of the training whose final weights have `key`: one per `seconds` at most; the newest is kept."""
 
     def __init__(self, store: Store, key: str, seconds: float, worker: Worker):
         self._store, self._key, self._seconds, self._worker = store, key, seconds, worker
@@ -32,7 +32,7 @@ class Checkpoints:
             try:
                 folder = self._store.get("checkpoint", name)
             except Damaged as error:
-                _log.warning("%s; training goes on from an older checkpoint", error)
+                _log.warning("%s; training continues from an older checkpoint", error)
                 continue
             except Missing:  # removed since it was listed
                 continue
@@ -56,7 +56,7 @@ class Checkpoints:
         return state
 
     def offer(self, model: nn.Module, training: Training, history: list[Epoch]) -> None:
-        """Saves a checkpoint if one is due. If a worker was told to stop, saves one and raises Preempted. All workers
+        """Saves a checkpoint if one is due. If a worker must stop, saves one and raises Preempted. All workers
         must offer at the same step."""
         due = self._worker.rank == 0 and time.monotonic() >= self._due
         leaving, due = self._worker.any(self._worker.must_stop(), due)

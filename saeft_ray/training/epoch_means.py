@@ -1,4 +1,4 @@
-"""What a training has summed of its epoch so far, on every worker; a checkpoint within an epoch holds it."""
+"""Sums over the steps of an epoch so far, on every worker; a checkpoint within an epoch holds them."""
 
 import math
 from collections.abc import Mapping
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class EpochMeans:
-    """Of the steps of one epoch so far: loss terms and clipped steps, left on the device until asked for; seconds."""
+    """Sums over the steps of one epoch so far: seconds, and on the device loss terms and clipped steps."""
 
     def __init__(self, worker: "Worker", steps: int = 0, saved: Mapping[str, Tensor] = MappingProxyType({})) -> None:
-        """Those of an epoch of which so many steps are done; `saved` holds what `tensors` gave."""
+        """Starts after `steps` steps of an epoch; `saved` holds what `tensors` gave then."""
         self._worker, self.steps = worker, steps
         self._terms = {name[4:]: self._own(each) for name, each in saved.items() if name.startswith("sum.")}
         self._clipped = self._own(saved["clipped"]) if steps else torch.zeros((), device=worker.device)
@@ -43,7 +43,7 @@ class EpochMeans:
         return [name for name, value in self.means().items() if not math.isfinite(value)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """What a checkpoint needs: (workers,) of each sum. Nothing between two epochs."""
+        """Returns what a checkpoint needs: each sum as (workers,). Empty between two epochs."""
         if not self.steps:
             return {}
         sums = {f"sum.{name}": value for name, value in self._terms.items()}

@@ -1,4 +1,4 @@
-"""Frozen image features of every view in the pool, computed once and memory-mapped by every trial.
+"""Frozen image embeddings of every view in the pool, computed once and memory-mapped by every trial.
 
 Shapes: N images, V views, d embedding width.
 """

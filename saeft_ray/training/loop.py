@@ -1,4 +1,4 @@
-"""The training loop: one visible loop for every method, a generator of one report an epoch.
+"""The training loop: one visible loop for every method, a generator of one report per epoch.
 
 Where a trial runs arrives as a `Worker`; nothing here knows of Ray. Every draw (order, view, crop) is a function of
 (seed, epoch, sample), so a run resumed from a checkpoint, after an epoch or within one, equals an undisturbed one
@@ -64,11 +64,11 @@ class Losses(NamedTuple):
 
     terms: dict[str, Tensor]  # the summands of the loss
     embeddings: Tensor | None = None  # (B, d), moving
-    frozen: Tensor | None = None  # (B, d), where the penalty compares features
+    frozen: Tensor | None = None  # (B, d), where the penalty compares embeddings
 
 
 class State(NamedTuple):
-    """Everything a checkpoint holds beside the model: how many epochs are finished, how many steps of the next, Adam's
+    """All that a checkpoint holds except the model: how many epochs are finished, how many steps of the next, Adam's
     moments by parameter name, and the sums of that epoch so far."""
 
     epoch: int
@@ -164,7 +164,7 @@ class Training:
             yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched)
 
     def state(self) -> State:
-        """What a checkpoint holds beside the model. All workers must ask at the same step."""
+        """Returns what a checkpoint holds except the model. All workers must ask at the same step."""
         tensors = self._sums.tensors()
         for name, parameter in zip(self._names, self._parameters, strict=True):
             for key, value in self._optimizer.state[parameter].items():
@@ -202,7 +202,7 @@ class Training:
         return total
 
     def _in_sync(self, last: bool) -> AbstractContextManager[Any]:
-        """Workers add up their gradients once a step, after the last micro-batch."""
+        """Workers add up their gradients once per step, after the last micro-batch."""
         parallel: Any = self._wrapped
         return nullcontext() if last or not hasattr(parallel, "no_sync") else parallel.no_sync()
 
@@ -252,7 +252,7 @@ class Training:
         return torch.from_numpy(frozen[batch.sample, batch.view]).to(images.device, non_blocking=True)
 
     def _monitors(self, batch: "Batch") -> dict[str, float]:
-        """What the penalty does, on one batch and means over the workers; nothing without a penalty."""
+        """Measures what the penalty does, on one batch and means over the workers; nothing without a penalty."""
         if self.task.method.compares == "nothing":
             return {}
         self.model.eval()
@@ -272,7 +272,7 @@ def _check_parts(model: nn.Module, task: Task, worker: Worker) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
         raise UserError(f"{encoder.WHOLE_BATCH}; give compute.workers: 1 and compute.accumulate: 1")
     if not task.method.batch_mean:
-        raise UserError("the loss of this method is no mean over the batch, which must stay whole for it")
+        raise UserError("the loss of this method is not a mean over the batch, which must stay whole for it")
 
 
 def batch_count(n: int, batch_size: int) -> int:

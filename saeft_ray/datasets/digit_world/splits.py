@@ -1,4 +1,4 @@
-"""The splits of digit world as pictures: rendered once a process, then looked up."""
+"""The splits of digit world as pictures: rendered once per process, then looked up."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ class DigitSplit(Split):
         return self._enlarge(pictures[torch.from_numpy(np.array(index, np.int64))])
 
     def attributes(self, index: IntArray) -> Attributes:
-        """What `images(index)` shows: the ground truth of the concepts."""
+        """The attributes that `images(index)` shows: the ground truth of the concepts."""
         return _evaluation(self.name, self.cue, EVALUATION_SEED, 0)[1][np.asarray(index, np.int64)]
 
     def views(self, index: IntArray, view: IntArray, seed: int) -> torch.Tensor:
@@ -141,7 +141,7 @@ _memoised_view = lru_cache(maxsize=_MEMOISED_VIEWS)(_whole_split)
 def _render(
     of: Members, stream: str, style: Style, seed: int = EVALUATION_SEED, view: IntArray | int = 0
 ) -> tuple[torch.Tensor, Attributes]:
-    """View number `view` (one, or one an image) of every member: (N, 3, 28, 28) and attributes."""
+    """View number `view` (one, or one per image) of every member: (N, 3, 28, 28) and attributes."""
     draw = Draw(seed, stream, of.example, np.broadcast_to(np.asarray(view, np.int64), of.example.shape))
     return render(coverage(of.source, of.rows), of.labels, style, draw)
 

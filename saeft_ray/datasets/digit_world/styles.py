@@ -1,4 +1,4 @@
-"""What a digit can look like: the palette, the words for it, and the styles of the splits. No torch."""
+"""The looks of a digit: the palette, the words for it, and the styles of the splits. No torch."""
 
 from dataclasses import dataclass, replace
 

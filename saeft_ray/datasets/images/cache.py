@@ -1,4 +1,4 @@
-"""The node's cache of shards: what lies at a URL is fetched once a node, and read from its disk by every process.
+"""The node's cache of shards: what lies at a URL is fetched once per node, and read from its disk by every process.
 
     <SAEFT_RAY_CACHE, else ~/.cache/saeft_ray>/shards/<key>.<size>        whole, verified
                                                      <key>.<size>.part   as far as it was fetched
@@ -165,7 +165,7 @@ class Cache:
 
 
 class _DifferentError(OSError):
-    """What was fetched is not what it should be."""
+    """The bytes that were fetched differ from those that should have come."""
 
 
 def _used(path: Path) -> float:

@@ -117,15 +117,15 @@ def _upright(stored: Image.Image, orientation: int) -> Image.Image:
 def _orientation(stored: Image.Image) -> int:
     try:
         return int(stored.getexif().get(0x0112, 1))
-    except Exception:  # a broken EXIF block is no broken image
+    except Exception:  # a broken EXIF block does not break the image
         return 1
 
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """What Pillow's readers raise (and they raise what they like) becomes Corrupt."""
+    """Turns whatever Pillow's readers raise (they raise many types) into Corrupt."""
     try:
         yield
     except Exception as error:
         why = str(error).partition(" <_io.BytesIO")[0] or type(error).__name__
-        raise Corrupt(f"{name}: cannot be read as an image ({why}); mend or remove it") from error
+        raise Corrupt(f"{name}: cannot be read as an image ({why}); repair or remove it") from error

@@ -68,7 +68,7 @@ class Samples(ABC):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of all names and sizes, and of the content of up to 256 files. The same for a folder and its shards."""
+        """Hash of all names and sizes, and of the content of up to 256 files. The same for a folder and its shards."""
         names = hashlib.sha256()
         for file, size in zip(self.files, self.sizes.tolist(), strict=True):
             names.update(f"{file}\0{size}\0".encode(errors="surrogateescape"))
@@ -97,7 +97,7 @@ class Samples(ABC):
         yield from self.damaged_files()
 
     def damaged_files(self) -> Iterator[str]:
-        """What is no image among those that are looked at."""
+        """Sentences about files that are not images, among those that are looked at."""
         yield from (fault for _, fault in self._sampled if fault)
 
     @cached_property

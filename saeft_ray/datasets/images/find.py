@@ -1,4 +1,4 @@
-"""What lies at a place: a folder of class folders, here or at a URL, or tar shards."""
+"""Finds the images at a place: in a folder of class folders, here or at a URL, or in tar shards."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What is known of ImageNet's classes without its images, from the packages that publish it."""
+"""ImageNet's classes as far as they are known without its images, from packages that publish them."""
 
 import json
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def among(classes: Sequence[str], held: Sequence[str]) -> IntArray:
 
 
 def objectnet_classes(mappings: Location) -> dict[str, tuple[str, ...]]:
-    """Folder of ObjectNet → the ImageNet classes that it stands for, from the files that ObjectNet ships.
+    """Folder of ObjectNet → the ImageNet classes that it represents, from the files that ObjectNet ships.
 
     Raises UserError if one of them is missing or does not fit the others.
     """
@@ -95,13 +95,13 @@ def objectnet_classes(mappings: Location) -> dict[str, tuple[str, ...]]:
     listed = [each for wnids in found.values() for each in wnids]
     if twice := sorted({each for each in listed if listed.count(each) > 1}):
         raise UserError(
-            f"{mappings.url}: two objects stand for {some(twice)}, so that a prediction of it would be ambiguous"
+            f"{mappings.url}: two objects represent {some(twice)}, so that a prediction of it would be ambiguous"
         )
     return found
 
 
 def objectnet_class_groups(classes: Sequence[str], folders: dict[str, tuple[str, ...]]) -> IntArray:
-    """`Split.class_groups` of ObjectNet: any ImageNet class that an object stands for counts as its first."""
+    """`Split.class_groups` of ObjectNet: any ImageNet class that an object represents counts as its first."""
     position = {wnid: i for i, wnid in enumerate(classes)}
     groups = np.full(len(classes), -1, np.int64)
     for wnids in folders.values():
@@ -114,7 +114,7 @@ def _json(folder: Location, name: str) -> Any:
     try:
         return json.loads(_read(folder, name))
     except json.JSONDecodeError as error:
-        raise UserError(f"{folder.url}/{name}: is no JSON ({error}); restore it") from error
+        raise UserError(f"{folder.url}/{name}: is not JSON ({error}); restore it") from error
 
 
 def _read(folder: Location, name: str) -> bytes:

@@ -23,7 +23,7 @@ Measure = Callable[[IntArray, IntArray], dict[str, float]]  # of (N,) predicted 
 
 
 class Part(NamedTuple):
-    """One split: images of `samples` by position, their labels, and metrics beside accuracy."""
+    """One split: images of `samples` by position, their labels, and metrics in addition to accuracy."""
 
     samples: Samples
     members: IntArray
@@ -67,7 +67,7 @@ class Tabled(ImageFiles):
         return {n: len(part.members) for n, part in self._parts[1].items()} if self._is_seen else self._unread()[1]
 
     def split(self, name: str, image_size: int) -> "PartSplit":
-        """Raises KeyError for a name that is no split."""
+        """Raises KeyError for a name that is not a split."""
         parts = self._parts[1]
         if name not in parts:
             raise KeyError(f"the data has no split {name!r}; it has {', '.join(parts)}")
@@ -87,7 +87,7 @@ class Tabled(ImageFiles):
         return fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
     def problems(self) -> list[str]:
-        self.__dict__.pop("_found", None)  # it may have been mended since
+        self.__dict__.pop("_found", None)  # it may have been fixed since
         return list(self._problems())
 
     def _problems(self) -> Iterator[str]:

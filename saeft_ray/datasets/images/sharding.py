@@ -79,7 +79,7 @@ def stage(place: str) -> int:
     location = Location(place)
     samples = find(location)
     if not isinstance(samples, TarShards) or location.local:
-        raise UserError(f"{place}: is no URL of tar shards; only those are staged")
+        raise UserError(f"{place}: is not a URL of tar shards; only those are staged")
     with ThreadPoolExecutor(8) as pool:
         firsts = pool.map(samples.fetch, range(len(samples.shards)))
         list(track(firsts, "shards", len(samples.shards), disable=not sys.stdout.isatty()))
@@ -87,7 +87,7 @@ def stage(place: str) -> int:
 
 
 class _Record(NamedTuple):
-    """What is known of a complete shard."""
+    """The facts about a complete shard."""
 
     members: str  # the fingerprint of its images' names and sizes
     size: int
@@ -135,7 +135,9 @@ def _tar(path: Path, samples: Samples, members: list[int]) -> list[int]:
         for i in members:
             data = samples.read(i)
             if len(data) != samples.sizes[i]:
-                raise UserError(f"{samples.name(i)}: changed while it was read; let nobody write there, and go on")
+                raise UserError(
+                    f"{samples.name(i)}: changed while it was read; let nobody write there, then run it again"
+                )
             info = tarfile.TarInfo(samples.files[i])
             info.size, info.mode = len(data), 0o644
             tar.addfile(info, BytesIO(data))

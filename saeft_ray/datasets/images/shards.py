@@ -1,9 +1,9 @@
 """Images in tar shards (WebDataset), with an index for random access; from a URL through the node's cache.
 
-`index.parquet` holds one line an image (name, shard, offset, size), in the order of the names, and in its metadata one
-entry a shard (name, size, SHA-256). It is written last: without it a shard that we wrote does not count.
+`index.parquet` holds one line per image (name, shard, offset, size), in the order of the names, and in its metadata one
+entry per shard (name, size, SHA-256). It is written last: without it a shard that we wrote does not count.
 Tars without an index are indexed when they are first opened: their images are those whose name has a folder, their
-class, or a `.cls` beside it, the number of their class.
+class, or a `.cls` next to it, the number of their class.
 """
 
 import json
@@ -139,7 +139,7 @@ def read_index(location: Location) -> Index:
     try:
         return from_parquet((location / INDEX).read())
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise UserError(f"{location.url}/{INDEX}: is no index of shards ({error}); write it anew") from error
+        raise UserError(f"{location.url}/{INDEX}: is not an index of shards ({error}); write it anew") from error
 
 
 def to_parquet(index: Index) -> bytes:
@@ -165,7 +165,8 @@ def from_parquet(data: bytes) -> Index:
 def scanned(location: Location, tars: Mapping[str, int], digests: bool = False) -> Index:
     """The index of tars that have none, made by reading them; kept in the cache for tars at a URL.
 
-    With `digests` their content is read too, for its SHA-256. Raises UserError for what is no whole tar of images.
+    With `digests` their content is read too, for its SHA-256. Raises UserError for a file that is not a whole tar of
+    images.
     """
     place = location.url
     shards = [Shard(name, size, None, (location / name).info().tag) for name, size in sorted(tars.items())]
@@ -216,13 +217,13 @@ def _members(file: FileIO) -> list[tuple[str, int, int]]:
     for name, offset, size in images:
         folder = labels.get(_sample(name))
         if folder is None and "/" not in name:
-            raise tarfile.TarError(f"{name} has neither a folder nor a .cls that tells its class")
+            raise tarfile.TarError(f"{name} has neither a folder nor a .cls that gives its class")
         found.append((name if folder is None else f"{folder}/{name.rpartition('/')[2]}", offset, size))
     return found
 
 
 def _sample(name: str) -> str:
-    """What the files of one sample have in common: WebDataset cuts at the first dot of the file's own name."""
+    """The part of the name that the files of one sample share: WebDataset cuts at the first dot of the file's name."""
     folder, slash, file = name.rpartition("/")
     return f"{folder}{slash}{file.partition('.')[0]}"
 

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Views(BaseModel):
-    """What a view shows."""
+    """Settings of what a view shows."""
 
     model_config = ConfigDict(frozen=True)
     scale: tuple[float, float]  # share of the image
@@ -36,7 +36,7 @@ class Views(BaseModel):
 
 
 class CorruptFiles(BaseModel):
-    """What becomes of files that cannot be read as images: up to `skip` of them show the next image of their class in
+    """Settings for files that cannot be read as images: up to `skip` of them show the next image of their class in
     their place, with a warning that names them; one more stops the run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -123,7 +123,7 @@ class FileSplit(Split):
                 raise error
             raise UserError(f"more corrupt images than data.corrupt.skip = {self._corrupt.skip}: {error}") from error
         self._skipped.add(file)
-        _log.warning("%s; the next image of its class stands in its place", error)
+        _log.warning("%s; the next image of its class replaces it", error)
 
 
 @lru_cache(maxsize=1)

@@ -80,7 +80,7 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Cards:
-    """Verdicts under each other, or beside each other in a `grid`."""
+    """Verdicts under each other, or side by side in a `grid`."""
 
     cards: tuple[Card, ...]
     grid: bool = False
@@ -126,7 +126,7 @@ class Plot:
 
 @dataclass(frozen=True, kw_only=True)
 class PlotGrid:
-    """Columns of plots beside each other."""
+    """Columns of plots, side by side."""
 
     columns: tuple[tuple[Plot, ...], ...]
     kind: ClassVar[str] = "grid"

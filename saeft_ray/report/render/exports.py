@@ -25,7 +25,7 @@ def as_json(report: Report) -> str:
 
 
 def as_csv(report: Report) -> str:
-    """One line a mean (`kind` mean) or a comparison (its family), as fractions in full precision."""
+    """One line per mean (`kind` mean) or comparison (its family), as fractions in full precision."""
     out = io.StringIO()
     writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()

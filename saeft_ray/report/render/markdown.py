@@ -29,7 +29,7 @@ _HEADINGS = {"head": "# ", "plain": "## ", "warning": "## "}
 
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
-    """The report; the plots of `drawn` are linked as files beside it."""
+    """The report; the plots of `drawn` are linked as files next to it."""
     out: list[str] = []
     for section in sections(report):
         if section.frame in _HEADINGS:

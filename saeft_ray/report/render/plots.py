@@ -76,7 +76,7 @@ def forest(report: Report) -> str | None:
 
 
 def shifts(report: Report) -> str | None:
-    """The same on every OOD set: a group of methods a set; hollow where undecided."""
+    """The same on every OOD set: a group of methods per set; hollow where undecided."""
     shown = [c for c in report.shifts if c.paired is not None]
     sets = [d for d in report.ood_sets if any(c.datasets == (d,) for c in shown)]
     if len(sets) < 2:
@@ -100,7 +100,7 @@ def shifts(report: Report) -> str | None:
 
 
 def slopes(report: Report) -> str | None:
-    """For each method a panel with one line a seed, from the baseline's score to the method's."""
+    """For each method a panel with one line per seed, from the baseline's score to the method's."""
     shown = [c for c in report.primary if c.points]
     if not shown:
         return None

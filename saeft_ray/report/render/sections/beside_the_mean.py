@@ -1,4 +1,4 @@
-"""Descriptions of the differences beside their mean."""
+"""Descriptions of the differences in addition to their mean."""
 
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, percent, pp

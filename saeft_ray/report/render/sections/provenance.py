@@ -11,6 +11,6 @@ def section(report: Report) -> Section:
     facts = (
         *((fact.name, fact.value) for fact in report.provenance),
         ("confirm seeds", ", ".join(map(str, report.confirm_seeds)) or "none"),
-        ("error level", f"{report.alpha} a family"),
+        ("error level", f"{report.alpha} per family"),
     )
     return Section(title="Provenance", blocks=(Facts(facts=facts),))

@@ -48,8 +48,8 @@ def _plots(report: Report) -> PlotGrid:
         "(small dots)." + (" The band is the margin." if report.margin else "")
     )
     slopes = (
-        f"One line a seed, from {baseline} to the method, on {report.endpoint}. Parallel lines mean that sharing seeds "
-        "removed noise."
+        f"One line per seed, from {baseline} to the method, on {report.endpoint}. Parallel lines mean that sharing "
+        "seeds removed noise."
     )
     curve = " A thin line joins the methods between the same two end points, in the order of alpha (WiSE-FT)."
     standard = " Dotted: where standard models of that ID accuracy are expected."

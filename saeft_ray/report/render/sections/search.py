@@ -21,7 +21,7 @@ HOW_TO_READ_IMPORTANCE = (
 
 
 def section(report: Report) -> Section | None:
-    """What was tried per method, the scores in order, and which open value mattered."""
+    """The search of each method: what was tried, the scores in order, and which open value mattered."""
     if not report.searches:
         return None
     fresh = count(len(report.confirm_seeds), "fresh seed")
@@ -81,7 +81,7 @@ def which_value_mattered(search: SearchSummary) -> str:
     if values < 2:
         return f"{search.method}: one value was open."
     if not known:
-        text = f"{search.method}: {count(finished, 'finished trial')} cannot tell {values} values apart"
+        text = f"{search.method}: {count(finished, 'finished trial')} cannot distinguish {values} values"
         return f"{text} ({search.history.enough} needed)."
     parts = [f"{i.name} {percent(i.share, 0)} % (by chance up to {percent(i.chance, 0)} %)" for i in known]
     above = [i.name for i in known if i.share > i.chance]
