@@ -9,7 +9,7 @@ peak of resident memory of each.
 """
 
 import argparse
-import json
+import io
 import os
 import subprocess
 import sys
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Row, pack, table
+from saeft_ray.storage.checksum import KEY, mark, seal, to_json
 
 SIZES = {
     "val": 50_000, "V2": 10_000, "R": 30_000, "A": 7_500, "Sketch": 50_889, "ObjectNet": 18_574, "C": 50_000,
@@ -49,8 +50,8 @@ def write(folder: Path, made: dict) -> int:
     """One rows.parquet a trial; methods differ from the baseline by 0 to 2 standard deviations of a seed."""
     (folder / "trials").mkdir(parents=True)
     registered = made.pop("registration")
-    (folder / "sweep.json").write_text(json.dumps(made))
-    (folder / "registration.json").write_text(json.dumps(registered))
+    (folder / "sweep.json").write_bytes(to_json(made))
+    (folder / "registration.json").write_bytes(to_json(registered))
     rng = np.random.default_rng(0)
     hard = {name: rng.random(n) for name, n in SIZES.items()}
     names = list(made["config"]["methods"])
@@ -70,7 +71,9 @@ def write(folder: Path, made: dict) -> int:
                     )
                 )  # fmt: skip
             (folder / "trials" / rows[0].trial).mkdir()
-            pq.write_table(table(rows), folder / "trials" / rows[0].trial / "rows.parquet")
+            buffer = io.BytesIO()
+            pq.write_table(table(rows).replace_schema_metadata({KEY: mark()}), buffer)
+            (folder / "trials" / rows[0].trial / "rows.parquet").write_bytes(seal(buffer.getvalue()))
             trials += 1
     return trials
 

@@ -1,13 +1,17 @@
 """Synthetic rows that resemble a sweep over digit world, for the tests of the report and the results door."""
 
+import io
 import json
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from saeft_ray.records.rows import Row, pack
+from saeft_ray.records.rows import Row, pack, table
+from saeft_ray.storage.checksum import KEY, mark, seal, to_json
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 SETS = {"ID": 1000, "V2": 1000, "R": 1000, "Sketch": 1000, "ON": 1000, "C": 1000, "UCI": 899, "A": 860}
@@ -152,3 +156,14 @@ def _tuning(method: str) -> list[Row]:
 def settings_of(text: str) -> dict[str, Any]:
     """Canonical settings as a dict."""
     return dict(json.loads(text))
+
+
+def put_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a file of a sweep as its ledger does, checksum and all."""
+    path.write_bytes(to_json(content))
+
+
+def put_rows(path: Path, rows: Iterable[Row]) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(table(rows).replace_schema_metadata({KEY: mark()}), buffer)
+    path.write_bytes(seal(buffer.getvalue()))

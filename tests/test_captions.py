@@ -102,6 +102,6 @@ def test_what_they_need_is_asked_for():
     assert "spurious is missing" in StarFT().problems()[0]
     assert "'no class'" in StarFT(spurious=("no class", "a {}")).problems()[0]
     assert not StarFT(spurious=SPURIOUS).problems()
-    facts = Facts({"arch": "RN50"}, 224, 1024, "data", {"train": 1}, 10)
+    facts = Facts({"arch": "RN50"}, 224, 1024, "data", "train", {"train": 1}, 10)
     assert "RN50 has no projection" in CaRot().unmet_requirements(facts)[0]
     assert not CaRot().unmet_requirements(facts._replace(blocks=12))

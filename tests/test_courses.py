@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from test_report import edge_cases
 
@@ -16,7 +15,7 @@ from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render.markdown import render as markdown
 
-from report_rows import ROLES, record, rows
+from report_rows import ROLES, put_json, put_rows, record, rows
 
 SEEDS = list(range(1000, 1012))
 METHODS = ["zero_shot", "ft", "mse", "sae_ft", "random_dictionary"]
@@ -191,12 +190,10 @@ def test_watch_writes_again_until_the_sweep_is_complete(
     folder = tmp_path / "sweep"
     own = registered(last=6)
     (folder / "trials" / "a").mkdir(parents=True)
-    (folder / "sweep.json").write_text(json.dumps({k: v for k, v in own.items() if k != "registration"}))
-    (folder / "registration.json").write_text(json.dumps(own["registration"]))
+    put_json(folder / "sweep.json", {k: v for k, v in own.items() if k != "registration"})
+    put_json(folder / "registration.json", own["registration"])
     given = [r for r in until({}) if r.seed is None or r.seed < 1006]
-    pq.write_table(
-        table([r for r in given if r.seed is None or r.seed < 1003]), folder / "trials" / "a" / "rows.parquet"
-    )
+    put_rows(folder / "trials" / "a" / "rows.parquet", [r for r in given if r.seed is None or r.seed < 1003])
     slept = []
 
     def sleep(seconds: float) -> None:
@@ -204,7 +201,7 @@ def test_watch_writes_again_until_the_sweep_is_complete(
         assert "no verdict before the rule says so" in (folder / "report" / "report.html").read_text()
         (folder / "trials" / "b").mkdir()
         late = [r for r in given if r.seed is not None and r.seed >= 1003]
-        pq.write_table(table(late), folder / "trials" / "b" / "rows.parquet")
+        put_rows(folder / "trials" / "b" / "rows.parquet", late)
 
     monkeypatch.setattr("time.sleep", sleep)
     assert main([str(folder), "--watch", "5"]) == 0

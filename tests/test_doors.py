@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import json
 import os
 import pkgutil
 import subprocess
@@ -10,13 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 
 import saeft_ray
 from saeft_ray import api, data, door, errors, export, preflight, results, sweep, trial
 from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
-from saeft_ray.records.rows import table
 from saeft_ray.report.__main__ import main as report
 
 import report_rows
@@ -97,8 +94,8 @@ def test_secrets_are_not_shown(monkeypatch, capsys):
 def test_a_reader_that_leaves_is_no_traceback(module, tmp_path):
 
     (tmp_path / "trials/a").mkdir(parents=True)
-    (tmp_path / "sweep.json").write_text(json.dumps(report_rows.record()))
-    pq.write_table(table(report_rows.rows(seeds=3)), tmp_path / "trials/a/rows.parquet")
+    report_rows.put_json(tmp_path / "sweep.json", report_rows.record())
+    report_rows.put_rows(tmp_path / "trials/a/rows.parquet", report_rows.rows(seeds=3))
     reading, writing = os.pipe()
     os.close(reading)
     arguments = [sys.executable, "-m", f"saeft_ray.{module}", str(tmp_path)]
@@ -133,7 +130,7 @@ def test_a_record_of_another_version_is_told_with_the_version(tmp_path, capsys):
     _, _, ledger = sweeps.opened(sweeps.config(tmp_path))
     record = ledger.record()
     record["config"]["search"]["rounds"] = 3
-    Path(tmp_path, "sweeps/small/sweep.json").write_text(json.dumps(record))
+    report_rows.put_json(Path(tmp_path, "sweeps/small/sweep.json"), record)
     assert trial.main([ledger.url, "confirm-ft-1"]) == 2
     said = capsys.readouterr().err
     assert "search.rounds" in said

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-import pyarrow.parquet as pq
 import pytest
 
 from saeft_ray.records.rows import Row, table
@@ -21,7 +20,7 @@ from saeft_ray.report import write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render import sections
 
-from report_rows import ROLES, TYPES, record, rows
+from report_rows import ROLES, TYPES, put_json, put_rows, record, rows
 
 FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
 PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg", "search.svg"}
@@ -191,8 +190,8 @@ def test_names_from_the_sweep_are_escaped(tmp_path: Path) -> None:
 
 def store(folder: Path, given_rows: list[Row]) -> None:
     (folder / "trials" / "t0").mkdir(parents=True)
-    pq.write_table(table(given_rows), folder / "trials" / "t0" / "rows.parquet")
-    (folder / "sweep.json").write_text(json.dumps(record()))
+    put_rows(folder / "trials" / "t0" / "rows.parquet", given_rows)
+    put_json(folder / "sweep.json", record())
 
 
 def test_door_writes_into_the_sweep_or_elsewhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

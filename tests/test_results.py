@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import fsspec
-import pyarrow.parquet as pq
 import pytest
 
 from saeft_ray import results
@@ -20,13 +19,13 @@ import report_rows
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sweep's folder with one Parquet file a trial."""
     folder = tmp_path_factory.mktemp("sweep")
-    (folder / "sweep.json").write_text(json.dumps(report_rows.record()))
+    report_rows.put_json(folder / "sweep.json", report_rows.record())
     trials: dict[str, list[report_rows.Row]] = {}
     for row in report_rows.rows(seeds=2):
         trials.setdefault(row.trial, []).append(row)
     for name, rows in trials.items():
         (folder / "trials" / name).mkdir(parents=True)
-        pq.write_table(table(rows), folder / "trials" / name / "rows.parquet")
+        report_rows.put_rows(folder / "trials" / name / "rows.parquet", rows)
     return folder
 
 
@@ -125,6 +124,6 @@ def test_a_folder_that_is_no_sweep_is_told_so(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_a_sweep_without_trials_answers_with_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "sweep.json").write_text("{}")
+    report_rows.put_json(tmp_path / "sweep.json", {})
     assert results.main([str(tmp_path), "SELECT count(*) AS n FROM results", "--format", "csv"]) == 0
     assert capsys.readouterr().out == "n\n0\n"

@@ -231,7 +231,7 @@ def test_an_unreadable_manifest_is_set_aside(store: Store, content: bytes) -> No
     build = Builder()
     store.ensure("sae", "k1", build)
     store.write("artifacts/sae/k1/manifest.json", content)
-    with pytest.raises(Damaged, match=r"manifest\.json: (is not|holds no) JSON"):
+    with pytest.raises(Damaged, match=r"manifest\.json: its checksum is damaged or missing"):
         store.get("sae", "k1")
     assert (store.ensure("sae", "k1", build) / "weights.bin").read_bytes() == BYTES
     assert build.runs == 2
