@@ -1,6 +1,7 @@
 """Reports of sweeps that run until decided."""
 
 import dataclasses
+import io
 import json
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render.markdown import render as markdown
+from saeft_ray.storage.checksum import KEY, mark, seal, to_json
 
 from report_rows import ROLES, record, rows
 
@@ -185,26 +187,29 @@ def test_single_sets_are_corrected_by_max_t_from_eight_seeds_on() -> None:
     assert {c.correction for c in findings(table(gap), record()).shifts} == {"Holm"}
 
 
+def write_rows(folder: Path, given: list[Row]) -> None:
+    buffer = io.BytesIO()
+    pq.write_table(table(given).replace_schema_metadata({KEY: mark()}), buffer)
+    (folder / "rows.parquet").write_bytes(seal(buffer.getvalue()))
+
+
 def test_watch_writes_again_until_the_sweep_is_complete(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "sweep"
     own = registered(last=6)
     (folder / "trials" / "a").mkdir(parents=True)
-    (folder / "sweep.json").write_text(json.dumps({k: v for k, v in own.items() if k != "registration"}))
-    (folder / "registration.json").write_text(json.dumps(own["registration"]))
+    (folder / "sweep.json").write_bytes(to_json({k: v for k, v in own.items() if k != "registration"}))
+    (folder / "registration.json").write_bytes(to_json(own["registration"]))
     given = [r for r in until({}) if r.seed is None or r.seed < 1006]
-    pq.write_table(
-        table([r for r in given if r.seed is None or r.seed < 1003]), folder / "trials" / "a" / "rows.parquet"
-    )
+    write_rows(folder / "trials" / "a", [r for r in given if r.seed is None or r.seed < 1003])
     slept = []
 
     def sleep(seconds: float) -> None:
         slept.append(seconds)
         assert "no verdict before the rule says so" in (folder / "report" / "report.html").read_text()
         (folder / "trials" / "b").mkdir()
-        late = [r for r in given if r.seed is not None and r.seed >= 1003]
-        pq.write_table(table(late), folder / "trials" / "b" / "rows.parquet")
+        write_rows(folder / "trials" / "b", [r for r in given if r.seed is not None and r.seed >= 1003])
 
     monkeypatch.setattr("time.sleep", sleep)
     assert main([str(folder), "--watch", "5"]) == 0
