@@ -17,7 +17,7 @@ from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
 from saeft_ray.draws import IntArray
-from saeft_ray.errors import Unseen
+from saeft_ray.errors import Unavailable, Unseen
 from saeft_ray.storage.fingerprint import fingerprint
 
 RED_BORDER = 2  # pixels around every image of ObjectNet, to be cut off before anything else
@@ -267,6 +267,8 @@ class ImageNet(Dataset):
         except Unseen as error:
             yield NotSeen(f"{key}: {error}")
             return
+        except Unavailable:  # the other places would refuse too, each after its own wait
+            raise
         except (OSError, ValueError) as error:
             yield f"{key}: {error}"
             return
