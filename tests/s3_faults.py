@@ -8,7 +8,7 @@ import threading
 import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from loopback import Loopback
 
@@ -27,17 +27,28 @@ PASSING = ("InternalError", "SlowDown", "RequestTimeTooSkewed", "ExpiredToken", 
 
 
 class Faulty(Loopback):
-    """A context manager. A share `rate` of all requests meets one of `kinds`; `seen` counts what happened.
+    """A context manager. A share `rate` of all requests meets one of `kinds`; `seen` counts what happened, and `met`
+    the faults by command and first folder in the bucket. Only requests whose path has `below` in it meet any; with
+    `first`, the first of each command and folder always does.
 
     `conditions` is what becomes of If-None-Match: "kept", "refused", or "ignored", as by servers that do not know it.
     """
 
     def __init__(
-        self, endpoint: str, rate: float, kinds: tuple[str, ...] = PASSING, seed: int = 0, conditions: str = "kept"
+        self,
+        endpoint: str,
+        rate: float,
+        kinds: tuple[str, ...] = PASSING,
+        seed: int = 0,
+        conditions: str = "kept",
+        below: str = "",
+        first: bool = False,
     ):
         self.target, self.rate, self.kinds, self.conditions = urlsplit(endpoint), rate, kinds, conditions
+        self.below, self.first, self._known = below, first, set[tuple[str, str]]()
         self._client = S3Server(endpoint).client() if conditions == "ignored" else None
         self.seen: Counter[str] = Counter()
+        self.met: Counter[tuple[str, str]] = Counter()
         self._draw, self._lock = random.Random(seed), threading.Lock()
         proxy = self
 
@@ -55,7 +66,7 @@ class Faulty(Loopback):
 
             def answer(self):
                 body = self.body()
-                kind = proxy.kind(conditional="If-None-Match" in self.headers)
+                kind = proxy.kind(self.command, self.path, conditional="If-None-Match" in self.headers)
                 if kind in REFUSALS:
                     status, words = REFUSALS[kind]
                     text = f"<Error><Code>{kind}</Code><Message>{words}</Message></Error>".encode()
@@ -112,10 +123,14 @@ class Faulty(Loopback):
     def faults(self):
         return sum(count for kind, count in self.seen.items() if kind != "sound")
 
-    def kind(self, conditional):
+    def kind(self, command, path, conditional):
+        place = command, _folder(path)
         with self._lock:
+            drawn = self._draw.random() < self.rate or (self.first and place not in self._known)
+            self._known.add(place)
             # In turn, so that a few faults are of every kind.
-            kind = self.kinds[self.faults % len(self.kinds)] if self._draw.random() < self.rate else "sound"
+            kind = self.kinds[self.faults % len(self.kinds)] if drawn and self.below in unquote(path) else "sound"
+            self.met[place] += kind != "sound"
             kind = "NotImplemented" if conditional and self.conditions == "refused" else kind
             self.seen[kind] += 1
             return kind
@@ -145,3 +160,10 @@ class Faulty(Loopback):
         bucket, _, key = unquote(path.partition("?")[0]).lstrip("/").partition("/")
         stored = self._client.put_object(Bucket=bucket, Key=key, Body=body)
         return 200, [("ETag", stored["ETag"])], b""
+
+
+def _folder(path):
+    """The first folder below the bucket, of an object or of what is listed."""
+    asked = urlsplit(path)
+    key = unquote(asked.path).lstrip("/").partition("/")[2] or dict(parse_qsl(asked.query)).get("prefix", "")
+    return key.partition("/")[0]

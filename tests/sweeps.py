@@ -64,3 +64,15 @@ def run_here(config: SweepConfig) -> tuple[Plan, Ledger, dict[str, Method]]:
 def comparable(url: object) -> list[dict[str, Any]]:
     """The rows of a sweep that do not depend on the machine, in one order."""
     return sorted((row for row in read_rows(str(url)).to_pylist() if row["metric"] != "seconds"), key=str)
+
+
+class Begun(Quiet):
+    """Calls something once two trials of a sweep have been started."""
+
+    def __init__(self, then):
+        self.then, self.trials = then, 0
+
+    def started(self, spec):
+        self.trials += 1
+        if self.trials == 2:
+            self.then()

@@ -15,7 +15,7 @@ from saeft_ray.storage.retry import Waits
 from saeft_ray.storage.store import Store
 
 import sweeps
-from sweeps import comparable
+from sweeps import Begun, comparable
 
 SECTIONS = {
     "methods": {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 30, "high": 3000}}},
@@ -62,18 +62,6 @@ LASTING = {
     "AccessDenied": r"Access Denied.*: allow them to list, get, put and delete objects here",
     "NoSuchBucket": r"The specified bucket does not exist.* No such bucket: http.* has none named 'tests-",
 }
-
-
-class Begun(api.Quiet):
-    """Calls something once two trials of a sweep have been started."""
-
-    def __init__(self, then):
-        self.then, self.trials = then, 0
-
-    def started(self, spec):
-        self.trials += 1
-        if self.trials == 2:
-            self.then()
 
 
 @pytest.mark.slow

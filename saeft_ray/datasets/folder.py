@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Literal
 
@@ -87,6 +88,13 @@ class Folder(ImageFiles):
             self._trees[path] = find(self.location(path))
         return self._trees[path]
 
+    def _look(self, path: str) -> Samples | OSError | ValueError:
+        """The same, or why there is none."""
+        try:
+            return self._tree(path)
+        except (OSError, ValueError) as error:
+            return error
+
     def _paths(self) -> dict[str, str]:
         return {
             "train": self.train,
@@ -119,11 +127,11 @@ class Folder(ImageFiles):
         places |= {f"data.tests.{name}.path": test.path for name, test in self.tests.items()}
         known: set[str] | None = None
         seen: dict[str, str] = {}
-        for place, path in places.items():
-            try:
-                tree = self._tree(path)
-            except (OSError, ValueError) as error:
-                yield f"{place}: {error}"
+        with ThreadPoolExecutor(8) as pool:  # places that do not answer are waited for together
+            looked = list(pool.map(self._look, places.values()))
+        for (place, path), tree in zip(places.items(), looked, strict=True):
+            if not isinstance(tree, Samples):
+                yield f"{place}: {tree}"
                 continue
             before = seen.setdefault(os.path.realpath(tree.place), place)
             if before != place:

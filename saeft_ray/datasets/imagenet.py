@@ -18,7 +18,7 @@ from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.draws import IntArray
-from saeft_ray.errors import Unseen
+from saeft_ray.errors import Unavailable, Unseen
 from saeft_ray.storage.fingerprint import fingerprint
 
 RED_BORDER = 2  # pixels around every image of ObjectNet, to be cut off before anything else
@@ -249,6 +249,8 @@ class ImageNet(ImageFiles):
         except Unseen as error:
             yield NotSeen(f"{key}: {error}")
             return
+        except Unavailable:  # the other places would refuse too, each after its own wait
+            raise
         except (OSError, ValueError) as error:
             yield f"{key}: {error}"
             return

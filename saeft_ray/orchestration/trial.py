@@ -103,8 +103,8 @@ class TrialContext:
         self.plan, self.store, self.worker, self.replay = plan, store, worker, replay
 
     def split(self, name: str) -> Split:
-        facts = self.plan.facts
-        return _split(_SplitOf(facts.data, name, facts.image_size, self.plan.config.data))
+        facts, config = self.plan.facts, self.plan.config
+        return _split(_SplitOf(facts.data, name, facts.image_size, config.storage.endpoint, config.data))
 
     def frozen(self) -> Classifier:
         """A fresh copy of the frozen encoder with the zero-shot head."""
@@ -212,11 +212,12 @@ class TrialContext:
 
 @dataclass(frozen=True)
 class _SplitOf:
-    """What determines a split, and the data set that makes it."""
+    """What determines a split and where it is read, and the data set that makes it."""
 
     fingerprint: str
     name: str
     image_size: int
+    endpoint: str | None
     data: Dataset = field(compare=False)
 
 
