@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     return door.guarded(
         lambda: _sweep(options),
         advice="Fix this, then run the same command to resume",
-        stopped="stopped; the same command continues from here",
+        stopped="Stopped. The same command continues from here",
     )
 
 

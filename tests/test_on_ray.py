@@ -226,7 +226,7 @@ def test_a_driver_that_is_stopped_leaves_a_sweep_that_the_same_command_resumes(t
     if how == signal.SIGINT:
         _, said = first.communicate(timeout=60)
         assert first.returncode == 130
-        assert "the same command continues from here" in said
+        assert "The same command continues from here" in said
     else:
         assert first.wait(timeout=60) == -signal.SIGKILL
         first.stdout.close()
