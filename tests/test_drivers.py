@@ -117,7 +117,7 @@ def test_of_two_that_start_one_sweep_at_once_one_ends_it_and_the_other_is_told_w
         winner, loser = sorted(both, key=lambda process: process.returncode)
         assert (winner.returncode, loser.returncode) == (0, 2), said
         assert re.fullmatch(
-            rf"{s3_url}/sweeps/small: process {winner.pid} on {socket.gethostname()} runs this sweep since "
+            rf"error: {s3_url}/sweeps/small: process {winner.pid} on {socket.gethostname()} runs this sweep since "
             r"20\d\d-\d\d-\d\dT[\d:]{8}\+00:00; wait for it, end it, or give the sweep another name\n",
             said[loser].rpartition("both win\n")[2],
         )

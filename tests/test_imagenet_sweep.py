@@ -96,9 +96,9 @@ def in_miniature(folder, url, arch):
     settings["data"] |= {"classes": list(CLASSES), "selection": 2, "expect": "none"}
     settings["train"] |= {"epochs": 2, "batch_size": 40}
     settings["dictionary"] |= {"width": 64, "k": 4, "steps": 20, "batch_size": 40, "seeds": 2}
-    settings["search"]["trials"] = 2
+    settings["search"]["trials"] = 1
     settings["rerank"] = {"top": 1, "seeds": 1}
-    settings["confirm"] = {"seeds": {"min": 3, "max": 4}}
+    settings["confirm"] = {"seeds": 2}
     settings["compute"] |= {"gpus": 0, "cpus": 1, "workers": 2, "loaders": 1, "concurrent": 1}
     return settings
 
