@@ -1,0 +1,1 @@
+"""What fine-tuning added and removed, feature by feature: recorded, tested, named, shown."""
