@@ -1,0 +1,181 @@
+"""Embeddings and records of a sweep's trials, as artifacts of its store: made once, resumed, verified.
+
+Shapes: N images of a set, d embedding width, D dictionary width, C classes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from saeft_ray.draws import seed_of
+from saeft_ray.features.change import Change, Pairs, born_and_died, change
+from saeft_ray.features.cka import Cka, linear
+from saeft_ray.features.codes import encode
+from saeft_ray.features.dealt import dealt
+from saeft_ray.features.readers import Kind, Reader, dictionary_of, reader
+from saeft_ray.features.retention import retention
+from saeft_ray.features.seen import Seen, seen
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.tuned import embeddings, frozen_classifier, split_of, tuned_classifier
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.store import Store
+
+VERSIONS = {"embeddings": 1, "record": 1}
+DRAWS = 3  # of the control
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """The record of one trial through one reader. By set: the change, the dealt movement's mass (D,), the pairs of
+    image and feature that are active newly and no longer (of the trained reader alone), and CKA of the embedding."""
+
+    trial: str
+    method: str
+    number: int
+    kind: Kind
+    seen: Seen  # of all sets together
+    gain: NDArray[np.float64]  # (D,) NaN where it is not defined
+    changes: dict[str, Change]
+    dealt: dict[str, NDArray[np.float64]]
+    born: dict[str, Pairs]
+    died: dict[str, Pairs]
+    similarity: dict[str, Cka]
+
+
+class _Parts(NamedTuple):
+    """Embeddings of one set as a dictionary reads them."""
+
+    frozen: Array
+    tuned: Array
+
+
+def sets_of(plan: Plan) -> tuple[str, ...]:
+    """The sets that a record is made on: the selection split, then every test set."""
+    return ("selection", *plan.config.data.test_sets())
+
+
+def trials(plan: Plan, ledger: Ledger) -> list[TrialSpec]:
+    """The finished trials of the confirm phase that have weights of their own, in the order of their seeds."""
+    finished = {trial for trial, value in ledger.results("confirm").items() if value is not None}
+    return [spec for spec in ledger.asked("confirm") if spec.id in finished and spec.trained is not None]
+
+
+def embeddings_of(plan: Plan, store: Store, spec: TrialSpec | None, name: str, device: torch.device) -> Array:
+    """(N, d) embeddings of set `name` by the model of `spec`, or by the frozen one if that is None."""
+
+    def build(folder: Path) -> None:
+        split = split_of(plan, name)
+        model = frozen_classifier(plan, store) if spec is None else tuned_classifier(plan, spec, store)
+        save_file({"embeddings": embeddings(model, split, device)}, folder / "embeddings.safetensors")
+
+    identity = _embedded(plan, spec, name)
+    folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
+    found: Array = load_file(folder / "embeddings.safetensors")["embeddings"]
+    return found
+
+
+def record_of_trial(plan: Plan, store: Store, spec: TrialSpec, kind: Kind, device: torch.device) -> TrialRecord:
+    """The record of `spec` read through the dictionary of this `kind`; made and kept if the store has none.
+
+    All arguments can be pickled, so that trials may be recorded in separate processes. Raises UserError if its weights
+    or the images are gone.
+    """
+    read = reader(plan, kind)
+    identity = {
+        "trial": [_embedded(plan, spec, name) for name in sets_of(plan)],
+        "reader": read.key,
+        "draws": DRAWS,
+        "version": VERSIONS["record"],
+    }
+
+    def build(folder: Path) -> None:
+        _write(_recorded(plan, store, spec, read, device), folder)
+
+    folder = store.ensure("record", fingerprint(identity, 24), build, identity)
+    return _read(folder, spec, kind, sets_of(plan))
+
+
+def _embedded(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
+    ended = None if spec is None else plan.final_weights(spec).key
+    return {
+        "model": plan.facts.model,
+        "data": plan.facts.data,
+        "set": name,
+        "weights": ended,
+        "method": spec.settings.model_dump(mode="json") if spec and spec.base else None,  # what it makes of weights
+        "version": VERSIONS["embeddings"],
+    }
+
+
+def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: torch.device) -> TrialRecord:
+    dictionary, names = dictionary_of(read, plan, store, device), sets_of(plan)
+    seed = seed_of("record", plan.config.seed, spec.number)
+    raw = {name: [embeddings_of(plan, store, who, name, device) for who in (None, spec)] for name in names}
+    changes, masses, born, died = {}, {}, {}, {}
+    for name, (x0, x) in raw.items():
+        s0, s = encode(dictionary, x0), encode(dictionary, x)
+        changes[name] = change(s0, s)
+        controls = [change(s0, encode(dictionary, dealt(x0, x, seed, draw))).mass for draw in range(DRAWS)]
+        masses[name] = np.mean(controls, axis=0)
+        if read.kind == "trained":
+            born[name], died[name] = born_and_died(s0, s)
+    x0, x = (np.concatenate([raw[name][side] for name in names]) for side in (0, 1))
+    s0, s = encode(dictionary, x0), encode(dictionary, x)
+    as_read = _Parts(*(dictionary.read(torch.from_numpy(np.require(y, requirements="W"))).numpy() for y in (x0, x)))
+    return TrialRecord(
+        trial=spec.id,
+        method=spec.method,
+        number=spec.number,
+        kind=read.kind,
+        seen=seen(dictionary, *as_read, s0, s),
+        gain=retention(s0, as_read.tuned - as_read.frozen, dictionary.encoder.cpu().numpy()).gain,
+        changes=changes,
+        dealt=masses,
+        born=born,
+        died=died,
+        similarity={name: linear(raw[name][0], raw[name][1]) for name in names},
+    )
+
+
+def _write(record: TrialRecord, folder: Path) -> None:
+    arrays = {"gain": record.gain}
+    for name in record.changes:
+        arrays |= {f"{name}/{field}": x for field, x in record.changes[name]._asdict().items()}
+        arrays[f"{name}/dealt"] = record.dealt[name]
+        for which, pairs in (("born", record.born), ("died", record.died)):
+            if name in pairs:
+                arrays[f"{name}/{which} pairs"] = np.stack(pairs[name])
+    save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "record.safetensors")
+    numbers = {"seen": record.seen, "similarity": record.similarity}
+    (folder / "numbers.json").write_text(json.dumps(numbers))
+
+
+def _read(folder: Path, spec: TrialSpec, kind: Kind, names: tuple[str, ...]) -> TrialRecord:
+    arrays, numbers = load_file(folder / "record.safetensors"), json.loads((folder / "numbers.json").read_text())
+
+    def pairs(which: str) -> dict[str, Pairs]:
+        keys = {name: f"{name}/{which} pairs" for name in names}
+        return {name: Pairs(*arrays[key]) for name, key in keys.items() if key in arrays}
+
+    return TrialRecord(
+        trial=spec.id,
+        method=spec.method,
+        number=spec.number,
+        kind=kind,
+        seen=Seen(*numbers["seen"]),
+        gain=arrays["gain"],
+        changes={name: Change(*(arrays[f"{name}/{field}"] for field in Change._fields)) for name in names},
+        dealt={name: arrays[f"{name}/dealt"] for name in names},
+        born=pairs("born"),
+        died=pairs("died"),
+        similarity={name: Cka(*found) for name, found in numbers["similarity"].items()},
+    )
