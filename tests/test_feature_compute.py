@@ -6,6 +6,7 @@ import torch
 
 from saeft_ray.features import compute
 from saeft_ray.features.readers import KINDS
+from saeft_ray.features.summary import what_changed
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.storage.store import Store
 
@@ -55,3 +56,12 @@ def test_interpolated_weights_move_less_than_those_they_are_made_of(sweep):
         if spec.number == 0
     }
     assert 0 < moved["wise_ft"] < moved["ft"]
+
+
+def test_the_summary_reads_every_method_and_says_what_it_sees(sweep):
+    plan, ledger, store = sweep
+    found = what_changed(plan, ledger, store, CPU, ("trained", "neurons"))
+    assert [reading.kind for reading in found.readings] == ["trained", "neurons"]
+    assert {m.method for m in found.readings[0].movements} == {"ft", "wise_ft"}
+    assert found.missing == ()
+    assert "sees" in found.sentences[0]
