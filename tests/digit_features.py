@@ -54,7 +54,8 @@ def truth():
         shows.append(has)
         labels.append(members.labels)
     columns = {word: np.concatenate(labels) == i for i, word in enumerate(styles.DIGITS)}
-    for field, values in (("ink", styles.INKS), ("ground", styles.GROUNDS), ("texture", styles.TEXTURES), ("stroke", styles.STROKES)):  # fmt: skip
+    attributes = {"ink": styles.INKS, "ground": styles.GROUNDS, "texture": styles.TEXTURES, "stroke": styles.STROKES}
+    for field, values in attributes.items():
         columns |= {word: np.concatenate([getattr(s, field) for s in shows]) == i for i, word in enumerate(values)}
     return embeddings(torch.cat(drawn)), columns
 

@@ -16,7 +16,10 @@ def world(cue, seed):
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     images = shortcuts.Images(x, np.arange(n) % 2, np.arange(n) % 3 // 2)
     chance = 0.1 + cue * 0.4 * has
-    draw = lambda p: sparse.csc_matrix((generator.random((n, 2)) < np.broadcast_to(p, (2, n)).T).astype(np.float32))
+
+    def draw(p):
+        return sparse.csc_matrix((generator.random((n, 2)) < np.broadcast_to(p, (2, n)).T).astype(np.float32))
+
     return images, draw(chance), draw(np.full(n, 0.1)), bank
 
 
@@ -53,7 +56,10 @@ def test_closed_form_variance_is_that_of_permutations():
 
 def test_beyond_names_the_planted_word_in_every_seed():
     made = [world(1.0, seed) for seed in range(5)]
-    shift = lambda i: np.stack([sharing.shared(m[0].x, m[i], m[0].labels, m[3]).shift for m in made])
+
+    def shift(i):
+        return np.stack([sharing.shared(m[0].x, m[i], m[0].labels, m[3]).shift for m in made])
+
     found = sharing.beyond(shift(1), shift(2), np.arange(2))
     assert found.word.tolist() == [3, 3]
     assert (found.q < 0.01).all()
