@@ -1,0 +1,185 @@
+"""Names for features: words of a bank, with the evidence for each and a null, so that most features stay unnamed.
+
+A name is the word most like the mean of the images that a feature fires on. It is given only if the word's text tells
+those images from the others (F1), and if a direction without meaning seldom fits any word as well (p).
+
+Shapes: N images, D features, W words, d embedding width, m images or words a feature. `x` (N, d) are unit frozen
+embeddings, `active` (N, D) is the sparse matrix that `activity` gives. Nothing here is N × D or N × W at once.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from saeft_ray import draws
+from saeft_ray.features.activity import Floats, Ints, Matrix, counts, pattern, unit
+
+SHARE = 0.1  # of the images, the most alike ones, count as what a word's text says
+LEAST_F1 = 0.5
+MOST_P = 0.05
+DRAWS = 4000
+WORDS = 5  # that are listed for each feature
+_BLOCK = 256  # words, or features, that are looked at together
+
+
+class Names(NamedTuple):
+    """The best words of each feature, best first, and whether the first is its name."""
+
+    words: Ints  # (D, m) places in the bank
+    cosine: Floats  # (D, m)
+    f1: Floats  # (D, m)
+    p: Floats  # (D,) of the first word: how often a direction without meaning fits its own best word as well
+    named: NDArray[np.bool_]  # (D,)
+
+
+class Null(NamedTuple):
+    """What directions without meaning score."""
+
+    mean: Floats  # (W,)
+    sd: Floats  # (W,)
+    best: Floats  # (draws,) sorted: the best standardised score of each
+
+
+def names(
+    x: Floats, active: Matrix, bank: Floats, seed: int, least_f1: float = LEAST_F1, most_p: float = MOST_P
+) -> Names:
+    """Names of D features from `bank` (W, d), the centred unit embeddings of the words.
+
+    With an empty bank no feature has words; features that are never active have none that are worth a name.
+    """
+    d = active.shape[1]
+    m = min(WORDS, len(bank))
+    if not m or not len(x):
+        none = np.zeros((d, 0))
+        return Names(none.astype(np.int64), none, none, np.ones(d), np.zeros(d, bool))
+    null = null_of(x, bank, seed)
+    words, cosine, standardised = _best(mean_direction(x, active), bank, null, m)
+    f1 = text_f1(x, active, bank, words)
+    p = p_of(standardised, null)
+    p[counts(active) == 0] = 1
+    return Names(words, cosine, f1, p, (f1[:, 0] >= least_f1) & (p <= most_p))
+
+
+def mean_direction(x: Floats, active: Matrix) -> Floats:
+    """(D, d) unit: the mean embedding, weighted by activation, less the mean of all images; zeros if never active."""
+    mass = np.asarray(active.sum(0)).reshape(-1, 1)
+    mean = active.T @ x / np.maximum(mass, 1e-12)
+    return unit(np.where(mass > 0, mean - x.mean(0), 0))
+
+
+def strongest(active: Matrix, m: int) -> Ints:
+    """(D, m) the images with the largest activation of each feature, largest first; -1 where fewer are active."""
+    out = np.full((active.shape[1], m), -1)
+    for j, (start, stop) in enumerate(zip(active.indptr[:-1], active.indptr[1:], strict=True)):
+        order = np.argsort(-active.data[start:stop], kind="stable")[:m]
+        out[j, : len(order)] = active.indices[start:stop][order]
+    return out
+
+
+def top_direction(x: Floats, best: Ints) -> Floats:
+    """(D, d) unit: the mean embedding of the images `best` (D, m) less the mean of all."""
+    real = (best >= 0)[..., None]
+    mean = np.stack([(x[images] * mask).sum(0) for images, mask in zip(best, real, strict=True)])
+    return unit(np.where(real.any(1), mean / np.maximum(real.sum(1), 1) - x.mean(0), 0))
+
+
+def contrast_direction(x: Floats, active: Matrix, best: Ints, near: int = 50) -> Floats:
+    """(D, d) unit: the mean embedding of the images `best` less that of the `near` silent images most like them, so
+    what makes a feature fire among images that are alike. O(N d) time a feature."""
+    out = np.zeros((len(best), x.shape[1]))
+    for j, images in enumerate(best):
+        images = images[images >= 0]
+        if not len(images):
+            continue
+        mean = x[images].mean(0)
+        likeness = x @ mean
+        likeness[active.indices[active.indptr[j] : active.indptr[j + 1]]] = -np.inf
+        order = np.argsort(-likeness, kind="stable")[:near]
+        order = order[np.isfinite(likeness[order])]
+        out[j] = mean - x[order].mean(0) if len(order) else 0
+    return unit(out)
+
+
+def text_f1(x: Floats, active: Matrix, bank: Floats, words: Ints) -> Floats:
+    """(D, m) F1 of "the feature is active" with "the image is among the SHARE most like the word", for the `words`
+    (D, m) of each feature. O(N W d) time, in blocks of words."""
+    on, often = pattern(active).T.tocsr(), counts(active)
+    out = np.zeros(words.shape)
+    for block, chosen in _chosen(x, bank):
+        rows, columns = np.nonzero((words >= block.start) & (words < block.stop))
+        if not len(rows):
+            continue
+        here, place = np.unique(rows, return_inverse=True)
+        which = words[rows, columns] - block.start
+        both = (on[here] @ chosen)[place, which]
+        out[rows, columns] = 2 * both / (often[rows] + chosen.sum(0)[which])
+    return out
+
+
+def _chosen(x: Floats, bank: Floats) -> Iterator[tuple[range, Floats]]:
+    """Blocks of words, and (N, block) ones where an image is among the SHARE most like a word."""
+    mean = x.mean(0)
+    for start in range(0, len(bank), _BLOCK):
+        block = range(start, min(start + _BLOCK, len(bank)))
+        likeness = (x - mean) @ bank[block.start : block.stop].T
+        yield block, (likeness >= np.quantile(likeness, 1 - SHARE, axis=0)).astype(np.float32)
+
+
+def null_of(x: Floats, bank: Floats, seed: int, count: int = DRAWS) -> Null:
+    """Scores of `count` random mixtures of centred embeddings: directions with the images' own covariance.
+
+    A mixture of N centred embeddings with normal weights is a normal vector with their covariance, so d numbers are
+    drawn for each and not N.
+    """
+    centred = (x - x.mean(0)).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    bits = draws.bits(seed, "names null", np.arange(count)[:, None], np.arange(x.shape[1])[None])
+    normal = ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+    directions = unit((normal * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+    mean, sd, best = np.zeros(len(bank)), np.zeros(len(bank)), np.full(count, -np.inf)
+    for start in range(0, len(bank), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        cosines = directions @ bank[block].T
+        mean[block], sd[block] = cosines.mean(0), np.maximum(cosines.std(0), 1e-12)
+        best = np.maximum(best, ((cosines - mean[block]) / sd[block]).max(1))
+    return Null(mean, sd, np.sort(best))
+
+
+def p_of(best: Floats, null: Null) -> Floats:
+    """(D,) (1 + draws as good) / (1 + draws) for the best standardised scores (D,)."""
+    as_good = len(null.best) - np.searchsorted(null.best, best, side="left")
+    return np.asarray((1 + as_good) / (1 + len(null.best)))
+
+
+def _best(directions: Floats, bank: Floats, null: Null, m: int) -> tuple[Ints, Floats, Floats]:
+    """The m words of the largest cosine, their cosines (D, m), and the best standardised score (D,) of any word."""
+    words, cosine = np.zeros((len(directions), m), np.int64), np.zeros((len(directions), m))
+    standardised = np.zeros(len(directions))
+    for start in range(0, len(directions), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        cosines = directions[rows] @ bank.T
+        order = np.sort(np.argpartition(-cosines, m - 1, axis=1)[:, :m], axis=1)
+        order = np.take_along_axis(
+            order, np.argsort(-np.take_along_axis(cosines, order, 1), axis=1, kind="stable"), axis=1
+        )
+        words[rows], cosine[rows] = order, np.take_along_axis(cosines, order, 1)
+        standardised[rows] = ((cosines - null.mean) / null.sd).max(1)
+    return words, cosine, standardised
+
+
+def soft_wpmi(x: Floats, bank: Floats, best: Ints, a: float = 10.0, weight: float = 1.0) -> Floats:
+    """(D, W) CLIP-Dissect's score (Oikarinen and Weng 2023, eq. 6) from the strongest images `best` (D, m)."""
+    used, place = np.unique(np.maximum(best, 0), return_inverse=True)
+    logits = a * (x[used] - x.mean(0)) @ bank.T
+    logits -= logits.max(1, keepdims=True)
+    chance = np.exp(logits)
+    chance /= chance.sum(1, keepdims=True)
+    m = best.shape[1]
+    membership = (0.998 - np.arange(m) / m * (0.998 - 0.97))[:, None]
+    rows = zip(place.reshape(best.shape), best >= 0, strict=True)
+    score = np.stack([(np.log(1 + membership * (chance[at] - 1) + 1e-7) * real[:, None]).sum(0) for at, real in rows])
+    peak = score.max(0, keepdims=True)
+    return np.asarray(score - weight * (peak + np.log(np.exp(score - peak).mean(0, keepdims=True))))

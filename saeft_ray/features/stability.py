@@ -1,0 +1,99 @@
+"""Which features does a dictionary of another seed also find?
+
+Shapes: D and D' live atoms of two dictionaries, d embedding width, N images.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import ndtri
+
+from saeft_ray import draws
+from saeft_ray.features.activity import Floats, Ints, Matrix, unit
+
+SAME = 0.8  # cosine from which two atoms count as one feature
+_SMALL = 2048  # atoms up to which the assignment is exact
+_BLOCK = 4096
+
+
+class Match(NamedTuple):
+    """The partner in the other dictionary of each atom, -1 for none, and its cosine or correlation (-1 for none)."""
+
+    partner: Ints  # (D,)
+    likeness: Floats  # (D,)
+
+
+class Found(NamedTuple):
+    """In how many other dictionaries each feature is found, and how many a random one of their sizes would find."""
+
+    times: Ints  # (D,)
+    of: int
+    cosine: Floats  # (D,) mean over the others of the matched cosine, no match counting 0
+    by_chance: float  # share of all features that random dictionaries match at SAME
+
+
+def found(atoms: Floats, others: Sequence[Floats], seed: int, same: float = SAME) -> Found:
+    """How often `others` (D', d) each hold the `atoms` (D, d), at a cosine of at least `same`, one to one."""
+    pairs = [match(atoms, other) for other in others]
+    strangers = [match(atoms, random_atoms(len(other), other.shape[1], seed, i)) for i, other in enumerate(others)]
+    if not pairs or not len(atoms):
+        return Found(np.zeros(len(atoms), np.int64), len(pairs), np.zeros(len(atoms)), 0.0)
+    cosines = np.stack([pair.likeness for pair in pairs])
+    chance = np.stack([pair.likeness for pair in strangers])
+    return Found((cosines >= same).sum(0), len(pairs), np.maximum(cosines, 0).mean(0), float((chance >= same).mean()))
+
+
+def match(a: Floats, b: Floats) -> Match:
+    """One to one by cosine: the exact assignment for small dictionaries, mutual nearest neighbours for large ones."""
+    return hungarian(a, b) if max(len(a), len(b)) <= _SMALL else mutual(a, b)
+
+
+def hungarian(a: Floats, b: Floats) -> Match:
+    """The one-to-one match with the largest sum of cosines: O(D³) time, so for small D."""
+    return _assigned(unit(a) @ unit(b).T)
+
+
+def mutual(a: Floats, b: Floats, block: int = _BLOCK) -> Match:
+    """Pairs of atoms that are each other's nearest: O(D D' d) time and O(block × D') memory."""
+    a, b = unit(a), unit(b)
+    nearest, value = np.zeros(len(a), np.int64), np.full(len(a), -1.0)
+    back, best = np.full(len(b), -1), np.full(len(b), -np.inf)
+    for start in range(0, len(a) if len(b) else 0, block):
+        rows = slice(start, start + block)
+        cosines = a[rows] @ b.T
+        nearest[rows], value[rows] = cosines.argmax(1), cosines.max(1)
+        better = cosines.max(0) > best
+        back[better], best[better] = start + cosines.argmax(0)[better], cosines.max(0)[better]
+    if not len(b):
+        return Match(np.full(len(a), -1), value)
+    agreed = back[nearest] == np.arange(len(a))
+    return Match(np.where(agreed, nearest, -1), np.where(agreed, value, -1.0))
+
+
+def by_activity(a: Matrix, b: Matrix) -> Match:
+    """The same by correlation of activations (N, D) and (N, D') on the same images, by exact assignment: O(D D')
+    memory, so for small D. A feature that never varies correlates 0."""
+    n = a.shape[0]
+    mean_a, mean_b = (np.asarray(m.mean(0)).reshape(-1) for m in (a, b))
+    covariance = (a.T @ b).toarray() / n - np.outer(mean_a, mean_b)
+    sd_a, sd_b = (
+        np.sqrt(np.maximum(np.asarray(m.multiply(m).mean(0)).reshape(-1) - mean**2, 0))
+        for m, mean in ((a, mean_a), (b, mean_b))
+    )
+    scale = np.outer(sd_a, sd_b)
+    return _assigned(np.where(scale > 1e-12, covariance / np.maximum(scale, 1e-12), 0))
+
+
+def random_atoms(width: int, d: int, seed: int, number: int) -> Floats:
+    """(width, d) directions uniform on the sphere: what no training finds."""
+    bits = draws.bits(seed, "stability null", number, np.arange(width)[:, None], np.arange(d)[None])
+    return unit(ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53))
+
+
+def _assigned(likeness: Floats) -> Match:
+    rows, columns = linear_sum_assignment(-likeness)
+    partner, value = np.full(len(likeness), -1), np.full(len(likeness), -1.0)
+    partner[rows], value[rows] = columns, likeness[rows, columns]
+    return Match(partner, value)
