@@ -2,16 +2,18 @@
 
 import io
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.csv as arrow_csv
 from pydantic import TypeAdapter, ValidationError
 
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.features.tables import changes_table
+from saeft_ray.features.tables import changes_table, tables
 from saeft_ray.records.read import read_file
 
 JSON, CSV, PAGE = "features.json", "features.csv", "features.html"
@@ -53,6 +55,19 @@ def stored(storage: str, endpoint: str | None = None) -> WhatChanged | None:
         return from_json(read_file(place, JSON, endpoint), f"{place}/{JSON}")
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
+    """The tables `features` and `changes`, if `sql` names one of them. Raises UserError where nothing was found yet."""
+    if not re.search(r"\b(features|changes)\b", sql, re.IGNORECASE):
+        return {}
+    found = stored(storage, endpoint)
+    if found is None:
+        raise UserError(
+            f"{storage}: nothing was found of its features yet, so there are no tables `features` and `changes`; "
+            f"run python -m saeft_ray.features {storage}"
+        )
+    return tables(found)
 
 
 def check_ours(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -108,6 +109,18 @@ def write(
         for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
             write_file(place, path.relative_to(folder).as_posix(), path.read_bytes(), endpoint)
     return WrittenFeatures(found, place)
+
+
+def write_or_warn(found: WhatChanged, page: WritePage, storage: str, endpoint: str | None) -> None:
+    """`write` as part of a sweep, which must not fail for it: without a page features.json is still written."""
+    try:
+        write(found, page, storage, endpoint=endpoint)
+    except Exception as error:
+        _log.warning("the page of what changed could not be written", exc_info=error)
+        words = redacted(f"Its page could not be written ({type(error).__name__}): {error}")
+        found = replace(found, missing=(*found.missing, words))
+        with suppress(OSError):
+            write_file(f"{storage}/report", JSON, as_json(found).encode(), endpoint)
 
 
 def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
