@@ -109,8 +109,8 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             if pair[0] == pair[1]:
                 yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
     features, data = sections.get("features"), sections.get("data")
-    for index, name in enumerate((features and data and features.sets) or ()):
-        if name not in (known := ["selection", *data.test_sets()]):
+    for index, name in enumerate(features.sets or () if features and data else ()):
+        if data and name not in (known := ["selection", *data.test_sets()]):
             yield f"features.sets.{index}", _unknown("set", name, known)
     if train and compute and train.batch_size % compute.workers:
         yield (

@@ -1,7 +1,7 @@
 """A `Map` whose work is done by Ray tasks, with the resources of one worker of a trial each."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import ray
 
@@ -21,7 +21,8 @@ def ray_map(compute: Compute) -> Map:
         task = ray.remote(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=3)(_called)
         shared = ray.put(act)
         at_once = compute.concurrent or max(1, int(ray.cluster_resources().get("CPU", 1)) // compute.cpus)
-        waiting, pending = list(things), []
+        waiting = list(things)
+        pending: list[Any] = []
         try:
             while waiting or pending:
                 while waiting and len(pending) < (1 + _AHEAD) * at_once:
