@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from saeft_ray.api import PlanSummary, Sweep, load, open_sweep
     from saeft_ray.errors import SaeftError, Unfinished, UserError
+    from saeft_ray.features.found import WrittenFeatures
     from saeft_ray.orchestration.replay import Comparison
     from saeft_ray.report import WrittenReport
 
@@ -25,6 +26,7 @@ __all__ = [
     "Sweep",
     "Unfinished",
     "UserError",
+    "WrittenFeatures",
     "WrittenReport",
     "__version__",
     "load",
@@ -33,6 +35,7 @@ __all__ = [
 _PLACES = {
     "errors": ("SaeftError", "Unfinished", "UserError"),
     "orchestration.replay": ("Comparison",),
+    "features.found": ("WrittenFeatures",),
     "report": ("WrittenReport",),
     "api": ("PlanSummary", "Sweep", "load", "open_sweep"),
 }

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +19,10 @@ from rich.console import Console
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import Unfinished, UserError
+from saeft_ray.features import found as features_found
+from saeft_ray.features.each import Map, serially
+from saeft_ray.features.files import asked_tables
+from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
@@ -178,13 +182,15 @@ class Sweep:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`; without it, mean accuracies in % of each method.
+            sql: a query on the tables `results` and `examples`, and on `features` and `changes` where `features` has
+                found them; without it, mean accuracies in % of each method.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
-        return query_table(self.rows(), sql or summary(read_record(self.folder, self.endpoint)))
+        rows, asked = self.rows(), sql or summary(read_record(self.folder, self.endpoint))
+        return query_table(rows, asked, asked_tables(asked, self.folder, self.endpoint))
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.
@@ -198,6 +204,48 @@ class Sweep:
         """
         self._opened  # noqa: B018 - the sweep must be there
         return report_sweep(self.folder, None if out is None else Path(out), self.endpoint)
+
+    def features(
+        self,
+        *,
+        methods: Sequence[str] | None = None,
+        against: str | None = None,
+        words: Sequence[str] | str | None = None,
+        sets: Sequence[str] | None = None,
+        full: bool = False,
+        out: str | Path | None = None,
+    ) -> WrittenFeatures:
+        """Finds which features fine-tuning added and removed, from stored weights, and writes the page: `.found` is
+        what it says, `.page` where features.html is, `.features_table()` and `.changes_table()` are Arrow tables.
+
+        Arguments:
+            methods: labels of methods; without it, all that were trained.
+            against: a method that the others are compared with; without it, the frozen model and the baseline.
+            words: what features may be named after: words, or the path of a text file; without it, as recorded.
+            sets: test sets to look at; without it, as recorded.
+            full: everything that `features: full` computes.
+            out: a local folder; without it, `report/` in the sweep's folder.
+
+        Raises UserError for an unknown method or set, a file that is not there, or weights or images that are gone.
+
+        Example: `sweep.features().changes_table().to_pandas().query("verdict == 'grew'")`
+        """
+        from saeft_ray.features.summary import what_changed
+        from saeft_ray.report.render import features_page
+
+        plan, ledger, store = self._opened
+        for label in [*(methods or ()), *([against] if against not in (None, "frozen") else [])]:
+            if label not in plan.config.methods:
+                raise UserError(f"{label!r} is not a method of this sweep; it has {', '.join(plan.config.methods)}")
+        for name in sets or ():
+            if name not in (known := ["selection", *plan.config.data.test_sets()]):
+                raise UserError(f"{name!r} is not a test set of this sweep; allowed: {', '.join(known)}")
+        given = {"words": words, "sets": sets, "mode": "full" if full else None}
+        plan = features_found.with_settings(plan, given)
+        changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
+        changed = features_found.labelled(changed, ledger.registration())
+        place = None if out is None else Path(out)
+        return features_found.write(changed, features_page.write_for(plan), self.folder, place, self.endpoint)
 
     def replay(self, trial: str) -> "Comparison":
         """Runs a finished trial again and compares: `.equal`, or a list of `.differences`. Nothing is written.
@@ -349,11 +397,41 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
             from saeft_ray.orchestration.local import LocalRunner
 
             run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
+            _find_features(plan, ledger, store, lambda: serially)
         else:
             from saeft_ray.on_ray.runner import RayRunner
 
             with RayRunner(plan, store, ledger, signals) as runner:
                 run_phases(plan, ledger, runner, watcher)
+                _find_features(plan, ledger, store, _on_ray(plan))
+
+
+def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Callable[[], Map]) -> None:
+    """Writes what changed next to where the report will be, which shows it; a failure becomes a sentence there."""
+    if not plan.config.features.on:
+        return
+
+    def find(*args: Any, **settings: Any) -> Any:
+        from saeft_ray.features.summary import what_changed
+
+        return what_changed(*args, **settings)
+
+    def page(found: Any, folder: Path) -> Path:
+        from saeft_ray.report.render import features_page
+
+        return features_page.write_for(plan)(found, folder)
+
+    found = features_found.never_lost(find, plan, ledger, store, each())
+    features_found.write_or_warn(found, page, ledger.url, store.endpoint)
+
+
+def _on_ray(plan: Plan) -> Callable[[], Map]:
+    def each() -> Map:
+        from saeft_ray.on_ray.ray_map import ray_map
+
+        return ray_map(plan.config.compute)
+
+    return each
 
 
 @contextmanager

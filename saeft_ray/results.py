@@ -1,6 +1,7 @@
 """`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
+`features` and `changes` have one line per feature, and per feature × method × against, where they were found.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saeft_ray import door
+from saeft_ray.features.files import asked_tables
 from saeft_ray.records.query import query, summary
 from saeft_ray.records.read import read_record, read_rows
 
@@ -99,7 +101,8 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
 
 def _answer(storage: str, sql: str | None, form: str, endpoint: str | None) -> int:
     record = read_record(storage, endpoint)
-    names, lines = query(read_rows(storage, endpoint), sql or summary(record))
+    asked = sql or summary(record)
+    names, lines = query(read_rows(storage, endpoint), asked, asked_tables(asked, storage, endpoint))
     sys.stdout.write(render(names, lines, form))
     return 0
 

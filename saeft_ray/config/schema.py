@@ -13,6 +13,7 @@ from pydantic import (
 
 import saeft_ray.datasets
 import saeft_ray.methods
+from saeft_ray.config.features import Features, FeaturesSection
 from saeft_ray.config.registry import discover
 from saeft_ray.datasets import Dataset
 from saeft_ray.errors import UserError
@@ -153,6 +154,7 @@ class SweepConfig(Section):
     rerank: Rerank = Rerank()
     confirm: Confirm = Confirm()
     report: ReportSettings = ReportSettings()
+    features: FeaturesSection = Features()
     compute: Compute = Compute()
 
     @model_validator(mode="after")
@@ -165,5 +167,6 @@ class SweepConfig(Section):
         return self.train.views or self.train.epochs
 
     def determining_settings(self) -> dict[str, Any]:
-        """Everything that determines the results; where and how the sweep runs is left out."""
-        return self.model_dump(mode="json", exclude={"storage", "compute"})
+        """Everything that determines the results; where and how the sweep runs, and what is looked at afterwards, are
+        left out."""
+        return self.model_dump(mode="json", exclude={"storage", "compute", "features"})

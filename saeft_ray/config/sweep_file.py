@@ -108,6 +108,10 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     yield f"report.compare.{index}", _unknown("method", label, methods)
             if pair[0] == pair[1]:
                 yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
+    features, data = sections.get("features"), sections.get("data")
+    for index, name in enumerate(features.sets or () if features and data else ()):
+        if data and name not in (known := ["selection", *data.test_sets()]):
+            yield f"features.sets.{index}", _unknown("set", name, known)
     if train and compute and train.batch_size % compute.workers:
         yield (
             "compute.workers",
@@ -187,7 +191,10 @@ def _dotted(loc: Sequence[str | int], raw: Any) -> str:
         if inside or (isinstance(here, list) and isinstance(part, int)):
             here = here[part]
             parts.append(str(part))
-        elif index == len(loc) - 1 and part not in {"number", "range", "choices"} | METHODS.keys() | DATASETS.keys():
+        elif (
+            index == len(loc) - 1
+            and part not in {"number", "range", "choices", "list", "file"} | METHODS.keys() | DATASETS.keys()
+        ):
             parts.append(str(part))
     return ".".join(parts)
 

@@ -38,7 +38,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         raise UserError(f"{storage}: " + "; ".join(absent))
     try:
         config = SweepConfig.model_validate_json(
-            json.dumps({**record["config"], "storage": {"url": store.url, "endpoint": endpoint}})
+            json.dumps({**record["config"], **_asked_of(record), "storage": {"url": store.url, "endpoint": endpoint}})
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -84,7 +84,13 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
         "confirm_seeds": plan.seeds("confirm"),
         "methods": {label: _facts_of(method) for label, method in config.methods.items()},
         "dataset": _origin(DATASETS, config.data)._asdict(),
+        **({"features": config.features.model_dump(mode="json")} if config.features.on else {}),
     }
+
+
+def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `features` as the sweep began with it; none where it was off, or not known yet."""
+    return {"features": record["features"]} if "features" in record else {}
 
 
 def _facts_of(method: Method) -> dict[str, Any]:

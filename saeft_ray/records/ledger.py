@@ -110,6 +110,12 @@ class Ledger:
         compares it with the sweep's own and calls itself exploratory where they differ."""
         self._folder.put_json("registration.json", registered)
 
+    def registration(self) -> dict[str, Any] | None:
+        """What `preregister` noted first; None before that."""
+        with suppress(FileNotFoundError):
+            return self._folder.get_json("registration.json")
+        return None
+
     def look(self, look: Mapping[str, Any]) -> None:
         """Notes a look once. Raises UserError if it was taken before with another outcome."""
         path = f"looks/{look['family']}-{look['n']}.json"

@@ -24,9 +24,11 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
     }
     if rules.get("compare"):
         families["controls"] = [list(pair) for pair in rules["compare"]]
+    looked_at = {"features": _features(record["features"], rules["baseline"])} if "features" in record else {}
     opted = {"variance": rules["variance"]} if rules.get("variance", "own") != "own" else {}
     return {
         **opted,
+        **looked_at,
         "endpoint": "OOD" if ood else "ID",
         "datasets": ood or [name for name, role in roles.items() if role == "id"],
         "weights": "equal",
@@ -39,6 +41,17 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
         "overrun": confirm.get("overrun", 0),
         "seeds": list(record["confirm_seeds"]),
         "failures": "a run without a finite accuracy in [0, 1] on every set of the endpoint; never replaced",
+    }
+
+
+def _features(settings: Mapping[str, Any], baseline: str) -> dict[str, Any]:
+    """How changes of features are tested; a family of its own, which decides about no method."""
+    return {
+        "alpha": settings["alpha"],
+        "least": settings["least"],
+        "family": "features live in the frozen model on ≥ 0.2 % of the evaluated images",
+        "tests": "moderated t, Benjamini-Hochberg",
+        "against": ["frozen", baseline],
     }
 
 

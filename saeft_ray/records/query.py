@@ -1,10 +1,12 @@
 """SQL on a sweep's rows, which sees the rows and nothing else.
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
+Further tables come from whoever asks.
 """
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -17,15 +19,18 @@ from saeft_ray.records.rows import SCHEMA
 QUOTE = "'"
 
 
-def query(rows: pa.Table, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """The names of the columns and the lines that `sql` gives on `rows`. Raises UserError for SQL that does not run."""
-    with _asked(rows, sql) as answer:
+def query(
+    rows: pa.Table, sql: str, further: Mapping[str, pa.Table] = MappingProxyType({})
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns and the lines that `sql` gives on `rows` and the `further` tables. Raises UserError for
+    SQL that does not run."""
+    with _asked(rows, sql, further) as answer:
         return ([], []) if answer is None else (list(answer.columns), answer.fetchall())
 
 
-def query_table(rows: pa.Table, sql: str) -> pa.Table:
+def query_table(rows: pa.Table, sql: str, further: Mapping[str, pa.Table] = MappingProxyType({})) -> pa.Table:
     """The same as an Arrow table."""
-    with _asked(rows, sql) as answer:
+    with _asked(rows, sql, further) as answer:
         return pa.table({}) if answer is None else answer.to_arrow_table()
 
 
@@ -48,7 +53,7 @@ def _quoted(name: str, mark: str) -> str:
 
 
 @contextmanager
-def _asked(rows: pa.Table, sql: str) -> Iterator[Any]:
+def _asked(rows: pa.Table, sql: str, further: Mapping[str, pa.Table]) -> Iterator[Any]:
     """The answer of `sql`, None if it has none; files, network and settings are out of its reach."""
     scalar = [name for name in SCHEMA.names if name != "correct"]
     with duckdb.connect(":memory:") as connection:
@@ -56,6 +61,7 @@ def _asked(rows: pa.Table, sql: str) -> Iterator[Any]:
         for name, table in (
             ("results", rows.select(scalar)),
             ("examples", scored.select(["trial", "dataset", "examples", "n", "correct"])),
+            *further.items(),
         ):
             connection.register("given", table)
             connection.execute(f"CREATE TABLE {name} AS SELECT * FROM given")  # noqa: S608
@@ -66,4 +72,5 @@ def _asked(rows: pa.Table, sql: str) -> Iterator[Any]:
             yield connection.sql(sql)
         except duckdb.Error as error:
             said = " ".join(str(error).split())
-            raise UserError(f"SQL: {said}; it can ask the tables `results` and `examples`") from error
+            names = ", ".join(f"`{name}`" for name in ("results", *further))
+            raise UserError(f"SQL: {said}; it can ask the tables {names} and `examples`") from error

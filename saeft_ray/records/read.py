@@ -57,6 +57,11 @@ def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
     return record
 
 
+def read_file(url: str, name: str, endpoint: str | None = None) -> bytes:
+    """The content of `<url>/<name>`. Raises FileNotFoundError."""
+    return _files(url, endpoint or environment_endpoint()).read_bytes(name)
+
+
 def write_file(url: str, name: str, content: bytes, endpoint: str | None = None) -> None:
     """Put `content` at `<url>/<name>`, over whatever was there."""
     _files(url, endpoint or environment_endpoint()).write(name, content)

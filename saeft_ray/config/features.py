@@ -1,0 +1,98 @@
+"""The section `features`: what is recorded of the changes inside the model, and the files that it names."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from saeft_ray.errors import UserError
+from saeft_ray.settings import Section
+
+
+def _given_as(value: Any) -> str:
+    return "list" if isinstance(value, list | tuple) else "file"
+
+
+Words = Annotated[
+    Annotated[tuple[str, ...], Field(strict=False), Tag("list")] | Annotated[str, Field(min_length=1), Tag("file")],
+    Discriminator(_given_as),
+]
+
+
+class Features(Section):
+    """Which features fine-tuning added and removed, found after the confirm phase.
+
+    It determines no training and stands outside the sweep's identity; `alpha` and `least` are registered before the
+    first confirm trial.
+    """
+
+    mode: Literal["off", "summary", "full"] = "summary"
+    words: Words | None = None
+    """What features may be named after, besides the classes: a list, or a text file with a word per line."""
+    labels: str | None = None
+    """A CSV file that says what is on the images: the columns `image`, `attribute` and maybe `set`."""
+    sets: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
+    """The sets whose images are looked at; default, and what `all` means: every test set."""
+    alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    least: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The least change of a feature that counts, as a share: 0.1 is a tenth more or less."""
+    stability: Annotated[int, Field(ge=0)] = 3
+    """Other SAE seeds in which the features are looked for; 0: none."""
+
+    @property
+    def on(self) -> bool:
+        return self.mode != "off"
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the files that the section names, each problem with its dotted place."""
+        for place, path, read in (("words", self.words, _read_words), ("labels", self.labels, _read_labels)):
+            if self.on and isinstance(path, str):
+                try:
+                    read(path)
+                except UserError as error:
+                    yield f"features.{place}: {error}"
+
+
+def _read_words(path: str) -> None:
+    lines = (line.partition("#")[0].strip() for line in _text(path).splitlines())
+    if not any(lines):
+        raise UserError(f"{path}: holds no word; give a word or phrase per line")
+
+
+def _read_labels(path: str) -> None:
+    lines = csv.reader(io.StringIO(_text(path)))
+    try:
+        head = [name.strip() for name in next(lines, [])]
+        if missing := [name for name in ("image", "attribute") if name not in head]:
+            found = ", ".join(head) or "nothing"
+            raise UserError(f"{path}, line 1: no column {missing[0]!r}, but {found}; give the columns image, attribute")
+        if not any(lines):
+            raise UserError(f"{path}: has no line below its head; give a line per image and attribute")
+    except csv.Error as error:
+        raise UserError(f"{path}, line {lines.line_num}: is not CSV ({error})") from error
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start})") from error
+
+
+def _short_form(value: Any) -> Any:
+    """`features: full` for `features: {mode: full}`; false, which other YAML makes of `off`, is off."""
+    if value is False:
+        value = "off"
+    return value if isinstance(value, Mapping | Features) else {"mode": value}
+
+
+def _sets(value: Any) -> Any:
+    return {**value, "sets": None} if isinstance(value, Mapping) and value.get("sets") == "all" else value
+
+
+FeaturesSection = Annotated[Features, BeforeValidator(lambda value: _sets(_short_form(value)))]

@@ -1,0 +1,43 @@
+"""`python -m saeft_ray.features STORAGE`: which features fine-tuning added and removed, of a sweep that has ended."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from saeft_ray import door
+from saeft_ray.api import open_sweep
+
+
+def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
+    """The door; `endpoint` is the S3 server (else the environment's). Exit status: 0, else as `door.guarded`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m saeft_ray.features", description="Find which features fine-tuning added and removed."
+    )
+    parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
+    parser.add_argument("--method", metavar="METHOD", action="append", help="only this method; may be repeated")
+    parser.add_argument("--against", metavar="METHOD", help="compare with it (default: the frozen model and baseline)")
+    parser.add_argument("--words", metavar="FILE", help="words to name features after, one per line")
+    parser.add_argument("--set", metavar="SET", action="append", help="only images of this test set; may be repeated")
+    parser.add_argument("--full", action="store_true", help="all that `features: full` computes")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="a local folder (default: report/ inside STORAGE)")
+    options = parser.parse_args(arguments)
+    return door.guarded(lambda: _find(options, endpoint), advice="Run the same command to continue")
+
+
+def _find(options: argparse.Namespace, endpoint: str | None) -> int:
+    written = open_sweep(options.storage, endpoint).features(
+        methods=options.method, against=options.against, words=options.words, sets=options.set, full=options.full,
+        out=options.out,
+    )  # fmt: skip
+    for sentence in written.found.sentences:
+        print(sentence)
+    for sentence in written.found.missing:
+        print(f"missing: {sentence}")
+    print(written.page)
+    return 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.exit(main())

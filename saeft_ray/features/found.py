@@ -1,0 +1,148 @@
+"""What changed in a sweep that has ended: computed, told apart from what was registered, written as files."""
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from saeft_ray.config.features import Features
+from saeft_ray.errors import UserError
+from saeft_ray.features.content import WhatChanged
+from saeft_ray.features.each import Map, serially
+from saeft_ray.features.files import CSV, JSON, PAGE, as_csv, as_json, check_ours
+from saeft_ray.features.tables import changes_table, features_table
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import write_file
+from saeft_ray.storage.redact import redacted
+from saeft_ray.storage.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Compute(Protocol):
+    """Finds what changed by the settings `plan.config.features`: for `methods` (None: all) against `against` (None:
+    the frozen model and the baseline)."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        ledger: Ledger,
+        store: Store,
+        *,
+        methods: Sequence[str] | None = None,
+        against: str | None = None,
+        each: Map = serially,
+    ) -> WhatChanged: ...
+
+
+class WritePage(Protocol):
+    """Writes features.html and what it shows into a local folder."""
+
+    def __call__(self, found: WhatChanged, folder: Path) -> Path: ...
+
+
+class WrittenFeatures(NamedTuple):
+    """What changed, and the folder or URL where it was written."""
+
+    found: WhatChanged
+    folder: str
+
+    @property
+    def page(self) -> str:
+        """The path or URL of features.html."""
+        return f"{self.folder}/{PAGE}"
+
+    def features_table(self) -> pa.Table:
+        """A line per feature, as in the SQL table `features`."""
+        return features_table(self.found)
+
+    def changes_table(self) -> pa.Table:
+        """A line per feature × method × against, as in the SQL table `changes`."""
+        return changes_table(self.found)
+
+
+def never_lost(compute: Compute, plan: Plan, ledger: Ledger, store: Store, each: Map) -> WhatChanged:
+    """What `compute` finds; where it fails, a content without numbers that says why. A report must not be lost for it:
+    only a signal gets through."""
+    try:
+        return labelled(compute(plan, ledger, store, each=each), ledger.registration())
+    except Exception as error:
+        _log.warning("what changed could not be computed", exc_info=error)
+        words = redacted(str(error) or type(error).__name__)
+        return _nothing(plan, f"What changed could not be computed ({type(error).__name__}): {words}")
+
+
+def labelled(found: WhatChanged, registered: Mapping[str, Any] | None) -> WhatChanged:
+    """`found` with a sentence in front where its tests are not those that the sweep registered."""
+    before = (registered or {}).get("features")
+    if before is None:
+        why = "this sweep registered no tests of features before its confirm phase"
+    elif (before["alpha"], before["least"]) != (found.alpha, found.least):
+        why = (
+            f"they use alpha = {found.alpha:g} and a least change of {found.least:g}, but registered were "
+            f"{before['alpha']:g} and {before['least']:g}"
+        )
+    else:
+        return found
+    return replace(found, sentences=(f"The tests of features are exploratory: {why}.", *found.sentences))
+
+
+def write(
+    found: WhatChanged, page: WritePage, storage: str, out: Path | None = None, endpoint: str | None = None
+) -> WrittenFeatures:
+    """Writes features.html, features.json and features.csv into `report/` of the sweep's folder or URL `storage`, or
+    into the local folder `out`. Raises UserError if `out` has files of these names that are somebody else's."""
+    if out is not None:
+        check_ours(out)
+        out.mkdir(parents=True, exist_ok=True)
+        _files(found, page, out)
+        return WrittenFeatures(found, str(out))
+    place = f"{storage.rstrip('/')}/report"
+    with tempfile.TemporaryDirectory() as folder:
+        _files(found, page, Path(folder))
+        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
+            write_file(place, path.relative_to(folder).as_posix(), path.read_bytes(), endpoint)
+    return WrittenFeatures(found, place)
+
+
+def write_or_warn(found: WhatChanged, page: WritePage, storage: str, endpoint: str | None) -> None:
+    """`write` as part of a sweep, which must not fail for it: without a page features.json is still written."""
+    try:
+        write(found, page, storage, endpoint=endpoint)
+    except Exception as error:
+        _log.warning("the page of what changed could not be written", exc_info=error)
+        words = redacted(f"Its page could not be written ({type(error).__name__}): {error}")
+        found = replace(found, missing=(*found.missing, words))
+        with suppress(OSError):
+            write_file(f"{storage}/report", JSON, as_json(found).encode(), endpoint)
+
+
+def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
+    """`plan` with other settings of its section `features`; those that are None stay. Raises UserError for a file that
+    is not there."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    section = Features.model_validate({**plan.config.features.model_dump(), **given})
+    if mistakes := [*section.problems()]:
+        raise UserError("\n".join(mistakes))
+    return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
+
+
+def _files(found: WhatChanged, page: WritePage, folder: Path) -> None:
+    (folder / JSON).write_text(as_json(found), encoding="utf-8", newline="\n")
+    (folder / CSV).write_text(as_csv(found), encoding="utf-8", newline="\n")
+    page(found, folder)
+
+
+def _nothing(plan: Plan, why: str) -> WhatChanged:
+    config = plan.config
+    return WhatChanged(
+        sweep=config.name, alpha=config.features.alpha, least=config.features.least, baseline=config.report.baseline,
+        sets=config.features.sets or tuple(config.data.test_sets()), sentences=(), readings=(), features=(),
+        shortcuts=(), similarities=(), specimens=(), missing=(why,),
+    )  # fmt: skip

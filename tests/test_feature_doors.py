@@ -1,0 +1,136 @@
+"""The section `features`, its registration, its files and tables, and failures that lose no report."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from saeft_ray.config.sweep_file import parse
+from saeft_ray.errors import Damaged, UserError
+from saeft_ray.features import content as c
+from saeft_ray.features import files, found
+from saeft_ray.features.each import serially
+from saeft_ray.features.tables import changes_table, features_table
+from saeft_ray.orchestration.reopen import _asked_of
+from saeft_ray.records.preregistration import preregistration
+from saeft_ray.records.query import query
+from saeft_ray.records.rows import SCHEMA
+
+from sweeps import SMALL
+
+EFFECT = c.Effect(mean=0.5, lo=0.2, hi=0.8, p=0.001, q=0.01, verdict="grew", control=0.1, beyond_q=None)
+CHANGE = c.FeatureChange(
+    method="ft", against="frozen", effect=EFFECT, gain=-0.1, born=3.0, died=1.0, other_classes=None,
+    shared=c.Shared(word="red", shift=2.0, q=0.01, agree=1.0), born_images=(c.Image(set="UCI", index=4),),
+    died_images=(),
+)  # fmt: skip
+FEATURE = c.Feature(
+    index=7, live=0.1, mass=2.0, name=None, words=(("red", 0.4),), found=2, of=3, strongest=(), spread=(),
+    changes=(CHANGE, replace(CHANGE, against="mse")),
+)  # fmt: skip
+FOUND = c.WhatChanged(
+    sweep="small", alpha=0.05, least=0.1, baseline="ft", sets=("UCI",), sentences=("One feature grew.",), readings=(),
+    features=(FEATURE,), shortcuts=(), similarities=(), specimens=(), missing=(),
+)  # fmt: skip
+
+
+def made(**features):
+    return parse(yaml.safe_dump({**SMALL, **features}))
+
+
+def page(found, folder):
+    (folder / files.PAGE).write_text("<!doctype html>")
+    return folder / files.PAGE
+
+
+def test_the_section_changes_no_identity_and_has_a_short_form():
+    plain = made()
+    assert plain.features.mode == "summary"
+    for given in ("off", "full", {"alpha": 0.01, "words": ["a", "b"], "sets": "all"}, False):
+        assert made(features=given).determining_settings() == plain.determining_settings()
+    assert not made(features=False).features.on
+    assert not parse(yaml.safe_dump(SMALL) + "features: off\n").features.on
+    assert made(features={"sets": "all"}).features.sets is None
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("sumary", "features.mode: found 'sumary'"),
+        ({"lest": 1}, "did you mean 'least'"),
+        ({"sets": ["nope"]}, "features.sets.0: unknown set 'nope'"),
+        ({"words": 5}, "features.words: found 5"),
+    ],
+)
+def test_mistakes_have_their_place(given, words):
+    with pytest.raises(UserError, match=words):
+        made(features=given)
+
+
+def test_files_that_are_not_there_or_hold_nothing_are_problems(tmp_path):
+    (tmp_path / "words").write_text("# nothing\n\n")
+    (tmp_path / "labels").write_text("image,colour\n1,red\n")
+    section = made(features={"words": str(tmp_path / "words"), "labels": str(tmp_path / "labels")}).features
+    words, labels = section.problems()
+    assert "holds no word" in words
+    assert "no column 'attribute'" in labels
+    (gone,) = made(features={"words": str(tmp_path / "gone")}).features.problems()
+    assert gone.startswith("features.words:")
+
+
+def test_only_a_record_with_features_registers_them():
+    config = made()
+    record = {"config": config.determining_settings(), "data": {"roles": {"UCI": "ood"}}, "confirm_seeds": [1, 2]}
+    before = preregistration(record)
+    assert "features" not in before
+    assert _asked_of(record) == {}
+    after = preregistration({**record, "features": config.features.model_dump(mode="json")})
+    registered = after.pop("features")
+    assert after == before
+    assert (registered["alpha"], registered["least"], registered["against"]) == (0.05, 0.1, ["frozen", "ft"])
+
+
+def test_tests_that_were_not_registered_are_called_exploratory():
+    registered = {"features": {"alpha": 0.05, "least": 0.1}}
+    assert found.labelled(FOUND, registered) == FOUND
+    assert "registered no tests" in found.labelled(FOUND, {}).sentences[0]
+    assert "exploratory" in found.labelled(replace(FOUND, least=0.2), registered).sentences[0]
+
+
+def test_what_was_written_is_read_again_and_answers_sql(tmp_path):
+    assert features_table(FOUND).num_rows == 1
+    assert changes_table(FOUND)["against"].to_pylist() == ["frozen", "mse"]
+    with pytest.raises(UserError, match="nothing was found"):
+        files.asked_tables("SELECT * FROM features", str(tmp_path))
+    found.write(FOUND, page, str(tmp_path))
+    assert files.stored(str(tmp_path)) == FOUND
+    asked = "SELECT c.verdict, f.found FROM changes c JOIN features f USING (feature) WHERE against = 'mse'"
+    _, lines = query(SCHEMA.empty_table(), asked, files.asked_tables(asked, str(tmp_path)))
+    assert lines == [("grew", 2)]
+    assert (tmp_path / "report" / files.CSV).read_text().count("\n") == 3
+
+
+def test_nothing_of_a_users_is_replaced(tmp_path):
+    found.write(FOUND, page, "unused", tmp_path)
+    found.write(FOUND, page, "unused", tmp_path)
+    (tmp_path / files.JSON).write_text('{"mine": 1}')
+    with pytest.raises(UserError, match="did not write"):
+        found.write(FOUND, page, "unused", tmp_path)
+    with pytest.raises(Damaged):
+        files.from_json(b"[]", "there")
+
+
+def test_a_failure_becomes_a_sentence_and_a_signal_gets_through():
+    def fails(*args, **settings):
+        raise UserError("the images are gone")
+
+    def stopped(*args, **settings):
+        raise KeyboardInterrupt
+
+    plan = SimpleNamespace(config=made())
+    lost = found.never_lost(fails, plan, None, None, serially)
+    assert "the images are gone" in lost.missing[0]
+    assert files.from_json(files.as_json(lost).encode(), "") == lost
+    with pytest.raises(KeyboardInterrupt):
+        found.never_lost(stopped, plan, None, None, serially)
