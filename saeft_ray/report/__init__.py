@@ -80,7 +80,8 @@ def report_sweep(
     thumbnails: "Thumbnails | None" = None,
 ) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
-    `out`. `what_changed` and `thumbnails` as `write_report`. Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
+    `out`. `what_changed` and `thumbnails` as `write_report`.
+    Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
     record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
     place = f"{storage}/report" if out is None else str(out)

@@ -47,7 +47,8 @@ def title(feature: Feature) -> str:
 
 
 def card(feature: Feature, end: float, brief: bool = False) -> FeatureCard:
-    """Everything about one feature; `end` of its axis is that of `reach`; `brief` keeps, of each kind of picture, those of the surest method."""
+    """Everything about one feature; `end` of its axis is that of `reach`; `brief` keeps, of
+    each kind of picture, those of the surest method."""
     lines = [
         PictureLine(title="strongest before", images=feature.strongest),
         PictureLine(title="spread over all it fires on", images=feature.spread),
@@ -155,7 +156,8 @@ def _share(change: FeatureChange) -> str:
         return ""
     return (
         f"They are more like “{s.word}” than others of their class and set, by {number(s.shift, 1)} standard "
-        f"deviations beyond the control (q {bare_p(s.q)}), and in {percent(s.agree, 0)} % of the seeds this word is first."
+        f"deviations beyond the control (q {bare_p(s.q)}). "
+        f"In {percent(s.agree, 0)} % of the seeds this word is first."
     )
 
 
