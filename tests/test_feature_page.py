@@ -98,7 +98,7 @@ def what(n: int = 40, seeds: bool = True) -> WhatChanged:
 
 
 def digits() -> Any:
-    split = DigitSplit("B", 0.8)
+    split = DigitSplit("selection", 0.8)
 
     def thumbnail(image: Image) -> NDArray[np.uint8] | None:
         if image.index % 50 == 49:

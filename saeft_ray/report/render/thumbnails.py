@@ -52,7 +52,14 @@ class Album:
         images = images[:WIDEST]
         if images not in self._made:
             self._made[images] = self._new(images)
-        return self._made[images]
+        strip = self._made[images]
+        # A page holds a strip as often as it shows it.
+        size = len(strip.uri or "")
+        self._full = self._full or size > self._left
+        if size and self._full:
+            return Strip(uri=None, width=0, height=0, shown=0, gone=0, left_out=True)
+        self._left -= size
+        return strip
 
     def _new(self, images: tuple[Image, ...]) -> Strip:
         if self._full or not images:
@@ -63,10 +70,6 @@ class Album:
         if not pictures:
             return Strip(uri=None, width=0, height=0, shown=0, gone=gone, left_out=False)
         uri, (width, height) = _joined(pictures)
-        if len(uri) > self._left:
-            self._full = True
-            return Strip(uri=None, width=0, height=0, shown=0, gone=0, left_out=True)
-        self._left -= len(uri)
         # A picture of 28 pixels is shown twice as large, with its pixels to be seen.
         zoom = max(1, TALLEST // height)
         return Strip(uri=uri, width=zoom * width, height=zoom * height, shown=len(pictures), gone=gone, left_out=False)

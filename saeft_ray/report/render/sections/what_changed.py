@@ -43,8 +43,8 @@ def _terms(what: WhatChanged) -> str:
     sure_ = f"{100 * what.alpha:g} %"
     return (
         "A dictionary is a list of directions that was learned by a sparse autoencoder (SAE) from the embeddings of "
-        "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. Its "
-        "mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is twice "
+        "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. "
+        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is twice "
         "as much. The control gives each image the movement of another image of the same set. "
         f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average."
     )
@@ -135,8 +135,8 @@ def _specimens(what: WhatChanged) -> tuple[Block, ...]:
         return ()
     text = (
         "The feature of each kind that fits a word best. Upper row: its strongest images. Lower row: images spread "
-        "over all that it fires on. F1 says how well the word tells on which images it fires; 1 is perfect. The strongest "
-        "images alone look alike for every kind: compare the lower rows."
+        "over all that it fires on. F1 says how well the word tells on which images it fires; 1 is perfect. The "
+        "strongest images alone look alike for every kind: compare the lower rows."
     )
     cells = [(KINDS.get(k, k), tuple(_specimen(at[k, w]) if (k, w) in at else None for w in words)) for k in kinds]
     return (Heading(text="Are SAE features more than directions?"), Text(words=text),
