@@ -3,14 +3,18 @@
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
 from saeft_ray.errors import UserError
+from saeft_ray.features.content import WhatChanged
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
+
+if TYPE_CHECKING:
+    from saeft_ray.report.render.thumbnails import Thumbnails
 
 __all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_report"]
 
@@ -28,26 +32,36 @@ class WrittenReport(NamedTuple):
         return f"{self.folder}/report.html"
 
 
-def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report:
+def write_report(
+    rows: pa.Table,
+    record: Mapping[str, Any],
+    out: Path,
+    what_changed: WhatChanged | None = None,
+    thumbnails: "Thumbnails | None" = None,
+) -> Report:
     """Write report.html, report.md, report.json, results.csv, results.tex and each plot as SVG into the folder `out`.
+
+    With `what_changed` also features.html, features.json, features.csv and features.md; `thumbnails` gives their
+    images.
 
     The same rows and record give the same bytes, in whatever order the rows come. An older report there is replaced.
     Raises UserError if `out` cannot be written.
     """
     # Drawing needs matplotlib and jinja2, which whoever only wants the findings need not import.
-    from saeft_ray.report.render import exports, plots
+    from saeft_ray.report.render import exports, features_page, heat_map, plots
     from saeft_ray.report.render.html import render as page
     from saeft_ray.report.render.markdown import render as markdown
 
-    report = findings(rows, record)
-    drawn = plots.draw(report)
+    report = findings(rows, record, what_changed)
+    drawn = plots.draw(report) | heat_map.draw(what_changed)
     files = {
-        "report.html": page(report, drawn),
+        "report.html": page(report, drawn, thumbnails),
         "report.md": markdown(report, drawn),
         "report.json": exports.as_json(report),
         "results.csv": exports.as_csv(report),
         "results.tex": exports.as_latex(report),
         **{f"{name}.svg": plots.standalone(svg) for name, svg in drawn.items()},
+        **(features_page.files(what_changed, thumbnails) if what_changed else {}),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -58,17 +72,24 @@ def write_report(rows: pa.Table, record: Mapping[str, Any], out: Path) -> Report
     return report
 
 
-def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = None) -> WrittenReport:
+def report_sweep(
+    storage: str,
+    out: Path | None = None,
+    endpoint: str | None = None,
+    what_changed: WhatChanged | None = None,
+    thumbnails: "Thumbnails | None" = None,
+) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
-    `out`. Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
+    `out`. `what_changed` and `thumbnails` as `write_report`.
+    Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
     record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
-        report = write_report(rows, record, out)
+        report = write_report(rows, record, out, what_changed, thumbnails)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            report = write_report(rows, record, Path(folder))
+            report = write_report(rows, record, Path(folder), what_changed, thumbnails)
             for path in sorted(Path(folder).iterdir()):
                 write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)

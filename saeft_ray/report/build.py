@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from saeft_ray import stats
 from saeft_ray.errors import UserError
+from saeft_ray.features.content import WhatChanged
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
@@ -65,12 +66,12 @@ class Decided:
     unpooled: str | None = None
 
 
-def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
+def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChanged | None = None) -> Report:
     """Every number and verdict of a sweep.
 
-    `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`. Raises
-    UserError for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method
-    to compare.
+    `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`;
+    `what_changed` is passed on. Raises UserError for rows that must not be reported: reused seeds, duplicates, an
+    unknown baseline or an unknown method to compare.
     """
     context = _context(rows, record)
     primary, ruled, asked = _primary(context), _with_rule(context), _without_rule(context)
@@ -113,6 +114,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any]) -> Report:
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
         provenance=provenance.provenance(rows, record),
+        what_changed=what_changed,
     )
 
 

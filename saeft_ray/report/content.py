@@ -6,6 +6,7 @@ Accuracies, differences and margins are fractions here; the renderings turn them
 from dataclasses import dataclass
 from typing import Literal
 
+from saeft_ray.features.content import WhatChanged
 from saeft_ray.stats import Line, Mean, Paired
 
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
@@ -293,7 +294,8 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that a report shows. Accuracies and differences are fractions."""
+    """Everything that a report shows. Accuracies and differences are fractions. `what_changed`: the record of features,
+    where the sweep has one."""
 
     name: str
     created: str | None
@@ -325,3 +327,4 @@ class Report:
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
     provenance: tuple[Fact, ...]
+    what_changed: WhatChanged | None = None

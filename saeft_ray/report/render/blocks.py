@@ -4,6 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
+from saeft_ray.features.content import Image
+from saeft_ray.features.content import Verdict as FeatureVerdict
 from saeft_ray.report.content import Verdict
 
 
@@ -40,7 +42,16 @@ class Chip:
     kind: ClassVar[str] = "chip"
 
 
-Span: TypeAlias = str | Strong | Small | Symbol | Chip
+@dataclass(frozen=True)
+class Link:
+    """Words that lead to a file next to the report."""
+
+    text: str
+    href: str
+    kind: ClassVar[str] = "link"
+
+
+Span: TypeAlias = str | Strong | Small | Symbol | Chip | Link
 Words: TypeAlias = Span | tuple[Span, ...]
 
 
@@ -149,7 +160,76 @@ class Folded:
     kind: ClassVar[str] = "folded"
 
 
-Block: TypeAlias = Text | Bullets | Cards | Table | Plot | PlotGrid | Facts | Folded
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """The title of a part of a section."""
+
+    text: str
+    kind: ClassVar[str] = "heading"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectLine:
+    """The change of a feature under one method: drawn on a log2 axis, and said in `text` and `note`."""
+
+    label: str
+    mean: float
+    lo: float | None
+    hi: float | None
+    verdict: FeatureVerdict
+    text: str
+    note: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureLine:
+    """Images side by side under a title, and what they say."""
+
+    title: str
+    images: tuple[Image, ...]
+    note: str = ""
+    says: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCard:
+    """One feature: its effects, drawn from -`reach` to `reach`, and its images."""
+
+    title: str
+    note: str
+    effects: tuple[EffectLine, ...]
+    pictures: tuple[PictureLine, ...]
+    reach: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureCards:
+    """Features under each other."""
+
+    cards: tuple[FeatureCard, ...]
+    kind: ClassVar[str] = "features"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureCell:
+    """Rows of images over a text."""
+
+    rows: tuple[tuple[Image, ...], ...]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTable:
+    """Named lines of cells with images, under titles."""
+
+    columns: tuple[str, ...]
+    lines: tuple[tuple[str, tuple[PictureCell | None, ...]], ...]
+    kind: ClassVar[str] = "pictures"
+
+
+Block: TypeAlias = (
+    Text | Bullets | Cards | Table | Plot | PlotGrid | Facts | Folded | Heading | FeatureCards | PictureTable
+)
 
 
 @dataclass(frozen=True, kw_only=True)

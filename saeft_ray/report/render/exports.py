@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from saeft_ray.report.content import Cell, Comparison, MethodResults, Report
 from saeft_ray.report.numbers import MINUS, number, percent
@@ -20,8 +20,10 @@ _COLUMNS = [
 
 
 def as_json(report: Report) -> str:
-    """Every number and verdict. Accuracies and differences are fractions."""
-    return json.dumps(asdict(report), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """Every number and verdict. Accuracies and differences are fractions. What changed is a file of its own."""
+    content = asdict(replace(report, what_changed=None))
+    del content["what_changed"]
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(report: Report) -> str:

@@ -11,9 +11,15 @@ from saeft_ray.report.render.blocks import (
     Cards,
     Chip,
     Facts,
+    FeatureCard,
+    FeatureCards,
     Folded,
+    Heading,
+    Link,
+    PictureTable,
     Plot,
     PlotGrid,
+    Section,
     Small,
     Span,
     Strong,
@@ -30,8 +36,13 @@ _HEADINGS = {"head": "# ", "plain": "## ", "warning": "## "}
 
 def render(report: Report, drawn: Mapping[str, str]) -> str:
     """The report; the plots of `drawn` are linked as files next to it."""
+    return write(sections(report), drawn)
+
+
+def write(parts: Iterable[Section], drawn: Mapping[str, str]) -> str:
+    """Sections under each other."""
     out: list[str] = []
-    for section in sections(report):
+    for section in parts:
         if section.frame in _HEADINGS:
             out.append(_HEADINGS[section.frame] + _text(section.title))
         for block in section.blocks:
@@ -58,6 +69,13 @@ def _block(block: Block, drawn: Mapping[str, str]) -> Iterable[str]:
                 yield from _block(plot, drawn)
         case Facts():
             yield _bullets(f"{_text(name)}: {_text(value)}" for name, value in block.facts)
+        case Heading():
+            yield f"### {_text(block.text)}"
+        case FeatureCards():
+            for feature in block.cards:
+                yield from _feature(feature)
+        case PictureTable():
+            yield _specimens(block)
         case Folded():
             yield f"### {_text(block.title)}"
             for part in block.blocks:
@@ -67,6 +85,21 @@ def _block(block: Block, drawn: Mapping[str, str]) -> Iterable[str]:
 def _card(card: Card) -> str:
     note = f" {_text(card.note)}" if card.note else ""
     return f"**{_text(card.title)}: {card.verdict}.** {_text(card.text)}{note}"
+
+
+def _feature(card: FeatureCard) -> Iterable[str]:
+    yield f"#### {_text(card.title)}"
+    yield _text(card.note)
+    yield _bullets(f"{_text(line.label)}: **{line.text}** {_text(line.note)}" for line in card.effects)
+    if said := [f"{_text(line.title)}: {_text(line.note)}. {_text(line.says)}".rstrip()
+                for line in card.pictures if line.note]:  # fmt: skip
+        yield _bullets(said)
+
+
+def _specimens(it: PictureTable) -> str:
+    head = ["", *map(_text, it.columns)]
+    lines = [[_text(name), *(_text(cell.text) if cell else "–" for cell in cells)] for name, cells in it.lines]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---"] * len(head), *lines])
 
 
 def _table(table: Table) -> str:
@@ -99,6 +132,8 @@ def _span(span: Span) -> str:
             return span.verdict
         case Small():
             return _text(span.text)
+        case Link():
+            return f"[{_text(span.text)}]({span.href})"
         case _:
             return _text(span)
 

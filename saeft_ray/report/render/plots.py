@@ -38,7 +38,8 @@ _STYLE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _style(name: str) -> AbstractContextManager[None]:
+def style(name: str) -> AbstractContextManager[None]:
+    """How every plot looks; `name` makes its bytes the same every time."""
     return matplotlib.rc_context(cast(Any, {**_STYLE, "svg.hashsalt": name}))
 
 
@@ -63,7 +64,7 @@ def forest(report: Report) -> str | None:
     shown = [c for c in report.primary if c.paired is not None]
     if not shown:
         return None
-    with _style("forest"):
+    with style("forest"):
         figure = Figure(figsize=(_WIDTH, 0.75 + 0.48 * len(shown)))
         axes = figure.subplots()
         for y, c in enumerate(reversed(shown)):
@@ -72,7 +73,7 @@ def forest(report: Report) -> str | None:
             axes.axvspan(-100 * report.margin, 100 * report.margin, color=INK, alpha=0.07, linewidth=0)
         _differences_axis(axes, [c.method for c in reversed(shown)], f"difference from {report.baseline}, pp")
         label = f"Differences from {report.baseline} on {report.endpoint}: " + "; ".join(map(_spoken, shown))
-        return _svg(figure, "forest", label)
+        return to_svg(figure, "forest", label)
 
 
 def shifts(report: Report) -> str | None:
@@ -84,7 +85,7 @@ def shifts(report: Report) -> str | None:
     looks = _looks(report)
     methods = [name for name in looks if any(c.method == name for c in shown)]
     step = 1 / (len(methods) + 1.2)
-    with _style("shifts"):
+    with style("shifts"):
         figure = Figure(figsize=(_WIDTH, 0.9 + len(sets) * (0.22 + 0.12 * len(methods))))
         axes = figure.subplots()
         for row, dataset in enumerate(reversed(sets)):
@@ -96,7 +97,7 @@ def shifts(report: Report) -> str | None:
                 axes.axhline(row - 0.5, color=INK, alpha=0.12, linewidth=0.6)
         _differences_axis(axes, list(reversed(sets)), f"difference from {report.baseline}, pp")
         _legend(axes)
-        return _svg(figure, "shifts", f"Differences from {report.baseline} on each OOD set, with intervals")
+        return to_svg(figure, "shifts", f"Differences from {report.baseline} on each OOD set, with intervals")
 
 
 def slopes(report: Report) -> str | None:
@@ -106,7 +107,7 @@ def slopes(report: Report) -> str | None:
         return None
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
-    with _style("slopes"):
+    with style("slopes"):
         figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.1))
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for panel, c in zip(grid.flat, shown, strict=False):
@@ -115,7 +116,7 @@ def slopes(report: Report) -> str | None:
             colour = VERDICT_COLOURS[c.verdict]
             panel.add_collection(LineCollection(segments, colors=colour, linewidths=1.2, alpha=0.85))
             panel.scatter([0, 1] * len(ends), ends.ravel(), s=16, color=colour, alpha=0.85, linewidths=0)
-            panel.set_xticks([0, 1], [_plain(_short(c.against)), _plain(_short(c.method))])
+            panel.set_xticks([0, 1], [plain(_short(c.against)), plain(_short(c.method))])
             panel.set_xlim(-0.3, 1.3)
             _quiet(panel)
         for panel in list(grid.flat)[len(shown) :]:
@@ -123,7 +124,7 @@ def slopes(report: Report) -> str | None:
         for row in grid:
             row[0].set_ylabel("accuracy, %")
         spoken = "; ".join(f"{c.method}: {c.paired.wins} of {c.paired.n} seeds rise" for c in shown if c.paired)
-        return _svg(figure, "slopes", f"{report.endpoint} by seed, from {report.baseline} to each method. {spoken}")
+        return to_svg(figure, "slopes", f"{report.endpoint} by seed, from {report.baseline} to each method. {spoken}")
 
 
 def plane(report: Report) -> str | None:
@@ -131,7 +132,7 @@ def plane(report: Report) -> str | None:
     shown = [m for m in report.methods if m.id and m.ood and set(m.id.seeds) & set(m.ood.seeds)]
     if not shown:
         return None
-    with _style("plane"):
+    with style("plane"):
         figure = Figure(figsize=(_WIDTH, 4.3))
         axes = figure.subplots()
         spoken = []
@@ -149,7 +150,7 @@ def plane(report: Report) -> str | None:
             axes.scatter(xs, ys, s=22, color=colour, marker=marker, alpha=0.45, linewidths=0)
             axes.scatter(
                 [mean_x], [mean_y], s=95, color=colour, marker=marker, edgecolors=INK, linewidths=0.9, zorder=3,
-                label=_plain(method.name),
+                label=plain(method.name),
             )  # fmt: skip
             spoken.append(f"{method.name} ID {number(mean_x, 1)}, OOD {number(mean_y, 1)}")
         for curve in report.curves:
@@ -157,12 +158,12 @@ def plane(report: Report) -> str | None:
             axes.plot([x for x, _ in at], [y for _, y in at], color=INK, alpha=0.55, linewidth=1, zorder=1)
             spoken.append(f"a line joins {in_list(curve.methods)}")
         _standard(axes, report)
-        axes.set_xlabel(f"accuracy on {_plain(in_list(report.id_sets))}, %")
+        axes.set_xlabel(f"accuracy on {plain(in_list(report.id_sets))}, %")
         axes.set_ylabel("mean OOD accuracy, %")
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         _legend(axes)
         _quiet(axes)
-        return _svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
+        return to_svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
 
 
 def _standard(axes: Axes, report: Report) -> None:
@@ -188,7 +189,7 @@ def looks(report: Report) -> str | None:
         return None
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
-    with _style("looks"):
+    with style("looks"):
         figure = Figure(figsize=(_WIDTH, 2.0 * lines + 0.3))
         grid = figure.subplots(lines, columns, squeeze=False)
         spoken = []
@@ -206,14 +207,14 @@ def looks(report: Report) -> str | None:
             )
             panel.set_xlim(c.course.first - 0.7, c.course.last + 0.7)
             panel.set_ylim(0, 1.05 * top)
-            panel.set_title(_plain(named(c, report.baseline).replace(" against ", "\nagainst ")), fontsize=9)
+            panel.set_title(plain(named(c, report.baseline).replace(" against ", "\nagainst ")), fontsize=9)
             panel.set_xlabel("seeds", fontsize=9)
             _quiet(panel)
             reached = f"{number(t[-1], 1)} of {number(boundary[-1], 1)} at seed {n[-1]}"
             spoken.append(f"{named(c, report.baseline)} {reached}, {c.verdict}")
         for panel in list(grid.flat)[len(shown) :]:
             panel.set_visible(False)
-        return _svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
+        return to_svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
 
 
 def search(report: Report) -> str | None:
@@ -223,7 +224,7 @@ def search(report: Report) -> str | None:
         return None
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
-    with _style("search"):
+    with style("search"):
         figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.5))
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         spoken = []
@@ -241,7 +242,7 @@ def search(report: Report) -> str | None:
             budgets = range(1, len(done) + 1)
             expected = [100 * v for v in history.expected_best]
             panel.plot(budgets, expected, color=_COLOURS[4], linewidth=1.2, linestyle="--", label="expected best")
-            panel.set_title(_plain(method), fontsize=9)
+            panel.set_title(plain(method), fontsize=9)
             panel.set_xlabel("trial", fontsize=9)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             _quiet(panel)
@@ -252,7 +253,7 @@ def search(report: Report) -> str | None:
             row[0].set_ylabel("selection, %")
         handles, labels = grid.flat[0].get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, fontsize=9, loc="outside upper center", ncols=3)
-        return _svg(figure, "search", "Scores of each search in order, in %: " + "; ".join(spoken))
+        return to_svg(figure, "search", "Scores of each search in order, in %: " + "; ".join(spoken))
 
 
 def _interval(axes: Axes, c: Comparison, y: float) -> None:
@@ -273,7 +274,7 @@ def _marked(axes: Axes, c: Comparison, y: float, colour: str, marker: str, label
         axes.plot([100 * c.paired.lo, 100 * c.paired.hi], [y, y], color=colour, linewidth=1.4, solid_capstyle="round")
     axes.plot(
         [100 * c.paired.mean], [y], color=colour, marker=marker, markersize=5, linestyle="none", zorder=3,
-        fillstyle="none" if c.verdict == "undecided" else "full", label=None if label is None else _plain(label),
+        fillstyle="none" if c.verdict == "undecided" else "full", label=None if label is None else plain(label),
     )  # fmt: skip
 
 
@@ -290,9 +291,9 @@ def _legend(axes: Axes) -> None:
 
 def _differences_axis(axes: Axes, names: Sequence[str], label: str) -> None:
     axes.axvline(0, color=INK, linewidth=0.9)
-    axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+    axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.set_xlabel(_plain(label))
+    axes.set_xlabel(plain(label))
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     _quiet(axes)
     axes.spines["left"].set_visible(False)
@@ -320,14 +321,15 @@ def _short(name: str, longest: int = 12) -> str:
     return f"{head}_\n{tail}"
 
 
-def _plain(text: str | None) -> str:
+def plain(text: str | None) -> str:
     """Text in which matplotlib sees no mathematics."""
     plain = (text or "").replace("$", r"\$")
     # A label that opens with an underscore would be left out of the legend.
     return f"\u200b{plain}" if plain.startswith("_") else plain
 
 
-def _svg(figure: Figure, name: str, label: str) -> str:
+def to_svg(figure: Figure, name: str, label: str) -> str:
+    """`figure` as SVG text whose ids begin with `name`; `label` says what it shows."""
     buffer = io.StringIO()
     # No date and a fixed salt: the same numbers are the same bytes.
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

@@ -1,0 +1,173 @@
+"""What is said of one feature that fine-tuning changed, in words and as blocks: for the report and for the page."""
+
+from saeft_ray.features.content import Effect, Feature, FeatureChange, Specimen, Verdict, WhatChanged
+from saeft_ray.report.numbers import MISSING, count, number, percent
+from saeft_ray.report.render.blocks import EffectLine, FeatureCard, PictureLine
+from saeft_ray.report.render.phrases import bare_p
+
+SAID: dict[Verdict, str] = {
+    "grew": "grew", "shrank": "shrank", "not found": "no change found", "not tested": "not tested",
+}  # fmt: skip
+KINDS = {
+    "trained": "SAE", "random": "random dictionary", "pca": "PCA directions", "neurons": "neurons",
+    "imported": "imported SAE",
+}  # fmt: skip
+
+
+def size(feature: Feature) -> float:
+    """How much a feature changed: its largest effect under any method, those that are sure before all others."""
+    return max((abs(c.effect.mean) + 1000 * sure(c) for c in feature.changes), default=-1.0)
+
+
+def sure(change: FeatureChange) -> bool:
+    """Whether the test decided that the feature grew or shrank."""
+    return change.effect.verdict in ("grew", "shrank")
+
+
+def stable(feature: Feature) -> bool:
+    """Whether most other SAE seeds have the feature."""
+    return feature.found is not None and bool(feature.of) and 2 * feature.found > (feature.of or 0)
+
+
+def ordered(what: WhatChanged) -> list[Feature]:
+    """The features, most changed first."""
+    return sorted(what.features, key=lambda f: (-size(f), f.index))
+
+
+def reach(what: WhatChanged) -> float:
+    """The end of the axis on which all effects are drawn: it holds nine of ten, and at least a factor of two."""
+    ends = sorted(abs(v) for f in what.features for c in f.changes for v in (c.effect.mean, c.effect.lo, c.effect.hi)
+                  if v is not None)  # fmt: skip
+    return max(1.0, ends[(len(ends) * 9) // 10] if ends else 1.0)
+
+
+def title(feature: Feature) -> str:
+    """The feature's name, or its number where it has none."""
+    return feature.name.word if feature.name else f"feature {feature.index}"
+
+
+def card(feature: Feature, end: float, brief: bool = False) -> FeatureCard:
+    """Everything about one feature; `end` of its axis is that of `reach`; `brief` keeps, of
+    each kind of picture, those of the surest method."""
+    lines = [
+        PictureLine(title="strongest before", images=feature.strongest),
+        PictureLine(title="spread over all it fires on", images=feature.spread),
+    ]
+    surest = sorted(feature.changes, key=lambda c: (not sure(c), -abs(c.effect.mean)))[:1]
+    changes = surest if brief else feature.changes
+    for change in changes:
+        lines += _pictures(change, feature)
+    return FeatureCard(
+        title=title(feature),
+        note=facts(feature),
+        effects=tuple(effect_line(change) for change in feature.changes),
+        pictures=tuple(line for line in lines if line.images or line.says),
+        reach=end,
+    )
+
+
+def facts(feature: Feature) -> str:
+    """One line: its number, how sure its name is, how often it is active, and whether other SAEs have it."""
+    parts = [f"feature {feature.index}"]
+    if feature.name:
+        parts.append(f"name fits with F1 {number(feature.name.score)} (p {bare_p(feature.name.p)})")
+    elif feature.words:
+        near = ", ".join(f"{word} {number(score)}" for word, score in feature.words[:3])
+        parts.append(f"no name is sure; nearest words by F1: {near}")
+    else:
+        parts.append("no name")
+    parts.append(f"active on {percent(feature.live)} % of the images before")
+    parts.append(found(feature))
+    return " · ".join(parts)
+
+
+def found(feature: Feature) -> str:
+    """How many other seeds have the feature."""
+    if feature.found is None or not feature.of:
+        return "not looked for in other SAE seeds"
+    return f"found by {feature.found} of {count(feature.of, 'other SAE seed')}"
+
+
+def effect_line(change: FeatureChange) -> EffectLine:
+    """The change of one method, drawn and said."""
+    e = change.effect
+    return EffectLine(
+        label=change.method if change.against == "frozen" else f"{change.method} against {change.against}",
+        mean=e.mean,
+        lo=e.lo,
+        hi=e.hi,
+        verdict=e.verdict,
+        text=times(e),
+        note=_tested(e),
+    )
+
+
+def times(effect: Effect) -> str:
+    """The effect as a factor: `×1.32 (1.10 to 1.58)`."""
+    text = f"×{_factor(effect.mean)}"
+    if effect.lo is not None and effect.hi is not None:
+        text += f" ({_factor(effect.lo)} to {_factor(effect.hi)})"
+    return text
+
+
+def _tested(effect: Effect) -> str:
+    parts = [SAID[effect.verdict]]
+    if effect.q is not None:
+        parts.append(f"q {bare_p(effect.q)}")
+    if effect.control is not None:
+        control = f"control ×{_factor(effect.control)}"
+        if effect.beyond_q is not None:
+            control += f", beyond it q {bare_p(effect.beyond_q)}"
+        parts.append(control)
+    return " · ".join(parts)
+
+
+def _factor(log2: float) -> str:
+    value = 2.0 ** min(max(log2, -99.0), 99.0)
+    if 0.01 <= value < 1000:
+        return number(value)
+    return f"{value:.1e}"
+
+
+def _pictures(change: FeatureChange, feature: Feature) -> list[PictureLine]:
+    born = f"{count_of(change.born)} per seed"
+    if change.other_classes is not None and feature.name:
+        born += f"; {percent(change.other_classes, 0)} % of other classes"
+    return [
+        PictureLine(
+            title=f"{change.method}: newly fires on", note=born, images=change.born_images, says=_share(change)
+        ),
+        PictureLine(
+            title=f"{change.method}: no longer fires on",
+            note=f"{count_of(change.died)} per seed",
+            images=change.died_images,
+        ),
+    ]
+
+
+def count_of(mean: float) -> str:
+    """A mean number of images."""
+    return f"{number(mean, 0 if mean >= 10 else 1)} images"
+
+
+def _share(change: FeatureChange) -> str:
+    s = change.shared
+    if s is None:
+        return ""
+    return (
+        f"They are more like “{s.word}” than others of their class and set, by {number(s.shift, 1)} standard "
+        f"deviations beyond the control (q {bare_p(s.q)}). "
+        f"In {percent(s.agree, 0)} % of the seeds this word is first."
+    )
+
+
+def specimens(what: WhatChanged) -> tuple[list[str], list[str], dict[tuple[str, str], Specimen]]:
+    """Figure 2: its words, its kinds of dictionaries, and what stands at (kind, word)."""
+    words = list(dict.fromkeys(s.word for s in what.specimens))
+    kinds = list(dict.fromkeys(s.kind for s in what.specimens))
+    return words, kinds, {(s.kind, s.word): s for s in what.specimens}
+
+
+def dash(value: float | None, decimals: int = 1) -> str:
+    """A share in percent; a dash where there is none."""
+    return MISSING if value is None else percent(value, decimals)

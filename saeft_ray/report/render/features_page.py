@@ -1,0 +1,121 @@
+"""The page of all features: one file that needs nothing else, and its numbers as JSON, CSV and Markdown."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from markupsafe import Markup
+
+from saeft_ray.features.content import Feature, WhatChanged
+from saeft_ray.report.render import blocks, features_export, heat_map, markdown, phrases
+from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
+from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
+from saeft_ray.report.render.feature_html import drawing
+from saeft_ray.report.render.html import environment, script_hash
+from saeft_ray.report.render.sections import what_changed
+from saeft_ray.report.render.thumbnails import Album, Thumbnails
+
+LARGEST = 5_000_000
+ROWS = 2000
+_WORDS = 0.4  # of the page may be the features' words; pictures get what is left
+
+
+def files(what: WhatChanged, thumbnails: Thumbnails | None) -> dict[str, str]:
+    """features.html, features.json, features.csv and features.md by name."""
+    return {
+        what_changed.PAGE: render(what, thumbnails),
+        "features.json": features_export.as_json(what),
+        "features.csv": features_export.as_csv(what),
+        "features.md": as_markdown(what),
+    }
+
+
+def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int = LARGEST, rows: int = ROWS) -> str:
+    """The page, of at most `largest` bytes for any number of features: `rows` of them, most changed first.
+
+    Where images do not fit, the least changed features lose them; where words do not fit, the rows. The page says so.
+    The part above the features (sentences, tables, similarities) is not cut.
+    """
+    script = (Path(__file__).parent / "features.js").read_text(encoding="utf-8")
+    template = environment().get_template("features.html")
+    head = {
+        "what": what,
+        "top": (*what_changed.head(what), *what_changed.how_much(what)),
+        "bottom": what_changed.rest(what),
+        "methods": list(dict.fromkeys(c.method for f in what.features for c in f.changes)),
+        "said": SAID,
+        "spans": blocks.spans,
+        "marks": phrases.MARKS,
+        "drawing": drawing,
+        # Our own drawings, whose text matplotlib has escaped, and the one script that the page's policy lets run.
+        "plots": {name: Markup(svg) for name, svg in heat_map.draw(what).items()},  # noqa: S704
+        "script": Markup(script),  # noqa: S704
+        "script_hash": script_hash(script),
+    }
+    features = ordered(what)
+    bare = len(template.render(**head, album=Album(None, 0), listed=[], left_out=0, without=0).encode())
+    room = max(largest - bare - 2000, 0)
+    end = reach(what)
+    kept = _kept(features[:rows], end, int(_WORDS * room))
+    words = sum(size for _, size in kept)
+    album = Album(thumbnails, room - words)
+    listed, without = [], 0
+    for feature, _ in kept:
+        shown = _row(feature, end, album)
+        without += album.full
+        listed.append(shown)
+    return template.render(**head, album=album, listed=listed, left_out=len(features) - len(kept), without=without)
+
+
+def _kept(features: list[Feature], end: float, room: int) -> list[tuple[Feature, int]]:
+    """The first features whose words fit into `room` bytes, each with its size."""
+    nothing, kept = Album(None, 0), []
+    for feature in features:
+        # Each strip has 200 bytes of tags around its picture.
+        size = len(_row(feature, end, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
+        room -= size
+        if room < 0:
+            break
+        kept.append((feature, size))
+    return kept
+
+
+def _row(feature: Feature, end: float, album: Album) -> Markup:
+    shown = card(feature, end)
+    row = environment().get_template("feature_row.html")
+    return Markup(row.render(card=shown, data=_data(feature), album=album, drawing=drawing))  # noqa: S704
+
+
+def _data(feature: Feature) -> dict[str, str]:
+    """What the page sorts and searches by; its verdicts are of pairs `method verdict`."""
+    changes = feature.changes
+    words = [word for word, _ in feature.words] + [c.shared.word for c in changes if c.shared]
+    qs = [c.effect.q for c in changes if c.effect.q is not None]
+    return {
+        "index": str(feature.index),
+        "live": f"{feature.live:.6g}",
+        "effect": f"{max((abs(c.effect.mean) for c in changes), default=0):.6g}",
+        "q": f"{min(qs, default=2):.6g}",
+        "name": feature.name.word if feature.name else "",
+        "words": " ".join(words),
+        "verdicts": "\n".join(f"{c.method}\t{c.effect.verdict}" for c in changes),
+    }
+
+
+def as_markdown(what: WhatChanged) -> str:
+    """The page as Markdown; every feature that surely changed or has a name, up to `ROWS`."""
+    return markdown.write([_section(what)], {})
+
+
+def _section(what: WhatChanged) -> Section:
+    told = [f for f in ordered(what) if f.name or any(map(sure, f.changes))][:ROWS]
+    rest = len(what.features) - len(told)
+    more = blocks.Text(words=f"{rest} further features are in features.csv.") if rest else None
+    cards = FeatureCards(cards=tuple(_cards(what, told)))
+    parts = (*what_changed.head(what), *what_changed.how_much(what), Heading(text="Features"), cards, more,
+             *what_changed.rest(what))  # fmt: skip
+    return Section(title=f"{what.sweep}: what changed", blocks=tuple(p for p in parts if p is not None), frame="head")
+
+
+def _cards(what: WhatChanged, features: list[Feature]) -> Iterator[FeatureCard]:
+    end = reach(what)
+    return (card(feature, end) for feature in features)

@@ -1,0 +1,165 @@
+"""What fine-tuning added and removed: a summary, and the way to the page of all features."""
+
+from saeft_ray.features.content import Feature, Movement, Reading, Specimen, WhatChanged
+from saeft_ray.report.content import Report
+from saeft_ray.report.numbers import MISSING, count, in_list, number
+from saeft_ray.report.render.blocks import (
+    Block,
+    Bullets,
+    Column,
+    FeatureCards,
+    Heading,
+    Link,
+    PictureCell,
+    PictureTable,
+    Plot,
+    Section,
+    Table,
+    Text,
+    table,
+)  # fmt: skip
+from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, reach, specimens, stable, sure
+
+ORDER = 85
+PAGE = "features.html"
+_CARDS = 6
+
+
+def section(report: Report) -> Section | None:
+    """The summary, where the sweep has a record of features."""
+    if report.what_changed is None:
+        return None
+    what = report.what_changed
+    link = Text(words=("Every feature, with search: ", Link(text="the page of all features", href=PAGE), "."))
+    return Section(title="What changed", blocks=(*head(what), link, *how_much(what), *_changed(what), *rest(what)))
+
+
+def head(what: WhatChanged) -> tuple[Block, ...]:
+    """What was found, and the words that a reader needs."""
+    return Bullets(lines=what.sentences), Text(words=_terms(what), style="read")
+
+
+def _terms(what: WhatChanged) -> str:
+    sure_ = f"{100 * what.alpha:g} %"
+    return (
+        "A dictionary is a list of directions that was learned by a sparse autoencoder (SAE) from the embeddings of "
+        "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. "
+        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is twice "
+        "as much. The control gives each image the movement of another image of the same set. "
+        f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average."
+    )
+
+
+def how_much(what: WhatChanged) -> tuple[Block, ...]:
+    """One table per dictionary; the first is the one that the features are of."""
+    readings = [r for r in what.readings if r.movements]
+    if not readings:
+        return ()
+    least = number(100 * (2**what.least - 1), 0)
+    text = (
+        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Seen: the share of "
+        "the change of embeddings that the dictionary can express. Drift: the share of the change that is the same for "
+        "all images. FVU: the fraction of variance that the dictionary leaves unexplained, frozen → tuned. Added to "
+        "removed: in % of the mass before, what newly active features add, active features gain or lose, and features "
+        "that fall silent take away. Values are means over seeds."
+    )
+    tables = [_movements(r) for r in readings]
+    others = [part for r, t in zip(readings[1:], tables[1:], strict=True) for part in (Text(words=_reading(r)), t)]
+    return (Heading(text="How much"), Text(words=_reading(readings[0])), tables[0],
+            Text(words=text, style="note"), *others)  # fmt: skip
+
+
+def _reading(r: Reading) -> str:
+    named = "" if r.named is None else f", {r.named} with a sure name"
+    kind = KINDS.get(r.kind, r.kind)
+    return f"Read through: {kind}, {count(r.width, 'feature')}, {r.live} active in the frozen model{named}."
+
+
+def _movements(r: Reading) -> Table:
+    columns = ("method", "seeds", "grew", "shrank", "of tested", "beyond control", "seen %", "drift %", "FVU",
+               "added %", "strengthened %", "weakened %", "removed %")  # fmt: skip
+    return table(columns, [_movement(m, r.tested) for m in r.movements], dense=True)
+
+
+def _movement(m: Movement, tested: int) -> tuple[str, ...]:
+    fvu = " → ".join(MISSING if v is None else number(v) for v in (m.fvu0, m.fvu))
+    shares = (dash(v) for v in (m.added, m.strengthened, m.weakened, m.removed))
+    return (m.method, str(m.seeds), str(m.grew), str(m.shrank), str(tested), str(m.beyond), dash(m.seen, 0),
+            dash(m.drift, 0), fvu, *shares)  # fmt: skip
+
+
+def _changed(what: WhatChanged) -> tuple[Block, ...]:
+    told = [f for f in ordered(what) if f.name and stable(f) and any(map(sure, f.changes))]
+    heading = Heading(text="Which features changed")
+    if not told:
+        return heading, Text(words="No feature has a sure name, is found by most other SAE seeds, and surely changed.")
+    shown, end = told[:_CARDS], reach(what)
+    return heading, Text(words=_chosen(told, shown)), FeatureCards(cards=tuple(card(f, end, True) for f in shown))
+
+
+def _chosen(told: list[Feature], shown: list[Feature]) -> str:
+    more = f" The {len(shown)} largest of {len(told)} are shown." if len(told) > len(shown) else ""
+    return f"Features with a sure name that most other SAE seeds have too and that surely changed, largest first.{more}"
+
+
+def rest(what: WhatChanged) -> tuple[Block, ...]:
+    """Shortcut candidates, figure 2, similarities, and what is missing."""
+    return *_shortcuts(what), *_specimens(what), *_similarities(what), *_missing(what)
+
+
+def _shortcuts(what: WhatChanged) -> tuple[Block, ...]:
+    if not what.shortcuts:
+        return ()
+    text = (
+        "A class feature that newly fires on images because of something else than the class may be a shortcut. The "
+        "value is how much more the class features of a method newly fire on what one word says, beyond the control. "
+        "Most of it is at the pairs of class and word in the last column. They are candidates and no proof."
+    )
+    lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates))
+             for s in what.shortcuts]  # fmt: skip
+    head_ = ("method", "value", f"{100 * (1 - what.alpha):g} % interval", Column(title="class ← word", align="wide"))
+    return Heading(text="Shortcut candidates"), Text(words=text), table(head_, lines)
+
+
+def _interval(lo: float | None, hi: float | None) -> str:
+    return MISSING if lo is None or hi is None else f"{number(lo, 3, True)} to {number(hi, 3, True)}"
+
+
+def _candidates(pairs: tuple[tuple[str, str, float], ...]) -> str:
+    return ", ".join(f"{class_} ← {word} ({number(value, 3, True)})" for class_, word, value in pairs[:5]) or MISSING
+
+
+def _specimens(what: WhatChanged) -> tuple[Block, ...]:
+    words, kinds, at = specimens(what)
+    if not words:
+        return ()
+    text = (
+        "The feature of each kind that fits a word best. Upper row: its strongest images. Lower row: images spread "
+        "over all that it fires on. F1 says how well the word tells on which images it fires; 1 is perfect. The "
+        "strongest images alone look alike for every kind: compare the lower rows."
+    )
+    cells = [(KINDS.get(k, k), tuple(_specimen(at[k, w]) if (k, w) in at else None for w in words)) for k in kinds]
+    return (Heading(text="Are SAE features more than directions?"), Text(words=text),
+            PictureTable(columns=tuple(words), lines=tuple(cells)))  # fmt: skip
+
+
+def _specimen(s: Specimen) -> PictureCell:
+    return PictureCell(rows=(s.strongest, s.spread), text=f"F1 {number(s.score)} · feature {s.index}")
+
+
+def _similarities(what: WhatChanged) -> tuple[Block, ...]:
+    if not what.similarities:
+        return ()
+    caption = (
+        "Linear CKA (unbiased): how alike the embeddings of all images are to those of the frozen model, whatever "
+        "their rotation or scale. 1 is alike; smaller is more changed. Mean over seeds."
+    )
+    where = Plot(name="similarity", title="CKA per method and test set", caption=caption)
+    blocks = Plot(name="similarity_blocks", title="CKA per block", caption="The same per block, mean over test sets.")
+    return Heading(text="How alike are the embeddings?"), where, blocks
+
+
+def _missing(what: WhatChanged) -> tuple[Block, ...]:
+    sets = Text(words=f"Images are from {in_list(what.sets)}.", style="note") if what.sets else None
+    lines = Bullets(lines=what.missing) if what.missing else Text(words="Nothing is missing.")
+    return tuple(b for b in (Heading(text="What is missing"), lines, sets) if b is not None)

@@ -1,0 +1,198 @@
+"""The page of what changed: nothing unescaped, small for any number of features, and usable in a browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from test_report import MEASURE
+
+from saeft_ray.datasets.digit_world.splits import DigitSplit
+from saeft_ray.features.content import (
+    Effect,
+    Feature,
+    FeatureChange,
+    Image,
+    Movement,
+    Name,
+    Reading,
+    Shared,
+    Shortcut,
+    Similarity,
+    Specimen,
+    Verdict,
+    WhatChanged,
+)
+from saeft_ray.records.rows import table
+from saeft_ray.report import write_report
+from saeft_ray.report.render import features_page
+from saeft_ray.report.render.features_export import as_csv, as_json, from_json
+from saeft_ray.report.render.thumbnails import Album
+
+from report_rows import record, rows
+
+WORDS = ("seven", "navy", "outlined", "<script>alert(1)</script>", "七と猫", "שבע", "a|b`[x]_", "zero")
+
+
+def images(at: int, n: int = 8) -> tuple[Image, ...]:
+    return tuple(Image(set="B", index=(37 * at + 11 * k) % 500) for k in range(n))
+
+
+def change(method: str, at: int, seeds: bool = True) -> FeatureChange:
+    mean = ((at * 7) % 11 - 5) / 4 * (1 if method == "ft" else 0.4)
+    sure = seeds and abs(mean) > 0.5
+    verdict: Verdict = ("grew" if mean > 0 else "shrank") if sure else "not found" if seeds else "not tested"
+    effect = Effect(
+        mean=mean, lo=mean - 0.2 if seeds else None, hi=mean + 0.25 if seeds else None, p=0.01 if seeds else None,
+        q=0.003 if sure else 0.4 if seeds else None, verdict=verdict, control=0.05 if seeds else None,
+        beyond_q=0.02 if seeds else None,
+    )  # fmt: skip
+    shared = Shared(word="navy", shift=0.9, q=0.001, agree=1.0) if at % 2 else None
+    return FeatureChange(
+        method=method, against="frozen", effect=effect, gain=-0.1, born=40.5, died=7.25,
+        other_classes=0.9 if at % 3 else None, shared=shared, born_images=images(at + 1), died_images=images(at + 2, 5),
+    )  # fmt: skip
+
+
+def feature(at: int, seeds: bool = True, pictures: bool = True) -> Feature:
+    word = WORDS[at % len(WORDS)]
+    made = Feature(
+        index=at, live=0.01 + (at * 13 % 17) / 100, mass=12.5,
+        name=Name(word=word, score=0.5, p=0.004) if at % 4 != 2 else None, words=((word, 0.5), ("round", 0.2)),
+        found=(4, 5, 1, None)[at % 4], of=5 if at % 4 != 3 else None, strongest=images(at), spread=images(at + 5),
+        changes=(change("ft", at, seeds), change("sae_ft", at, seeds)),
+    )  # fmt: skip
+    return made if pictures else replace(made, strongest=(), spread=())
+
+
+def what(n: int = 40, seeds: bool = True) -> WhatChanged:
+    movements = tuple(
+        Movement(method=m, seeds=10 if seeds else 1, moved=0.3, seen=s, drift=d, fvu0=0.05, fvu=f, added=0.134,
+                 strengthened=0.2, weakened=0.18, removed=0.12, grew=4, shrank=9, beyond=6)
+        for m, s, d, f in (("ft", 0.67, 0.13, 0.07), ("sae_ft", None, None, None))
+    )  # fmt: skip
+    kinds = ("trained", "pca", "neurons", "random")
+    return WhatChanged(
+        sweep="digits <b>", alpha=0.05, least=float(np.log2(1.1)), baseline="ft", sets=("B", "C"),
+        sentences=("ft surely changed 13 of 52 features.", "A random dictionary names nearly as many: <i>careful</i>."),
+        readings=(Reading(kind="trained", width=64, live=60, tested=52, named=None, movements=movements),),
+        features=tuple(feature(k, seeds) for k in range(n)),
+        shortcuts=(Shortcut(method="ft", value=0.21, lo=None, hi=None, candidates=(("one", "navy", 0.2),)),),
+        similarities=tuple(
+            Similarity(method=m, against="frozen", dataset=d, site=s, biased=0.9, unbiased=u)
+            for m, u in (("ft", 0.886), ("sae_ft", None)) for d in ("B", "C") for s in ("embedding", "block 1")
+        ),
+        specimens=tuple(
+            Specimen(kind=k, word=w, index=3, score=0.5, strongest=images(i + j), spread=images(9 * i + j))
+            for i, k in enumerate(kinds) for j, w in enumerate(("seven", "zero", "navy"))
+        ),
+        missing=("The blocks were not read: <none>.",),
+    )  # fmt: skip
+
+
+def digits() -> Any:
+    split = DigitSplit("selection", 0.8)
+
+    def thumbnail(image: Image) -> NDArray[np.uint8] | None:
+        if image.index % 50 == 49:
+            return None
+        return split.images(np.array([image.index]))[0].permute(1, 2, 0).numpy()
+
+    return thumbnail
+
+
+def noise(image: Image) -> NDArray[np.uint8]:
+    return np.random.default_rng(image.index).integers(0, 255, (64, 64, 3), np.uint8)
+
+
+@pytest.mark.parametrize("given", [what(), what(0), what(3, seeds=False)], ids=["odd names", "none", "one seed"])
+def test_page_escapes_and_needs_nothing_else(given: WhatChanged) -> None:
+    page = features_page.render(given, noise)
+    assert page.count("<script>") == 1
+    assert "<i>careful" not in page
+    assert "digits <b>" not in page
+    assert "default-src 'none'" in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().split()
+    markdown = features_page.as_markdown(given)
+    assert "<script>" not in markdown
+
+
+def test_json_gives_the_content_back_and_csv_has_every_change() -> None:
+    for given in (what(), what(0), what(3, seeds=False)):
+        assert from_json(as_json(given)) == given
+        assert len(as_csv(given).splitlines()) == 1 + 2 * len(given.features) or "\n" in as_csv(given)
+
+
+def test_large_stays_small_and_says_what_is_left_out() -> None:
+    pages = {n: features_page.render(what(n), noise) for n in (500, 9000)}
+    for page in pages.values():
+        assert len(page.encode()) <= features_page.LARGEST
+        assert "least changed" in page
+    listed = pages[9000].count('<details class="feature"')
+    assert 0 < listed <= features_page.ROWS
+    assert f"The {9000 - listed} least changed features are not on this page" in pages[9000]
+
+
+def test_gone_images_are_said() -> None:
+    page = features_page.render(what(2), lambda image: None)
+    assert "images are gone" in page
+    assert "data:image" not in page
+    album = Album(lambda image: None if image.index == images(0)[0].index else noise(image), 10**6)
+    strip = album.strip(images(0))
+    assert (strip.shown, strip.gone, strip.height) == (7, 1, 64)
+
+
+def test_report_has_the_section_only_where_there_is_a_record(tmp_path: Path) -> None:
+    data = table(rows(seeds=3, search=False))
+    write_report(data, record(), tmp_path / "without")
+    write_report(data, record(), tmp_path / "with", what(), noise)
+    without = (tmp_path / "without" / "report.html").read_text()
+    assert "What changed" not in without
+    assert ".feature" not in without
+    assert not (tmp_path / "without" / "features.html").exists()
+    within = (tmp_path / "with" / "report.html").read_text()
+    assert '<a href="features.html">' in within
+    assert "<script>alert" not in within
+    assert "## What changed" in (tmp_path / "with" / "report.md").read_text()
+    same = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("with", "without")]
+    assert same[0] == same[1]
+    assert "what_changed" not in same[1]
+
+
+def test_page_sorts_and_searches_in_a_browser(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    page = features_page.render(what(), digits())
+    (tmp_path / "features.html").write_text(page)
+    (tmp_path / "390.html").write_text(MEASURE.format(width=390, page=html.escape(page)))
+    options = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000",
+        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
+    ]  # fmt: skip
+
+    def shown(name: str) -> str:
+        done = subprocess.run(
+            [browser, *options, "--dump-dom", f"file://{tmp_path / name}"],
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert "CONSOLE" not in done.stderr
+        return done.stdout
+
+    found = re.findall(r'<details class="feature" data-index="(\d+)"[^>]*?( hidden="")?>', shown(
+        "features.html#search=seven&sort=index&method=ft&verdict=shrank"))  # fmt: skip
+    assert [int(index) for index, _ in found] == list(range(40))
+    wanted = [f.index for f in what().features if f.words[0][0] == "seven" and f.changes[0].effect.verdict == "shrank"]
+    assert [int(index) for index, hidden in found if not hidden] == wanted
+    measured = re.search(r"<title>(\d+),(\d+)</title>", shown("390.html"))
+    assert measured
+    assert int(measured[1]) <= int(measured[2]), "the page must not scroll sideways"
