@@ -73,6 +73,12 @@ def load(source: str | Path | Mapping[str, Any]) -> "Sweep":
     """
     if isinstance(source, Mapping):
         return Sweep(sweep_file.validated(dict(source), "the given dict"))
+    if not isinstance(source, str | Path):
+        raise UserError(
+            f"load takes the path of a sweep file, or a dict of its sections; found {type(source).__name__}"
+        )
+    if "\n" in str(source):
+        raise UserError("load takes the path of a sweep file; found several lines of text: give yaml.safe_load(text)")
     return Sweep(load_file(str(source)))
 
 

@@ -63,6 +63,8 @@ def _asked(rows: pa.Table, sql: str) -> Iterator[Any]:
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
+            if any(statement.type != duckdb.StatementType.SELECT for statement in connection.extract_statements(sql)):
+                raise UserError("SQL: only SELECT is answered here; nothing can be changed")
             yield connection.sql(sql)
         except duckdb.Error as error:
             said = " ".join(str(error).split())
