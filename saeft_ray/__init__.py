@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from saeft_ray.api import PlanSummary, Sweep, load, open_sweep
-    from saeft_ray.errors import SaeftError, Unfinished, UserError
+    from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
     from saeft_ray.features.found import WrittenFeatures
     from saeft_ray.orchestration.replay import Comparison
     from saeft_ray.report import WrittenReport
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 __version__: str
 __all__ = [
     "Comparison",
+    "Damaged",
     "PlanSummary",
     "SaeftError",
     "Sweep",
+    "Unavailable",
     "Unfinished",
     "UserError",
     "WrittenFeatures",
@@ -33,7 +35,7 @@ __all__ = [
     "open_sweep",
 ]
 _PLACES = {
-    "errors": ("SaeftError", "Unfinished", "UserError"),
+    "errors": ("Damaged", "SaeftError", "Unavailable", "Unfinished", "UserError"),
     "orchestration.replay": ("Comparison",),
     "features.found": ("WrittenFeatures",),
     "report": ("WrittenReport",),

@@ -10,6 +10,8 @@ from saeft_ray.storage.location import _connected
 from s3_server import S3Server, start, stop
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # of machines that tests start; else Ray writes a token at home
+# Ray's workers are nice by 15: beside another test they would get next to nothing, and deadlines would pass.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 @pytest.fixture(scope="session")

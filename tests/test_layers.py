@@ -17,6 +17,7 @@ FLOORS = [
     {"features"},
     {"report", "results"},
     {"on_ray"},
+    {"driver"},
     {"api"},
     {"data", "export", "preflight", "sweep", "trial", "features.__main__", ""},
 ]

@@ -186,3 +186,33 @@ print(sweep.rows().num_rows)
     for words in ("connected to a Ray already (at ", "local=True", "ray.shutdown()", "compute.address"):
         assert words in told
     assert int(rows) > 5
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (None, "found NoneType"),
+        ([{"name": "a"}], "found list"),
+        ("name: a\nstorage: b\n", "several lines of text"),
+    ],
+)
+def test_what_is_neither_a_path_nor_a_dict_is_refused(given, says):
+    with pytest.raises(UserError, match=says):
+        saeft_ray.load(given)
+
+
+@pytest.mark.parametrize("url", ["s3://", "foo://x/y"])
+def test_a_storage_that_names_no_place_is_refused_before_anything_runs(url):
+    with pytest.raises(UserError, match="storage"):
+        saeft_ray.load(sweeps.SMALL | {"storage": url})
+
+
+def test_a_folder_that_is_no_sweeps_is_named_with_what_to_give(tmp_path, monkeypatch):
+    (tmp_path / "sweeps/small").mkdir(parents=True)
+    (tmp_path / "sweeps/small/sweep.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    for place in (tmp_path, tmp_path / "sweeps", tmp_path / "sweeps/small/sweep.json", "small", ".", "sweeps/other"):
+        with pytest.raises(UserError, match="no sweep at"):
+            saeft_ray.open_sweep(place)
+    with pytest.raises(UserError, match="foo:// is not a kind of storage"):
+        saeft_ray.open_sweep("foo://x/sweeps/y")

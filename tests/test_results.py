@@ -8,8 +8,10 @@ import fsspec
 import pytest
 
 from saeft_ray import results
+from saeft_ray.errors import UserError
+from saeft_ray.records.query import query
 from saeft_ray.records.read import read_record, read_rows, write_file
-from saeft_ray.records.rows import table
+from saeft_ray.records.rows import SCHEMA, table
 from saeft_ray.report.__main__ import main as report
 
 import report_rows
@@ -127,3 +129,9 @@ def test_a_sweep_without_trials_answers_with_nothing(tmp_path: Path, capsys: pyt
     report_rows.put_json(tmp_path / "sweep.json", {})
     assert results.main([str(tmp_path), "SELECT count(*) AS n FROM results", "--format", "csv"]) == 0
     assert capsys.readouterr().out == "n\n0\n"
+
+
+@pytest.mark.parametrize("sql", ["DROP TABLE results", "SELECT 1; DELETE FROM results", "INSTALL httpfs"])
+def test_only_questions_are_answered(sql):
+    with pytest.raises(UserError, match="only SELECT"):
+        query(SCHEMA.empty_table(), sql)

@@ -16,9 +16,12 @@ from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, DictionarySettings, Train
+from saeft_ray.storage.location import Location
 
 _log = logging.getLogger(__name__)
 Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
+_NAMES = "80 letters, digits, _ and - at most, beginning with a letter or digit"
+_LABELS = "40 lower-case letters, digits and _ at most, beginning with a letter"
 
 
 def load(path: str) -> SweepConfig:
@@ -47,6 +50,8 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
 
 def validated(raw: Any, source: str = "sweep file") -> SweepConfig:
     """`load` for what a sweep file would hold: a dict of sections."""
+    if raw is None:
+        raise UserError(f"{source}: is empty; a sweep file is a map of sections")
     if not isinstance(raw, dict):
         raise UserError(f"{source}: a sweep file is a map of sections; found {type(raw).__name__}")
     config, mistakes = None, [*_credentials(raw)]
@@ -96,6 +101,11 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     f"methods.{label}.of",
                     f"{method.base!r} is not a method of this sweep that trains; {_allowed(trained)}",
                 )
+    if storage := sections.get("storage"):
+        try:
+            Location(storage.url, storage.endpoint)
+        except UserError as error:
+            yield "storage", str(error)
     if methods and report:
         if report.baseline not in methods:
             yield "report.baseline", _unknown("method", report.baseline, methods)
@@ -172,7 +182,7 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     if kind == "string_pattern_mismatch":
         return (
             loc,
-            f"found {_short(found)}; allowed: letters, digits and _, beginning with a letter (names become folders)",
+            f"found {_short(found)}; allowed: {_NAMES if loc == 'name' else _LABELS} (names become folders)",
         )
     message = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error":

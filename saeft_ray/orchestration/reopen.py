@@ -20,19 +20,23 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.versions import versions
 from saeft_ray.storage.fingerprint import canonical, fingerprint
+from saeft_ray.storage.location import Location
 from saeft_ray.storage.store import Store
 
 
 def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
     """The plan, ledger and store of the sweep in folder `storage`. Raises UserError if there is none."""
-    root, _, name = storage.rstrip("/").rpartition("/sweeps/")
-    store = Store(root or ".", endpoint=endpoint)
+    root, between, name = Location(storage, endpoint).url.rpartition("/sweeps/")
+    store = Store(root or storage, endpoint=endpoint)
     ledger = Ledger(store, name)
     try:
+        if not between or not name or "/" in name:
+            raise FileNotFoundError(storage)
         record = ledger.record()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(
-            f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
+            f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed, "
+            "which ends in /sweeps/NAME"
         ) from error
     if absent := _absent(record):
         raise UserError(f"{storage}: " + "; ".join(absent))

@@ -65,7 +65,8 @@ def dictionary_of(plan: Plan, spec: TrialSpec, store: Store) -> sae.Dictionary:
     found = [artifact for artifact in plan.needs(spec) if artifact.kind == "dictionary"]
     if not found:
         readers = [label for label, method in plan.config.methods.items() if method.dictionary_kind]
-        raise UserError(f"{spec.id}: {spec.method} uses no dictionary; in this sweep these do: {', '.join(readers)}")
+        others = f"these do: {', '.join(readers)}" if readers else "no method does"
+        raise UserError(f"{spec.id}: {spec.method} uses no dictionary; in this sweep {others}")
     if not store.has("dictionary", found[0].key):
         raise UserError(f"{spec.id}: its dictionary is not in {store.url}; run the sweep again to build it")
     return artifacts.dictionary(found[0], plan, store)

@@ -32,7 +32,7 @@ from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY, from_json, mark, seal
-from saeft_ray.storage.files import Files
+from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.fingerprint import canonical
 
 _log = logging.getLogger(__name__)
@@ -135,8 +135,8 @@ class Ledger:
         return sorted(specs, key=lambda spec: (spec.number, spec.id))
 
     def spec(self, trial: str) -> TrialSpec:
-        """The spec of one trial. Raises FileNotFoundError."""
-        for path in (f"trials/{trial}/{SPEC}", f"trials/{trial}/{ROWS}"):
+        """The spec of one trial. Raises FileNotFoundError, also for what cannot be a trial's name."""
+        for path in (f"trials/{trial}/{SPEC}", f"trials/{trial}/{ROWS}") if is_name(trial) else ():
             with suppress(FileNotFoundError):
                 return self._spec(path, self._folder.get(path))
         raise FileNotFoundError(f"{self.url}/trials/{trial}: no such trial")

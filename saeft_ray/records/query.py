@@ -69,6 +69,8 @@ def _asked(rows: pa.Table, sql: str, further: Mapping[str, pa.Table]) -> Iterato
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         try:
+            if any(statement.type != duckdb.StatementType.SELECT for statement in connection.extract_statements(sql)):
+                raise UserError("SQL: only SELECT is answered here; nothing can be changed")
             yield connection.sql(sql)
         except duckdb.Error as error:
             said = " ".join(str(error).split())

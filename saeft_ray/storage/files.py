@@ -211,9 +211,14 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` can be one part of a path."""
+    return bool(re.fullmatch(NAME, name))
+
+
 def named(name: str, what: str) -> str:
     """`name` if it can be one part of a path, else ValueError; `what` says whose name it is."""
-    if not re.fullmatch(NAME, name):
+    if not is_name(name):
         raise UserError(f"{what}: {name!r} is not a name: use A-Z a-z 0-9 . _ - and no dot in front")
     return name
 

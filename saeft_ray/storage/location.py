@@ -56,6 +56,10 @@ class Location:
         scheme = _SCHEMES.get(scheme, scheme) if separator else "file"
         if not self.url.strip() or (scheme == "s3" and not rest.strip("/")):
             raise UserError(f"store {self.url!r}: names no place; give a folder or s3://bucket/folder")
+        if scheme not in fsspec.available_protocols():
+            raise UserError(
+                f"{self.url!r}: {scheme}:// is not a kind of storage that is known here; give a folder or s3://bucket/folder"
+            )
         # Both travel in pickles and messages.
         if scheme == "s3" and "@" in f"{rest.partition('/')[0]}{self.endpoint}":
             raise UserError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")

@@ -1,0 +1,116 @@
+"""The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any
+
+from rich.console import Console
+
+from saeft_ray.errors import Unfinished
+from saeft_ray.features import found as features_found
+from saeft_ray.features.each import Map, serially
+from saeft_ray.orchestration.phases import Runner, run_phases
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.orchestration.signals import StopSignals, interrupt
+from saeft_ray.records.lease import Lease
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.storage.store import Store
+
+
+def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
+    """Runs `plan` as the one driver of its sweep."""
+    name = plan.config.name
+    store.check_writable()
+    lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
+    try:
+        with StopSignals() as signals, lease:
+            _conduct(plan, local, console, store, Ledger(store, name, lease.token), signals)
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise Unfinished(
+                f"{store.url}/sweeps/{name}: another driver took this sweep over, and continues it"
+            ) from None
+        raise
+
+
+def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
+    commit = _commit()
+    for line in ledger.begin(commit):
+        console.out(line, highlight=False)
+    ledger.register(record_of(plan, commit))
+    console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
+    with Progress(console) if not console.quiet else Quiet() as watcher:
+        runner: Runner
+        if local:
+            from saeft_ray.orchestration.local import LocalRunner
+
+            run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
+            _find_features(plan, ledger, store, lambda: serially)
+        else:
+            from saeft_ray.on_ray.runner import RayRunner
+
+            with RayRunner(plan, store, ledger, signals) as runner:
+                run_phases(plan, ledger, runner, watcher)
+                _find_features(plan, ledger, store, _on_ray(plan))
+
+
+def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Callable[[], Map]) -> None:
+    """Writes what changed next to where the report will be, which shows it; a failure becomes a sentence there."""
+    if not plan.config.features.on:
+        return
+
+    def find(*args: Any, **settings: Any) -> Any:
+        from saeft_ray.features.summary import what_changed
+
+        return what_changed(*args, **settings)
+
+    def page(found: Any, folder: Path) -> Path:
+        from saeft_ray.report.render import features_page
+
+        return features_page.write_for(plan)(found, folder)
+
+    found = features_found.never_lost(find, plan, ledger, store, each())
+    features_found.write_or_warn(found, page, ledger.url, store.endpoint)
+
+
+def _on_ray(plan: Plan) -> Callable[[], Map]:
+    def each() -> Map:
+        from saeft_ray.on_ray.ray_map import ray_map
+
+        return ray_map(plan.config.compute)
+
+    return each
+
+
+@contextmanager
+def logs_named(folder: str, local: bool) -> Iterator[None]:
+    """Notes on an exception where the logs of the run are."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"the sweep's folder is {folder}")
+        session = Path(gettempdir(), "ray", "session_latest", "logs")
+        if not local and session.is_dir():
+            error.add_note(f"Ray's log is {os.path.realpath(session)}")
+        raise
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, where it runs from a checkout."""
+    try:
+        done = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
