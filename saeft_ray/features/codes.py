@@ -3,6 +3,7 @@
 Shapes: N images, d embedding width, D dictionary width, k atoms of the busiest image.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,3 +54,14 @@ def encode(dictionary: Dictionary, embeddings: NDArray[np.float32], chunk: int |
     index, value = np.zeros(filled.shape, np.int32), np.zeros(filled.shape, np.float32)
     index[filled], value[filled] = np.concatenate(atoms), np.concatenate(values)
     return SparseCodes(index, value, width)
+
+
+def stacked(parts: Sequence[SparseCodes]) -> SparseCodes:
+    """The codes of several sets of images, one below the other; there is at least one."""
+    k = max(part.index.shape[1] for part in parts)
+
+    def padded(x: NDArray[Any]) -> NDArray[Any]:
+        return np.pad(x, ((0, 0), (0, k - x.shape[1])))
+
+    index, value = (np.concatenate([padded(getattr(part, name)) for part in parts]) for name in ("index", "value"))
+    return SparseCodes(index, value, parts[0].width)

@@ -6,7 +6,7 @@ Shapes: N images of a set, d embedding width, D dictionary width, C classes.
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from saeft_ray.draws import seed_of
 from saeft_ray.features.change import Change, Pairs, born_and_died, change
 from saeft_ray.features.cka import Cka, linear
-from saeft_ray.features.codes import encode
+from saeft_ray.features.codes import encode, stacked
 from saeft_ray.features.dealt import dealt
 from saeft_ray.features.readers import Kind, Reader, dictionary_of, reader
 from saeft_ray.features.retention import retention
@@ -25,10 +25,11 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import embeddings, frozen_classifier, split_of, tuned_classifier
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.sae import Dictionary
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
-VERSIONS = {"embeddings": 1, "record": 1}
+VERSIONS = {"embeddings": 1, "record": 2}
 DRAWS = 3  # of the control
 Array = NDArray[np.float32]
 
@@ -36,7 +37,8 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True)
 class TrialRecord:
     """The record of one trial through one reader. By set: the change, the dealt movement's mass (D,), the pairs of
-    image and feature that are active newly and no longer (of the trained reader alone), and CKA of the embedding."""
+    image and feature that are active newly, with their strength, and no longer, and newly after one dealt movement (all
+    pairs of the trained reader alone), and CKA of the embedding."""
 
     trial: str
     method: str
@@ -48,6 +50,8 @@ class TrialRecord:
     dealt: dict[str, NDArray[np.float64]]
     born: dict[str, Pairs]
     died: dict[str, Pairs]
+    strength: dict[str, Array]  # of the pairs `born`: the tuned code's magnitude
+    dealt_born: dict[str, Pairs]
     similarity: dict[str, Cka]
 
 
@@ -59,8 +63,8 @@ class _Parts(NamedTuple):
 
 
 def sets_of(plan: Plan) -> tuple[str, ...]:
-    """The sets that a record is made on: the selection split, then every test set."""
-    return ("selection", *plan.config.data.test_sets())
+    """The sets that a record is made on."""
+    return tuple(plan.config.features.sets or plan.config.data.test_sets())
 
 
 def trials(plan: Plan, ledger: Ledger) -> list[TrialSpec]:
@@ -120,17 +124,19 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
     dictionary, names = dictionary_of(read, plan, store, device), sets_of(plan)
     seed = seed_of("record", plan.config.seed, spec.number)
     raw = {name: [embeddings_of(plan, store, who, name, device) for who in (None, spec)] for name in names}
-    changes, masses, born, died = {}, {}, {}, {}
+    codes = {name: [encode(dictionary, x) for x in raw[name]] for name in names}
+    changes, masses, born, died, strength, dealt_born = {}, {}, {}, {}, {}, {}
     for name, (x0, x) in raw.items():
-        s0, s = encode(dictionary, x0), encode(dictionary, x)
+        s0, s = codes[name]
         changes[name] = change(s0, s)
-        controls = [change(s0, encode(dictionary, dealt(x0, x, seed, draw))).mass for draw in range(DRAWS)]
-        masses[name] = np.mean(controls, axis=0)
+        controls = [encode(dictionary, dealt(x0, x, seed, draw)) for draw in range(DRAWS)]
+        masses[name] = np.mean([change(s0, control).mass for control in controls], axis=0)
         if read.kind == "trained":
             born[name], died[name] = born_and_died(s0, s)
-    x0, x = (np.concatenate([raw[name][side] for name in names]) for side in (0, 1))
-    s0, s = encode(dictionary, x0), encode(dictionary, x)
-    as_read = _Parts(*(dictionary.read(torch.from_numpy(np.require(y, requirements="W"))).numpy() for y in (x0, x)))
+            strength[name] = np.abs(np.asarray(s.matrix()[born[name]])).astype(np.float32)
+            dealt_born[name], _ = born_and_died(s0, controls[0])
+    as_read = _Parts(*(_as_read(dictionary, np.concatenate([raw[name][side] for name in names])) for side in (0, 1)))
+    s0, s = (stacked([codes[name][side] for name in names]) for side in (0, 1))
     return TrialRecord(
         trial=spec.id,
         method=spec.method,
@@ -142,18 +148,28 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
         dealt=masses,
         born=born,
         died=died,
+        strength=strength,
+        dealt_born=dealt_born,
         similarity={name: linear(raw[name][0], raw[name][1]) for name in names},
     )
 
 
+@torch.no_grad()
+def _as_read(dictionary: Dictionary, x: Array) -> Array:
+    given: Array = dictionary.read(torch.from_numpy(x).to(dictionary.bias.device)).cpu().numpy()
+    return given
+
+
 def _write(record: TrialRecord, folder: Path) -> None:
-    arrays = {"gain": record.gain}
+    arrays: dict[str, NDArray[Any]] = {"gain": record.gain}
     for name in record.changes:
         arrays |= {f"{name}/{field}": x for field, x in record.changes[name]._asdict().items()}
         arrays[f"{name}/dealt"] = record.dealt[name]
-        for which, pairs in (("born", record.born), ("died", record.died)):
+        for which, pairs in (("born", record.born), ("died", record.died), ("dealt", record.dealt_born)):
             if name in pairs:
                 arrays[f"{name}/{which} pairs"] = np.stack(pairs[name])
+        if name in record.strength:
+            arrays[f"{name}/strength"] = record.strength[name]
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "record.safetensors")
     numbers = {"seen": record.seen, "similarity": record.similarity}
     (folder / "numbers.json").write_text(json.dumps(numbers))
@@ -177,5 +193,7 @@ def _read(folder: Path, spec: TrialSpec, kind: Kind, names: tuple[str, ...]) -> 
         dealt={name: arrays[f"{name}/dealt"] for name in names},
         born=pairs("born"),
         died=pairs("died"),
+        strength={name: arrays[f"{name}/strength"] for name in names if f"{name}/strength" in arrays},
+        dealt_born=pairs("dealt"),
         similarity={name: Cka(*found) for name, found in numbers["similarity"].items()},
     )

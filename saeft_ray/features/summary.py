@@ -1,105 +1,229 @@
-"""What changed in a sweep: the records of its trials, tested over seeds and put together. It names no features; names,
-shared words, shortcuts and stability are put in by `dataclasses.replace` on what this returns.
+"""What changed in a sweep: its trials are recorded, tested over seeds, named and put together.
 
-Shapes: S seeds, D dictionary width.
+Shapes: S seeds, N images, D dictionary width.
 """
 
-import numpy as np
-import torch
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from saeft_ray.errors import UserError
+import numpy as np
+from numpy.typing import NDArray
+
 from saeft_ray.features import testing
-from saeft_ray.features.change import effect, shares, total
-from saeft_ray.features.compute import TrialRecord, record_of_trial, sets_of, trials
-from saeft_ray.features.content import Movement, Reading, Similarity, WhatChanged
+from saeft_ray.features.activity import Ints
+from saeft_ray.features.comparisons import FROZEN, Comparison, Records, to_frozen, to_method
+from saeft_ray.features.compute import trials
+from saeft_ray.features.content import Feature, Reading, Shortcut, Similarity, Specimen, WhatChanged
+from saeft_ray.features.described import Stability, chosen, described
+from saeft_ray.features.each import Map, serially
+from saeft_ray.features.frozen import Frozen
+from saeft_ray.features.movements import movement
+from saeft_ray.features.naming import Named, bank_of, labels_of, named, specimens
 from saeft_ray.features.readers import KINDS, Kind
+from saeft_ray.features.recording import Find, Prepare, Record, device_of
+from saeft_ray.features.reliances import reliances
+from saeft_ray.features.sentences import sentences
+from saeft_ray.features.similarities import Alike, Blocks, gathered, of_records
+from saeft_ray.model import encoder
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 
-Records = dict[str, list[TrialRecord]]  # by method
+T = TypeVar("T")
 
 
 def what_changed(
-    plan: Plan, ledger: Ledger, store: Store, device: torch.device, kinds: tuple[Kind, ...] = KINDS, least: float = 0.1
+    plan: Plan,
+    ledger: Ledger,
+    store: Store,
+    *,
+    methods: Sequence[str] | None = None,
+    against: str | None = None,
+    each: Map = serially,
 ) -> WhatChanged:
-    """Reads every finished trial through every reader; what cannot be recorded is said in `missing`."""
-    missing, alpha = list[str](), plan.config.report.alpha
-    found = {kind: _records(plan, ledger, store, kind, device, missing) for kind in kinds}
-    readings = tuple(_reading(plan, kind, found[kind], least, alpha) for kind in kinds if found[kind])
-    first = next((found[kind] for kind in kinds if found[kind]), {})
+    """What `methods` (None: all) added to features and removed from them, by the settings `plan.config.features`.
+
+    `against`: "frozen", or a method that the others are compared with too (None: the sweep's baseline). `each` does the
+    work of every trial. What cannot be recorded is said in `missing`. Raises UserError if the images are gone.
+    """
+    run = _Run(plan, ledger, store, each, missing := _unrecorded(plan, ledger, methods))
+    baseline = plan.config.report.baseline if against is None else None if against == FROZEN else against
+    asked = [spec for spec in trials(plan, ledger) if methods is None or spec.method in (*methods, baseline)]
+    records = run.records(asked)
+    if baseline not in records["trained"]:
+        baseline = None
+    if not any(records.values()):
+        return _content(plan, baseline, missing=missing)
+    frozen = Frozen(plan, store, device_of(plan))
+    bank, given = bank_of(plan, missing), labels_of(plan, frozen, missing)
+    readers = [named(plan, frozen, kind, bank, given) for kind in KINDS if records[kind]]
+    shown = [method for method in records["trained"] if methods is None or method in methods]
+    readings = tuple(run.reading(each_, records[each_.kind], frozen.count, methods) for each_ in readers)
+    comparisons = run.comparisons(records["trained"], shown, baseline, frozen, readers)
+    features: tuple[Feature, ...] = ()
+    shortcuts: tuple[Shortcut, ...] = ()
+    if comparisons:
+        features = run.features(readers[0], comparisons, frozen)
+        settings = plan.config.features
+        shortcuts = reliances(comparisons, readers[0], frozen, plan.config.seed, settings.alpha, missing)
+    first = next(found for found in records.values() if found)
+    return _content(
+        plan,
+        baseline,
+        missing=missing,
+        readings=readings,
+        features=features,
+        shortcuts=shortcuts,
+        similarities=run.similarities(first, [m for m in first if methods is None or m in methods], baseline, asked),
+        specimens=specimens(readers, frozen),
+    )
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One computation of what changed."""
+
+    plan: Plan
+    ledger: Ledger
+    store: Store
+    each: Map
+    missing: list[str]
+
+    def records(self, asked: list[TrialSpec]) -> dict[Kind, Records]:
+        """The records of the trials through every reader, by kind and method."""
+        found: dict[Kind, Records] = {kind: {} for kind in KINDS}
+        if not asked:
+            return found
+        for said in self.each(Prepare(self.plan, self.store), [KINDS]):
+            self.missing.extend(said)
+        things = [(spec, kind) for kind in KINDS for spec in asked]
+        for record in self._sound(self.each(Record(self.plan, self.store), things)):
+            found[record.kind].setdefault(record.method, []).append(record)
+        return found
+
+    def reading(self, one: Named, records: Records, images: int, methods: Sequence[str] | None) -> Reading:
+        settings, live = self.plan.config.features, self._live(one, images)
+        return Reading(
+            kind=one.kind,
+            width=len(live),
+            live=int((one.on0 > 0).sum()),
+            tested=int(live.sum()),
+            named=one.names_given,
+            movements=tuple(
+                movement(method, found, live, settings.least, settings.alpha)
+                for method, found in records.items()
+                if methods is None or method in methods
+            ),
+        )
+
+    def comparisons(
+        self, records: Records, shown: list[str], baseline: str | None, frozen: Frozen, readers: list[Named]
+    ) -> list[Comparison]:
+        """Every shown method against the frozen model, then against the baseline."""
+        if not records:
+            return []
+        settings, one = self.plan.config.features, readers[0]
+        live = self._live(one, frozen.count)
+        fixed = (frozen, one.active, live, settings.least, settings.alpha)
+        found = []
+        for method in shown:
+            found.append(to_frozen(method, records[method], *fixed))
+            if baseline not in (None, method):
+                compared = to_method(method, baseline, records, *fixed)
+                if compared:
+                    found.append(compared)
+                else:
+                    self.missing.append(f"{method} has no seed in common with {baseline}, and is not compared with it.")
+        return found
+
+    def features(self, one: Named, comparisons: list[Comparison], frozen: Frozen) -> tuple[Feature, ...]:
+        places = chosen(one.on0, self._live(one, frozen.count))
+        classes = len(self.plan.config.data.class_names())
+        return described(places, one, comparisons, frozen, self._stability(places), classes)
+
+    def similarities(
+        self, records: Records, shown: list[str], baseline: str | None, asked: list[TrialSpec]
+    ) -> tuple[Similarity, ...]:
+        """CKA with the frozen model and with the baseline on common seeds; in the mode `full` of every block too."""
+        found = of_records({method: records[method] for method in shown})
+        by = {(spec.method, spec.number): spec for spec in asked}
+        for method in shown:
+            if baseline is None or method == baseline:
+                continue
+            pairs = [(s, by[baseline, n]) for (m, n), s in by.items() if m == method and (baseline, n) in by]
+            if pairs:
+                sites = [*self._sound(self.each(Alike(self.plan, self.store), pairs))]
+                found += gathered(method, baseline, sites)
+        if self.plan.config.features.mode != "full":
+            return tuple(found)
+        if encoder.blocks(self.plan.config.model) is None:
+            self.missing.append("CKA of blocks is not there: this image tower has no transformer blocks.")
+            return tuple(found)
+        for method in shown:
+            specs = [spec for spec in asked if spec.method == method]
+            found += gathered(method, FROZEN, [*self._sound(self.each(Blocks(self.plan, self.store), specs))])
+        return tuple(found)
+
+    def _stability(self, places: Ints) -> Stability:
+        """Where the described features are found in SAEs of other seeds."""
+        count = self.plan.config.features.stability
+        if self.plan.facts.imported and count:
+            self.missing.append("Features are not looked for in other SAE seeds: the SAE is imported.")
+            count = 0
+        found = [*self._sound(self.each(Find(self.plan, self.store, places), range(1, count + 1)))]
+        times = np.sum(found, axis=0, dtype=int).tolist() if found else []
+        return Stability(dict(zip(places.tolist(), times, strict=False)), len(found))
+
+    def _sound(self, results: Iterator[T | str]) -> Iterator[T]:
+        """Results that are there; sentences go to `missing`."""
+        for result in results:
+            if isinstance(result, str):
+                self.missing.append(result)
+            else:
+                yield result
+
+    @staticmethod
+    def _live(one: Named, images: int) -> NDArray[np.bool_]:
+        return testing.live(one.on0.astype(np.float64), images)
+
+
+def _unrecorded(plan: Plan, ledger: Ledger, methods: Sequence[str] | None) -> list[str]:
+    """What has no record from the first: methods without weights of their own, and trials that failed."""
+    asked = [spec for spec in ledger.asked("confirm") if methods is None or spec.method in methods]
+    without = dict.fromkeys(spec.method for spec in asked if spec.trained is None)
+    said = [f"{method} trains no weights: its embeddings are those of the frozen model." for method in without]
+    results = ledger.results("confirm")
+    said += [f"{spec.id} failed and has no record." for spec in asked if results.get(spec.id, 0.0) is None]
+    wanted = plan.config.methods if methods is None else methods
+    known = {spec.method for spec in asked}
+    return said + [f"{method} has no trial in the confirm phase." for method in wanted if method not in known]
+
+
+def _content(
+    plan: Plan,
+    baseline: str | None,
+    *,
+    missing: list[str],
+    readings: tuple[Reading, ...] = (),
+    features: tuple[Feature, ...] = (),
+    shortcuts: tuple[Shortcut, ...] = (),
+    similarities: tuple[Similarity, ...] = (),
+    specimens: tuple[Specimen, ...] = (),
+) -> WhatChanged:
+    settings = plan.config.features
     return WhatChanged(
         sweep=plan.config.name,
-        alpha=alpha,
-        least=least,
-        baseline=plan.config.report.baseline,
-        sets=sets_of(plan),
-        sentences=tuple(_sentences(readings[0])) if readings else (),
+        alpha=settings.alpha,
+        least=settings.least,
+        baseline=baseline,
+        sets=tuple(settings.sets or plan.config.data.test_sets()),
+        sentences=sentences(readings, settings.alpha, settings.least),
         readings=readings,
-        features=(),
-        shortcuts=(),
-        similarities=tuple(_similarity(m, s, rs) for m, rs in first.items() for s in sets_of(plan)),
-        specimens=(),
+        features=features,
+        shortcuts=shortcuts,
+        similarities=similarities,
+        specimens=specimens,
         missing=tuple(dict.fromkeys(missing)),
     )
-
-
-def _records(plan: Plan, ledger: Ledger, store: Store, kind: Kind, device: torch.device, missing: list[str]) -> Records:
-    records: Records = {}
-    for spec in trials(plan, ledger):
-        try:
-            records.setdefault(spec.method, []).append(record_of_trial(plan, store, spec, kind, device))
-        except UserError as error:
-            missing.append(str(error))
-    return {method: found for method, found in records.items() if found}
-
-
-def _reading(plan: Plan, kind: Kind, records: Records, least: float, alpha: float) -> Reading:
-    frozen = total(list(next(iter(records.values()))[0].changes.values()))
-    live = testing.live(frozen.on0, sum(plan.facts.sizes[name] for name in sets_of(plan)))
-    movements = tuple(_movement(method, found, live, least, alpha) for method, found in records.items())
-    alive = int((frozen.on0 > 0).sum())
-    return Reading(kind=kind, width=len(live), live=alive, tested=int(live.sum()), named=None, movements=movements)
-
-
-def _movement(method: str, records: list[TrialRecord], live: np.ndarray, least: float, alpha: float) -> Movement:
-    changes = [total(list(record.changes.values())) for record in records]
-    effects = np.stack([effect(each.mass0, each.mass, live) for each in changes])
-    dealt = [np.sum(list(record.dealt.values()), axis=0) for record in records]
-    control = np.stack([effect(each.mass0, mass, live) for each, mass in zip(changes, dealt, strict=True)])
-    tests = testing.assess(effects, control, live, least, alpha)
-    seen = {name: _mean([getattr(record.seen, name) for record in records]) for name in records[0].seen._fields}
-    parts = {name: float(np.mean([shares(each)[name] for each in changes])) for name in shares(changes[0])}
-    return Movement(
-        method=method,
-        seeds=len(records),
-        moved=seen["moved"] or 0.0,
-        seen=seen["seen"],
-        drift=seen["drift"],
-        fvu0=seen["fvu0"],
-        fvu=seen["fvu"],
-        **parts,
-        grew=tests.count("grew"),
-        shrank=tests.count("shrank"),
-        beyond=tests.beyond(),
-    )
-
-
-def _similarity(method: str, name: str, records: list[TrialRecord]) -> Similarity:
-    biased, unbiased = (_mean([record.similarity[name][side] for record in records]) for side in (0, 1))
-    return Similarity(method=method, against="frozen", dataset=name, site="embedding", biased=biased, unbiased=unbiased)
-
-
-def _sentences(reading: Reading) -> list[str]:
-    told = []
-    for m in sorted(reading.movements, key=lambda m: 2.0 if m.seen is None else m.seen):
-        if m.seen is not None:
-            told.append(f"The {reading.kind} dictionary sees {100 * m.seen:.0f} % of what {m.method} changed.")
-        if m.seeds > 1:
-            told.append(f"Of {reading.tested} tested features {m.grew} grew and {m.shrank} shrank under {m.method}.")
-    return told
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

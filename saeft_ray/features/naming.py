@@ -1,0 +1,148 @@
+"""Names for the features of every reader, and figure 2: the feature of each that fits a word best.
+
+Shapes: N images, D dictionary width, W words, A attributes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from saeft_ray.draws import seed_of
+from saeft_ray.errors import UserError
+from saeft_ray.features import labels, names, words
+from saeft_ray.features.activity import Floats, Ints, Matrix, counts, pattern
+from saeft_ray.features.content import Name, Specimen
+from saeft_ray.features.frozen import Frozen
+from saeft_ray.features.readers import Kind
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.tuned import clip_of
+
+SPECIMENS = 5
+_LISTED = 3  # words of a feature, and notes on the bank
+_NO_WORDS = words.Bank(words=(), embeddings=np.zeros((0, 0), np.float32))
+
+
+class Named(NamedTuple):
+    """The features of one reader with their words. `attribute`: the names that users' labels give."""
+
+    kind: Kind
+    active: Matrix  # (N, D) frozen
+    bank: words.Bank
+    found: names.Names
+    attribute: dict[int, Name]
+
+    @property
+    def on0(self) -> Ints:
+        """(D,) images on which each feature is active."""
+        return counts(self.active)
+
+    @property
+    def names_given(self) -> int | None:
+        """Features that a word names; None if there are no words."""
+        return int((self.found.named & (self.on0 > 0)).sum()) if self.bank.words else None
+
+    def name(self, feature: int) -> Name | None:
+        """The word if it is good enough, else the users' label, else nothing."""
+        if not (self.bank.words and self.found.named[feature]):
+            return self.attribute.get(feature)
+        word, score = self.words(feature)[0]
+        return Name(word=word, score=score, p=float(self.found.p[feature]))
+
+    def words(self, feature: int) -> tuple[tuple[str, float], ...]:
+        """The best words with the F1 of their texts."""
+        if not self.bank.words or not self.on0[feature]:
+            return ()
+        best = zip(self.found.words[feature, :_LISTED], self.found.f1[feature, :_LISTED], strict=True)
+        return tuple((self.bank.labels[word], float(f1)) for word, f1 in best)
+
+    def class_of(self) -> Ints:
+        """(D,) the class that a feature is named after, or -1."""
+        found = np.full(self.active.shape[1], -1)
+        for feature in np.flatnonzero(self.found.named) if self.bank.words else ():
+            label = self.bank.words[self.found.words[feature, 0]].label_of
+            found[feature] = -1 if label is None else label
+        return found
+
+
+def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
+    """The words of the sweep; none, and a sentence in `missing`, where the text tower cannot read them."""
+    config = plan.config
+    try:
+        found = words.bank(clip_of(plan), config.data.class_names(), words.listed(config.features.words or ()))
+    except (UserError, AttributeError, RuntimeError, TypeError, NotImplementedError, OSError) as error:
+        missing.append(f"No feature has a name: the model's text tower gave no words ({error}).")
+        return _NO_WORDS
+    lost = [each for each in found.said if " is read as " not in each]
+    missing += lost[:_LISTED]
+    if more := len(lost) - _LISTED if len(lost) > _LISTED else 0:
+        missing.append(f"{more} more words are left out or may be cut.")
+    return found
+
+
+def named(plan: Plan, frozen: Frozen, kind: Kind, bank: words.Bank, given: labels.Labels | None = None) -> Named:
+    """The reader's features with the words of `bank`, and with users' labels if they are `given`."""
+    active = frozen.active(kind)
+    found = names.names(frozen.x, active, bank.embeddings, seed_of("names", plan.config.seed))
+    return Named(kind, active, bank, found, _attributes(active, given) if given else {})
+
+
+def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels | None:
+    """The users' labels of the pooled images, if the sweep has such."""
+    path = plan.config.features.labels
+    if path is None:
+        return None
+    try:
+        found = labels.labels(labels.read(path), frozen.sizes)
+    except UserError as error:
+        missing.append(str(error))
+        return None
+    missing += found.said
+    return found
+
+
+def specimens(readers: list[Named], frozen: Frozen) -> tuple[Specimen, ...]:
+    """For the words that name the first reader's features best, the feature of each reader that fits each best."""
+    first = readers[0]
+    if not first.names_given:
+        return ()
+    best: dict[int, float] = {}
+    for feature in np.flatnonzero(first.found.named & (first.on0 > 0)):
+        word = int(first.found.words[feature, 0])
+        best[word] = max(best.get(word, 0.0), float(first.found.f1[feature, 0]))
+    chosen = np.array(sorted(best, key=lambda word: -best[word])[:SPECIMENS])
+    return tuple(each for one in readers for each in _specimens_of(one, frozen, chosen))
+
+
+def _specimens_of(one: Named, frozen: Frozen, chosen: Ints) -> list[Specimen]:
+    asked = np.broadcast_to(chosen, (one.active.shape[1], len(chosen)))
+    f1 = names.text_f1(frozen.x, one.active, one.bank.embeddings, asked)
+    return [
+        Specimen(
+            kind=one.kind,
+            word=one.bank.labels[word],
+            index=int(scores.argmax()),
+            score=float(scores.max()),
+            strongest=frozen.strongest(one.active, int(scores.argmax())),
+            spread=frozen.spread(one.active, int(scores.argmax())),
+        )
+        for word, scores in zip(chosen, f1.T, strict=True)
+        if scores.max() > 0
+    ]
+
+
+def _attributes(active: Matrix, given: labels.Labels) -> dict[int, Name]:
+    """Names from labels; p is of a hypergeometric draw of as many images, Bonferroni over the attributes."""
+    f1: Floats = labels.scores(active, given.member)
+    often, size = counts(active), counts(given.member)
+    chosen: NDArray[np.int64] = labels.named(f1)
+    both = (pattern(active).T @ given.member).tocsr()
+    found = {}
+    for feature in np.flatnonzero(chosen >= 0).tolist():
+        column = int(chosen[feature])
+        as_good = stats.hypergeom.sf(both[feature, column] - 1, active.shape[0], size[column], often[feature])
+        p = min(1.0, float(as_good) * len(given.attributes))
+        if p <= names.MOST_P:
+            found[feature] = Name(word=given.attributes[column], score=float(f1[feature, column]), p=p)
+    return found

@@ -1,0 +1,85 @@
+"""Work that may be done elsewhere: each class holds what it needs, can be pickled, and is called with one thing.
+
+What a user can cause comes back as a sentence and is not raised: one trial that is gone leaves the others.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from saeft_ray import sae
+from saeft_ray.draws import seed_of
+from saeft_ray.errors import UserError
+from saeft_ray.features import stability
+from saeft_ray.features.activity import Ints
+from saeft_ray.features.codes import encode
+from saeft_ray.features.compute import TrialRecord, embeddings_of, record_of_trial, sets_of
+from saeft_ray.features.readers import Kind, dictionary_of, reader
+from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.store import Store
+from saeft_ray.training.worker import Worker
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Makes what all records share: the dictionaries of some kinds, and the frozen embeddings."""
+
+    plan: Plan
+    store: Store
+
+    def __call__(self, kinds: tuple[Kind, ...]) -> list[str]:
+        device, said = device_of(self.plan), []
+        for name in sets_of(self.plan):
+            embeddings_of(self.plan, self.store, None, name, device)
+        for kind in kinds:
+            try:
+                dictionary_of(reader(self.plan, kind), self.plan, self.store, device)
+            except UserError as error:
+                said.append(str(error))
+        return said
+
+
+@dataclass(frozen=True)
+class Record:
+    """The record of a trial through a reader, or the sentence that says why there is none."""
+
+    plan: Plan
+    store: Store
+
+    def __call__(self, thing: tuple[TrialSpec, Kind]) -> TrialRecord | str:
+        try:
+            return record_of_trial(self.plan, self.store, *thing, device_of(self.plan))
+        except UserError as error:
+            return str(error)
+
+
+@dataclass(frozen=True)
+class Find:
+    """(F,) whether the SAE of another seed holds each of the `features` (F,) of the trained one; trained if need be."""
+
+    plan: Plan
+    store: Store
+    features: Ints
+
+    def __call__(self, number: int) -> Ints | str:
+        device, seed = device_of(self.plan), seed_of("stability", self.plan.config.seed, number)
+        try:
+            own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
+            folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
+        except UserError as error:
+            return str(error)
+        other = sae.load(folder, self.plan.facts.model).to(device)
+        live = np.zeros(len(other.atoms), bool)
+        for name in sets_of(self.plan):
+            live[encode(other, embeddings_of(self.plan, self.store, None, name, device)).entries()[1]] = True
+        atoms = own.atoms.numpy()[self.features]
+        return stability.found(atoms, [other.atoms.cpu().numpy()[live]], seed).times
+
+
+def device_of(plan: Plan) -> torch.device:
+    """Where a worker of the sweep computes; the CPU on a machine without its accelerator, such as a head node."""
+    device = Worker.of(plan.config.compute).device
+    return device if device.type == "cpu" or torch.cuda.is_available() else torch.device("cpu")

@@ -1,0 +1,114 @@
+"""How alike two models' embeddings are: CKA against the frozen model, against a method, and block by block.
+
+Shapes: N images, T tokens, w width of the transformer.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from saeft_ray.errors import UserError
+from saeft_ray.features.cka import Cka, Sums, linear
+from saeft_ray.features.comparisons import FROZEN, Records
+from saeft_ray.features.compute import embeddings_of, sets_of
+from saeft_ray.features.content import Similarity
+from saeft_ray.features.recording import device_of
+from saeft_ray.model import encoder
+from saeft_ray.model.encoder import Classifier
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.tuned import frozen_classifier, split_of, tuned_classifier
+from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.store import Store
+from saeft_ray.training.evaluate import BATCH
+
+Sites = dict[tuple[str, str], Cka]  # by set and site
+
+
+@dataclass(frozen=True)
+class Alike:
+    """CKA of the embeddings of two trials, per set. Can be pickled, as can `Blocks`."""
+
+    plan: Plan
+    store: Store
+
+    def __call__(self, pair: tuple[TrialSpec, TrialSpec]) -> Sites | str:
+        device = device_of(self.plan)
+        try:
+            found: Sites = {}
+            for name in sets_of(self.plan):
+                x, y = (embeddings_of(self.plan, self.store, one, name, device) for one in pair)
+                found[name, "embedding"] = linear(x, y)
+            return found
+        except UserError as error:
+            return str(error)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """CKA of a trial's tokens with the frozen ones, per set and block: of the class token, and of the mean of all."""
+
+    plan: Plan
+    store: Store
+
+    def __call__(self, spec: TrialSpec) -> Sites | str:
+        device = device_of(self.plan)
+        try:
+            models = frozen_classifier(self.plan, self.store), tuned_classifier(self.plan, spec, self.store)
+            frozen, tuned = (model.to(device).eval() for model in models)
+            return {
+                (name, site): sums.cka()
+                for name in sets_of(self.plan)
+                for site, sums in self._sums(frozen, tuned, name, device).items()
+            }
+        except UserError as error:
+            return str(error)
+
+    @torch.inference_mode()
+    def _sums(self, frozen: Classifier, tuned: Classifier, name: str, device: torch.device) -> dict[str, Sums]:
+        split, found = split_of(self.plan, name), dict[str, Sums]()
+        for start in range(0, len(split.labels), BATCH):
+            images = split.images(np.arange(start, min(start + BATCH, len(split.labels)))).to(device)
+            for (site, x), (_, y) in zip(_tokens(frozen, images), _tokens(tuned, images), strict=True):
+                if site not in found:  # a first batch gives rough means; see Sums
+                    found[site] = Sums(x.mean(0), y.mean(0))
+                found[site].add(x.astype(np.float64), y.astype(np.float64))
+        return found
+
+
+def gathered(method: str, against: str, found: Sequence[Sites]) -> list[Similarity]:
+    """Means over seeds."""
+    return [
+        Similarity(
+            method=method,
+            against=against,
+            dataset=dataset,
+            site=site,
+            biased=_mean([each[dataset, site].biased for each in found]),
+            unbiased=_mean([each[dataset, site].unbiased for each in found]),
+        )
+        for dataset, site in (found[0] if found else ())
+    ]
+
+
+def of_records(records: Records) -> list[Similarity]:
+    """CKA of every method's embeddings with the frozen ones."""
+    made = []
+    for method, trials in records.items():
+        sites: list[Sites] = [{(name, "embedding"): cka for name, cka in t.similarity.items()} for t in trials]
+        made += gathered(method, FROZEN, sites)
+    return made
+
+
+def _tokens(model: Classifier, images: torch.Tensor) -> Iterator[tuple[str, np.ndarray]]:
+    sites = range(1, encoder.depth(model) + 1)
+    _, tokens = encoder.with_tokens(model, sites, lambda: model.embed(images))
+    for site, each in zip(sites, tokens, strict=True):
+        yield f"block {site}", each[:, 0].cpu().numpy()
+        yield f"block {site}, mean token", each.mean(1).cpu().numpy()
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
