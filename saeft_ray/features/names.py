@@ -1,7 +1,8 @@
 """Names for features: words of a bank, with the evidence for each and a null, so that most features stay unnamed.
 
 A name is the word most like the mean of the images that a feature fires on. It is given only if the word's text tells
-those images from the others (F1), and if a direction without meaning seldom fits any word as well (p).
+those images from the others (F1), if no other word does nearly as well, and if a direction without meaning seldom fits
+any word as well (p).
 
 Shapes: N images, D features, W words, d embedding width, m images or words a feature. `x` (N, d) are unit frozen
 embeddings, `active` (N, D) is the sparse matrix that `activity` gives. Nothing here is N × D or N × W at once.
@@ -18,8 +19,10 @@ from saeft_ray import draws
 from saeft_ray.features.activity import Floats, Ints, Matrix, counts, pattern, unit
 
 SHARE = 0.1  # of the images, the most alike ones, count as what a word's text says
-LEAST_F1 = 0.5
+LEAST_F1 = 0.4
 MOST_P = 0.05
+RIVAL = 0.6  # of the name's F1 is the most that another word may have
+SAME = 0.75  # cosine of two words that are no rivals, such as synonyms
 DRAWS = 4000
 WORDS = 5  # that are listed for each feature
 _BLOCK = 256  # words, or features, that are looked at together
@@ -60,7 +63,8 @@ def names(
     f1 = text_f1(x, active, bank, words)
     p = p_of(standardised, null)
     p[counts(active) == 0] = 1
-    return Names(words, cosine, f1, p, (f1[:, 0] >= least_f1) & (p <= most_p))
+    alone = rival_f1(f1, words, bank) <= RIVAL * f1[:, 0]
+    return Names(words, cosine, f1, p, (f1[:, 0] >= least_f1) & alone & (p <= most_p))
 
 
 def mean_direction(x: Floats, active: Matrix) -> Floats:
@@ -117,6 +121,16 @@ def text_f1(x: Floats, active: Matrix, bank: Floats, words: Ints) -> Floats:
         both = (on[here] @ chosen)[place, which]
         out[rows, columns] = 2 * both / (often[rows] + chosen.sum(0)[which])
     return out
+
+
+def rival_f1(f1: Floats, words: Ints, bank: Floats) -> Floats:
+    """(D,) the largest F1 (D, m) of `words` after the first, less those that mean nearly the same as the first. A
+    feature that two words fit is one of neither."""
+    best = np.zeros(len(words))
+    for other, its in zip(words.T[1:], f1.T[1:], strict=True):
+        alike = (bank[other] * bank[words[:, 0]]).sum(1)
+        best = np.maximum(best, np.where(alike < SAME, its, 0))
+    return best
 
 
 def _chosen(x: Floats, bank: Floats) -> Iterator[tuple[range, Floats]]:
