@@ -54,7 +54,11 @@ class Tested(NamedTuple):
 
     def count(self, verdict: Verdict) -> int:
         """Live features with this verdict."""
-        return sum(self.verdict(int(feature)) == verdict for feature in np.flatnonzero(self.live))
+        if self.q is None:
+            return int(self.live.sum()) if verdict == "not tested" else 0
+        changed, up = self.q <= self.alpha, self.mean[self.live] > 0
+        told = {"grew": changed & up, "shrank": changed & ~up, "not found": ~changed}
+        return int(told[verdict].sum()) if verdict in told else 0
 
     def beyond(self) -> int:
         """Features that grew or shrank and whose change goes beyond the control."""
