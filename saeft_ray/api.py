@@ -18,7 +18,7 @@ from saeft_ray.driver import drive, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
 from saeft_ray.features.each import serially
-from saeft_ray.features.files import asked_tables
+from saeft_ray.features.files import asked_tables, keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
@@ -30,7 +30,7 @@ from saeft_ray.records.query import query_table, summary
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.report import WrittenReport, report_sweep
+from saeft_ray.report import WrittenReport, report_sweep, write_features
 from saeft_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -223,16 +223,20 @@ class Sweep:
             words: what features may be named after: words, or the path of a text file; without it, as recorded.
             sets: test sets to look at; without it, as recorded.
             full: everything that `features: full` computes.
-            out: a local folder; without it, `report/` in the sweep's folder.
+            out: a local folder for the page alone; without it the sweep's report is written anew, with the page.
 
-        Raises UserError for an unknown method or set, a file that is not there, or weights or images that are gone.
+        Raises UserError for a part without `out`, an unknown method or set, a file that is not there, or weights or
+        images that are gone.
 
         Example: `sweep.features().changes_table().to_pandas().query("verdict == 'grew'")`
         """
         from saeft_ray.features.summary import what_changed
-        from saeft_ray.report.render import features_page
 
         plan, ledger, store = self._opened
+        if out is None and not (methods is against is sets is None):
+            raise UserError(
+                "methods, against and sets choose a part, and the report shows all; give a folder for it: out"
+            )
         for label in [*(methods or ()), *([against] if against not in (None, "frozen") else [])]:
             if label not in plan.config.methods:
                 raise UserError(f"{label!r} is not a method of this sweep; it has {', '.join(plan.config.methods)}")
@@ -243,8 +247,11 @@ class Sweep:
         plan = features_found.with_settings(plan, given)
         changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
         changed = features_found.labelled(changed, ledger.registration())
-        place = None if out is None else Path(out)
-        return features_found.write(changed, features_page.write_for(plan), self.folder, place, self.endpoint)
+        if out is not None:
+            write_features(changed, plan, Path(out))
+            return WrittenFeatures(changed, str(out))
+        keep(changed, self.folder, self.endpoint)
+        return WrittenFeatures(changed, self.report().folder)
 
     def replay(self, trial: str) -> "Comparison":
         """Runs a finished trial again and compares: `.equal`, or a list of `.differences`. Nothing is written.

@@ -13,6 +13,7 @@ from rich.console import Console
 from saeft_ray.errors import Unfinished
 from saeft_ray.features import found as features_found
 from saeft_ray.features.each import Map, serially
+from saeft_ray.features.files import keep
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
@@ -61,7 +62,7 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Callable[[], Map]) -> None:
-    """Writes what changed next to where the report will be, which shows it; a failure becomes a sentence there."""
+    """Keeps what changed for the report to show; a failure becomes a sentence there."""
     if not plan.config.features.on:
         return
 
@@ -70,13 +71,7 @@ def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Callable[[], 
 
         return what_changed(*args, **settings)
 
-    def page(found: Any, folder: Path) -> Path:
-        from saeft_ray.report.render import features_page
-
-        return features_page.write_for(plan)(found, folder)
-
-    found = features_found.never_lost(find, plan, ledger, store, each())
-    features_found.write_or_warn(found, page, ledger.url, store.endpoint)
+    keep(features_found.never_lost(find, plan, ledger, store, each()), ledger.url, store.endpoint)
 
 
 def _on_ray(plan: Plan) -> Callable[[], Map]:

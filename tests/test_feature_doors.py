@@ -46,7 +46,7 @@ def page(found, folder):
 
 def test_the_section_changes_no_identity_and_has_a_short_form():
     plain = made()
-    assert plain.features.mode == "summary"
+    assert plain.features.mode == "off"
     for given in ("off", "full", {"alpha": 0.01, "words": ["a", "b"], "sets": "all"}, False):
         assert made(features=given).determining_settings() == plain.determining_settings()
     assert not made(features=False).features.on
@@ -103,22 +103,18 @@ def test_what_was_written_is_read_again_and_answers_sql(tmp_path):
     assert changes_table(FOUND)["against"].to_pylist() == ["frozen", "mse"]
     with pytest.raises(UserError, match="nothing was found"):
         files.asked_tables("SELECT * FROM features", str(tmp_path))
-    found.write(FOUND, page, str(tmp_path))
+    files.keep(FOUND, str(tmp_path))
     assert files.stored(str(tmp_path)) == FOUND
     asked = "SELECT c.verdict, f.found FROM changes c JOIN features f USING (feature) WHERE against = 'mse'"
     _, lines = query(SCHEMA.empty_table(), asked, files.asked_tables(asked, str(tmp_path)))
     assert lines == [("grew", 2)]
-    assert (tmp_path / "report" / files.CSV).read_text().count("\n") == 3
+    assert files.as_csv(FOUND).count("\n") == 3
 
 
-def test_nothing_of_a_users_is_replaced(tmp_path):
-    found.write(FOUND, page, "unused", tmp_path)
-    found.write(FOUND, page, "unused", tmp_path)
-    (tmp_path / files.JSON).write_text('{"mine": 1}')
-    with pytest.raises(UserError, match="did not write"):
-        found.write(FOUND, page, "unused", tmp_path)
-    with pytest.raises(Damaged):
-        files.from_json(b"[]", "there")
+def test_what_is_not_ours_is_damaged():
+    for content in (b"[]", b'{"mine": 1}', b"{"):
+        with pytest.raises(Damaged):
+            files.from_json(content, "there")
 
 
 def test_a_failure_becomes_a_sentence_and_a_signal_gets_through():

@@ -1,6 +1,7 @@
 """What changed, as a user meets it: in a sweep, by the door afterwards, in SQL, from Python."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -28,13 +29,13 @@ def done(tmp_path_factory):
 
 def test_the_report_has_the_section_and_a_page_of_all_features(done):
     folder = f"{done.folder}/report"
-    page = open(f"{folder}/report.html").read()
+    page = Path(f"{folder}/report.html").read_text()
     assert "What changed" in page
     assert "features.html" in page
-    found = json.loads(open(f"{folder}/features.json").read())
+    found = json.loads(Path(f"{folder}/features.json").read_text())
     assert {reading["kind"] for reading in found["readings"]} == {"trained", "random", "pca", "neurons"}
     assert {change["method"] for each in found["features"] for change in each["changes"]} == {"ft", "mse"}
-    assert "data:image" in open(f"{folder}/features.html").read()
+    assert "data:image" in Path(f"{folder}/features.html").read_text()
     assert not found["missing"]
 
 
@@ -57,7 +58,7 @@ def test_sql_and_python_give_the_same_tables(done, capsys):
 def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path):
     without = {name: value for name, value in TINY.items() if name != "features"}
     sweep = saeft_ray.load({**without, "confirm": {"seeds": 1}, "storage": str(tmp_path)}).run(local=True, quiet=True)
-    assert "What changed" not in open(sweep.report().page).read()
+    assert "What changed" not in Path(sweep.report().page).read_text()
     written = sweep.features()
     assert any("exploratory" in sentence for sentence in written.found.sentences)
-    assert "What changed" in open(sweep.report().page).read()
+    assert "What changed" in Path(sweep.report().page).read_text()

@@ -29,7 +29,7 @@ class Features(Section):
     first confirm trial.
     """
 
-    mode: Literal["off", "summary", "full"] = "summary"
+    mode: Literal["off", "summary", "full"] = "off"
     words: Words | None = None
     """What features may be named after, besides the classes: a list, or a text file with a word per line."""
     labels: str | None = None
@@ -85,10 +85,13 @@ def _text(path: str) -> str:
 
 
 def _short_form(value: Any) -> Any:
-    """`features: full` for `features: {mode: full}`; false, which other YAML makes of `off`, is off."""
+    """`features: full` for `features: {mode: full}`; false, which other YAML makes of `off`, is off. A section without
+    a mode is a summary: whoever gives words wants it."""
     if value is False:
         value = "off"
-    return value if isinstance(value, Mapping | Features) else {"mode": value}
+    if isinstance(value, Mapping):
+        return {"mode": "summary", **value}
+    return value if isinstance(value, Features) else {"mode": value}
 
 
 def _sets(value: Any) -> Any:

@@ -4,7 +4,6 @@ import io
 import json
 import re
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -14,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.tables import changes_table, tables
-from saeft_ray.records.read import read_file
+from saeft_ray.records.read import read_file, write_file
 
-JSON, CSV, PAGE = "features.json", "features.csv", "features.html"
+JSON, PAGE = "features.json", "features.html"
 _FORMAT = "saeft_ray.what_changed"
 _CONTENT = TypeAdapter(WhatChanged)
 
@@ -47,10 +46,15 @@ def from_json(content: bytes, shown: str) -> WhatChanged:
         ) from error
 
 
+def keep(found: WhatChanged, storage: str, endpoint: str | None = None) -> None:
+    """Puts features.json into the folder or URL `storage` of its sweep, over an older one."""
+    write_file(storage, JSON, as_json(found).encode(), endpoint)
+
+
 def stored(storage: str, endpoint: str | None = None) -> WhatChanged | None:
-    """What was found for the sweep in the folder or URL `storage`, from its report folder; None where nothing was.
-    Raises Damaged as `from_json`."""
-    place = f"{storage.rstrip('/')}/report"
+    """What was kept for the sweep in the folder or URL `storage`; None where nothing was. Raises Damaged as
+    `from_json`."""
+    place = storage.rstrip("/")
     try:
         return from_json(read_file(place, JSON, endpoint), f"{place}/{JSON}")
     except (FileNotFoundError, NotADirectoryError):
@@ -68,16 +72,3 @@ def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[st
             f"run python -m saeft_ray.features {storage}"
         )
     return tables(found)
-
-
-def check_ours(folder: Path) -> None:
-    """Raises UserError if `folder` holds files of these names that are somebody else's."""
-    taken = [name for name in (JSON, CSV, PAGE) if (folder / name).exists()]
-    if not taken:
-        return
-    try:
-        from_json((folder / JSON).read_bytes(), str(folder / JSON))
-    except (Damaged, OSError) as error:
-        raise UserError(
-            f"{folder}: holds a {taken[0]} that saeft_ray.features did not write; give another folder"
-        ) from error

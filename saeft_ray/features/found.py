@@ -1,11 +1,8 @@
-"""What changed in a sweep that has ended: computed, told apart from what was registered, written as files."""
+"""What changed in a sweep that has ended: computed, told apart from what was registered, kept in the sweep's folder."""
 
 import logging
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
@@ -14,11 +11,10 @@ from saeft_ray.config.features import Features
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.each import Map, serially
-from saeft_ray.features.files import CSV, JSON, PAGE, as_csv, as_json, check_ours
+from saeft_ray.features.files import PAGE
 from saeft_ray.features.tables import changes_table, features_table
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.read import write_file
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.store import Store
 
@@ -41,14 +37,8 @@ class Compute(Protocol):
     ) -> WhatChanged: ...
 
 
-class WritePage(Protocol):
-    """Writes features.html and what it shows into a local folder."""
-
-    def __call__(self, found: WhatChanged, folder: Path) -> Path: ...
-
-
 class WrittenFeatures(NamedTuple):
-    """What changed, and the folder or URL where it was written."""
+    """What changed, and the folder or URL where its page was written."""
 
     found: WhatChanged
     folder: str
@@ -93,36 +83,6 @@ def labelled(found: WhatChanged, registered: Mapping[str, Any] | None) -> WhatCh
     return replace(found, sentences=(f"The tests of features are exploratory: {why}.", *found.sentences))
 
 
-def write(
-    found: WhatChanged, page: WritePage, storage: str, out: Path | None = None, endpoint: str | None = None
-) -> WrittenFeatures:
-    """Writes features.html, features.json and features.csv into `report/` of the sweep's folder or URL `storage`, or
-    into the local folder `out`. Raises UserError if `out` has files of these names that are somebody else's."""
-    if out is not None:
-        check_ours(out)
-        out.mkdir(parents=True, exist_ok=True)
-        _files(found, page, out)
-        return WrittenFeatures(found, str(out))
-    place = f"{storage.rstrip('/')}/report"
-    with tempfile.TemporaryDirectory() as folder:
-        _files(found, page, Path(folder))
-        for path in sorted(path for path in Path(folder).rglob("*") if path.is_file()):
-            write_file(place, path.relative_to(folder).as_posix(), path.read_bytes(), endpoint)
-    return WrittenFeatures(found, place)
-
-
-def write_or_warn(found: WhatChanged, page: WritePage, storage: str, endpoint: str | None) -> None:
-    """`write` as part of a sweep, which must not fail for it: without a page features.json is still written."""
-    try:
-        write(found, page, storage, endpoint=endpoint)
-    except Exception as error:
-        _log.warning("the page of what changed could not be written", exc_info=error)
-        words = redacted(f"Its page could not be written ({type(error).__name__}): {error}")
-        found = replace(found, missing=(*found.missing, words))
-        with suppress(OSError):
-            write_file(f"{storage}/report", JSON, as_json(found).encode(), endpoint)
-
-
 def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     """`plan` with other settings of its section `features`; those that are None stay. Raises UserError for a file that
     is not there."""
@@ -133,16 +93,9 @@ def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
 
 
-def _files(found: WhatChanged, page: WritePage, folder: Path) -> None:
-    (folder / JSON).write_text(as_json(found), encoding="utf-8", newline="\n")
-    (folder / CSV).write_text(as_csv(found), encoding="utf-8", newline="\n")
-    page(found, folder)
-
-
 def _nothing(plan: Plan, why: str) -> WhatChanged:
     config = plan.config
     return WhatChanged(
         sweep=config.name, alpha=config.features.alpha, least=config.features.least, baseline=config.report.baseline,
-        sets=config.features.sets or tuple(config.data.test_sets()), sentences=(), readings=(), features=(),
-        shortcuts=(), similarities=(), specimens=(), missing=(why,),
+        sets=(), sentences=(), readings=(), features=(), shortcuts=(), similarities=(), specimens=(), missing=(why,),
     )  # fmt: skip

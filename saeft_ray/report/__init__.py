@@ -9,6 +9,9 @@ import pyarrow as pa
 
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.features.files import stored
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
@@ -16,7 +19,7 @@ from saeft_ray.report.content import Report
 if TYPE_CHECKING:
     from saeft_ray.report.render.thumbnails import Thumbnails
 
-__all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_report"]
+__all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_features", "write_report"]
 
 
 class WrittenReport(NamedTuple):
@@ -63,27 +66,29 @@ def write_report(
         **{f"{name}.svg": plots.standalone(svg) for name, svg in drawn.items()},
         **(features_page.files(what_changed, thumbnails) if what_changed else {}),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (out / name).write_text(text, encoding="utf-8", newline="\n")
-    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
-        raise UserError(f"{out}: no report can be written there ({error}); give a folder you may write to") from error
+    _write(files, out)
     return report
 
 
-def report_sweep(
-    storage: str,
-    out: Path | None = None,
-    endpoint: str | None = None,
-    what_changed: WhatChanged | None = None,
-    thumbnails: "Thumbnails | None" = None,
-) -> WrittenReport:
+def write_features(found: WhatChanged, plan: Plan, out: Path) -> None:
+    """Writes features.html, features.json, features.csv and features.md into the local folder `out`. Raises UserError
+    if they cannot be written there."""
+    from saeft_ray.report.render import features_page, thumbnails
+
+    _write(features_page.files(found, thumbnails.of_plan(plan)), out)
+
+
+def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = None) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
-    `out`. `what_changed` and `thumbnails` as `write_report`.
+    `out`; with what changed, where that was found.
     Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
-    record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
+    record, rows, what_changed = read_record(storage, endpoint), read_rows(storage, endpoint), stored(storage, endpoint)
+    thumbnails = None
+    if what_changed:
+        from saeft_ray.report.render.thumbnails import of_plan
+
+        thumbnails = of_plan(reopen(storage, endpoint)[0])
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
         report = write_report(rows, record, out, what_changed, thumbnails)
@@ -93,3 +98,12 @@ def report_sweep(
             for path in sorted(Path(folder).iterdir()):
                 write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)
+
+
+def _write(files: Mapping[str, str], out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            (out / name).write_text(text, encoding="utf-8", newline="\n")
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        raise UserError(f"{out}: no report can be written there ({error}); give a folder you may write to") from error

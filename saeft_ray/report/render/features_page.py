@@ -6,7 +6,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, WhatChanged
-from saeft_ray.report.render import blocks, features_export, heat_map, markdown, phrases
+from saeft_ray.features.files import as_csv, as_json
+from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
 from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
 from saeft_ray.report.render.feature_html import drawing
@@ -23,8 +24,8 @@ def files(what: WhatChanged, thumbnails: Thumbnails | None) -> dict[str, str]:
     """features.html, features.json, features.csv and features.md by name."""
     return {
         what_changed.PAGE: render(what, thumbnails),
-        "features.json": features_export.as_json(what),
-        "features.csv": features_export.as_csv(what),
+        "features.json": as_json(what),
+        "features.csv": as_csv(what),
         "features.md": as_markdown(what),
     }
 

@@ -44,8 +44,8 @@ def _terms(what: WhatChanged) -> str:
     return (
         "A dictionary is a list of directions that was learned by a sparse autoencoder (SAE) from the embeddings of "
         "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. "
-        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is twice "
-        "as much. The control gives each image the movement of another image of the same set. "
+        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is "
+        "twice as much. The control gives each image the movement of another image of the same set. "
         f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average."
     )
 
