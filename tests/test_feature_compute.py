@@ -1,5 +1,6 @@
 """Records of a real, tiny sweep: made once, kept, and equal to what its models say."""
 
+import pickle
 import shutil
 
 import numpy as np
@@ -31,7 +32,9 @@ CPU = torch.device("cpu")
 def sweep(tmp_path_factory):
     storage = tmp_path_factory.mktemp("features")
     methods = {"zero_shot": {}, "ft": {}, "wise_ft": {"of": "ft", "alpha": 0.5}}
-    run_here(config(storage, methods=methods, confirm={"seeds": 3}, features={"words": MORE}))
+    run_here(
+        config(storage, methods=methods, confirm={"seeds": 3}, features={"words": MORE, "sets": ["ID", "A", "Sketch"]})
+    )
     return reopen(f"{storage}/sweeps/small")
 
 
@@ -74,7 +77,12 @@ def test_interpolated_weights_move_less_than_those_they_are_made_of(sweep):
 
 @pytest.fixture(scope="module")
 def summary(sweep):
-    return what_changed(*sweep)
+    def elsewhere(act, things):
+        for thing in things:
+            act, thing = pickle.loads(pickle.dumps((act, thing)))
+            yield pickle.loads(pickle.dumps(act(thing)))
+
+    return what_changed(*sweep, each=elsewhere)
 
 
 def records(sweep, method, kind="trained"):
