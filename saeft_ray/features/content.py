@@ -57,8 +57,9 @@ class Effect:
 @dataclass(frozen=True, kw_only=True)
 class FeatureChange:
     """One feature under one method. `against` is "frozen" or the baseline method. `gain`: the share that images with
-    the feature gained or lost apart from drift. `born`, `died`: mean number of images on which it newly fires, or no
-    longer; `other_classes`: share of the newly active that is not of the class that the feature is named after."""
+    the feature gained or lost apart from drift. `born`, `died`: mean number of images on which it fires and
+    does not in what it is compared with, or the reverse; `other_classes`: share of the newly active that is not of the
+    class that the feature is named after."""
 
     method: str
     against: str
@@ -139,7 +140,8 @@ class Shortcut:
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity:
-    """Linear CKA, mean over seeds. `against`: "frozen" or a method. `site`: "embedding" or "block i"."""
+    """Linear CKA, mean over seeds. `against`: "frozen" or a method. `site`: "embedding", "block i" (its class token) or
+    "block i, mean token"."""
 
     method: str
     against: str

@@ -38,13 +38,13 @@ def chosen(on0: Ints, live: NDArray[np.bool_]) -> Ints:
 
 
 def described(
-    places: Ints, named: Named, comparisons: list[Comparison], frozen: Frozen, stable: Stability, classes: int
+    places: Ints, named: Named, comparisons: list[Comparison], frozen: Frozen, stable: Stability
 ) -> tuple[Feature, ...]:
     """The features at `places` (F,), in that order; images for the most changed alone."""
     shown = _most_changed(places, comparisons)
     class_of = named.class_of()
     told = {
-        (c.method, c.against): (_shared(c, shown, named, frozen), _other_classes(c, class_of, frozen, classes))
+        (c.method, c.against): (_shared(c, shown, named, frozen), _other_classes(c, class_of, frozen))
         for c in comparisons
     }
     mass = np.asarray(named.active.sum(0)).reshape(-1)
@@ -114,7 +114,7 @@ def _strip(often: Matrix | None, comparison: Comparison, feature: int, frozen: F
     return frozen.images(rows[np.argsort(-strength, kind="stable")][:STRIP])
 
 
-def _other_classes(c: Comparison, class_of: Ints, frozen: Frozen, classes: int) -> Floats:
+def _other_classes(c: Comparison, class_of: Ints, frozen: Frozen) -> Floats:
     """(D,) share of the newly active images that are not of the class that a feature is named after; NaN where there is
     no such class or no such image."""
     named = np.flatnonzero(class_of >= 0)

@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
+from saeft_ray.datasets import Split
+from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.features.activity import Ints, Matrix, activity, unit
 from saeft_ray.features.change import Pairs
 from saeft_ray.features.codes import encode
@@ -44,9 +46,18 @@ class Frozen:
         return unit(np.concatenate(self.raw)).astype(np.float32)
 
     @cached_property
+    def splits(self) -> dict[str, Split]:
+        return {name: split_of(self._plan, name) for name in self.names}
+
+    @cached_property
     def labels(self) -> Ints:
         """(N,) the class of each image."""
-        return np.concatenate([split_of(self._plan, name).labels for name in self.names])
+        return np.concatenate([split.labels for split in self.splits.values()])
+
+    @property
+    def files(self) -> dict[str, list[str]]:
+        """The names of the images of those sets whose images are files."""
+        return {name: split.names for name, split in self.splits.items() if isinstance(split, FileSplit)}
 
     @cached_property
     def sets(self) -> Ints:

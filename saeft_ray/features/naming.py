@@ -94,7 +94,7 @@ def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels |
     if path is None:
         return None
     try:
-        found = labels.labels(labels.read(path), frozen.sizes)
+        found = labels.labels(labels.read(path), frozen.sizes, frozen.files)
     except UserError as error:
         missing.append(str(error))
         return None

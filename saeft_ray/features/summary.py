@@ -140,8 +140,7 @@ class _Run:
 
     def features(self, one: Named, comparisons: list[Comparison], frozen: Frozen) -> tuple[Feature, ...]:
         places = chosen(one.on0, self._live(one, frozen.count))
-        classes = len(self.plan.config.data.class_names())
-        return described(places, one, comparisons, frozen, self._stability(places), classes)
+        return described(places, one, comparisons, frozen, self._stability(places))
 
     def similarities(
         self, records: Records, shown: list[str], baseline: str | None, asked: list[TrialSpec]

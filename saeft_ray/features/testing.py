@@ -30,7 +30,7 @@ class Tested(NamedTuple):
 
     def effect(self, feature: int) -> Effect:
         """What the record shows of one feature."""
-        place = int(self.live[:feature].sum())
+        place = int(np.count_nonzero(self.live[:feature]))
         told = self.live[feature] and self.test is not None and self.q is not None
         test, q = (self.test, self.q) if told else (None, None)
         beyond = self.beyond_q[place] if told and self.beyond_q is not None else None
@@ -48,7 +48,7 @@ class Tested(NamedTuple):
     def verdict(self, feature: int) -> Verdict:
         if self.q is None or not self.live[feature]:
             return "not tested"
-        if self.q[int(self.live[:feature].sum())] > self.alpha:
+        if self.q[int(np.count_nonzero(self.live[:feature]))] > self.alpha:
             return "not found"
         return "grew" if self.mean[feature] > 0 else "shrank"
 

@@ -70,6 +70,11 @@ class FileSplit(Split):
         """Where image `i` is."""
         return self._samples.name(int(self._members[i]))
 
+    @property
+    def names(self) -> list[str]:
+        """The files, relative to where the listing was made."""
+        return [self._samples.files[i] for i in self._members]
+
     def images(self, index: IntArray) -> "torch.Tensor":
         """The shorter side brought to S pixels (bicubic), and the centre of that."""
 
