@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 import saeft_ray.orchestration.plan
+from saeft_ray.api import load
 from saeft_ray.errors import Unfinished
+from saeft_ray.features.files import stored
 from saeft_ray.on_ray.runner import RayRunner
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.phases import run_phases
@@ -73,6 +75,17 @@ def test_two_workers_train_what_one_does(tmp_path):
     assert {key: value for key, value in got.items() if key[1] == "accuracy"} == pytest.approx(
         {key: value for key, value in one.items() if key[1] == "accuracy"}, abs=0.01
     )
+
+
+def test_what_changed_is_found_by_tasks_and_is_that_of_one_process(tmp_path):
+    section = {"mode": "summary", "words": ["navy", "pink"], "stability": 1}
+    sections = {**sweeps.SMALL, "methods": {"ft": {}}, "confirm": {"seeds": 2}, "features": section}
+    here = load({**sections, "storage": str(tmp_path / "here")}).run(local=True, quiet=True)
+    there = load({**sections, "storage": str(tmp_path / "there")}).run(join=True, quiet=True)
+    one, tasks = (stored(sweep.folder) for sweep in (here, there))
+    assert one.features
+    assert not one.missing
+    assert tasks == one
 
 
 def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp_path, monkeypatch):
