@@ -25,9 +25,11 @@ _NO_WORDS = words.Bank(words=(), embeddings=np.zeros((0, 0), np.float32))
 
 
 class Named(NamedTuple):
-    """The features of one reader with their words. `attribute`: the names that users' labels give."""
+    """The features of one reader with their words. `shown_as`: its kind, or "imported" for an SAE from elsewhere.
+    `attribute`: the names that users' labels give."""
 
     kind: Kind
+    shown_as: str
     active: Matrix  # (N, D) frozen
     bank: words.Bank
     found: names.Names
@@ -85,7 +87,8 @@ def named(plan: Plan, frozen: Frozen, kind: Kind, bank: words.Bank, given: label
     """The reader's features with the words of `bank`, and with users' labels if they are `given`."""
     active = frozen.active(kind)
     found = names.names(frozen.x, active, bank.embeddings, seed_of("names", plan.config.seed))
-    return Named(kind, active, bank, found, _attributes(active, given) if given else {})
+    shown_as = "imported" if kind == "trained" and plan.facts.imported else kind
+    return Named(kind, shown_as, active, bank, found, _attributes(active, given) if given else {})
 
 
 def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels | None:
@@ -120,7 +123,7 @@ def _specimens_of(one: Named, frozen: Frozen, chosen: Ints) -> list[Specimen]:
     f1 = names.text_f1(frozen.x, one.active, one.bank.embeddings, asked)
     return [
         Specimen(
-            kind=one.kind,
+            kind=one.shown_as,
             word=one.bank.labels[word],
             index=int(scores.argmax()),
             score=float(scores.max()),

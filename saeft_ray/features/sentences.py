@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from saeft_ray.features.content import Movement, Reading
 
 BLIND = 0.3  # the share of a change below which a dictionary cannot tell what changed
-_KINDS = {"trained": "dictionary", "random": "random dictionary", "pca": "PCA dictionary", "neurons": "neurons"}
+_KINDS = {
+    "trained": "dictionary",
+    "imported": "imported SAE",
+    "random": "random dictionary",
+    "pca": "PCA dictionary",
+    "neurons": "neurons",
+}
 
 
 def sentences(readings: Sequence[Reading], alpha: float, least: float) -> tuple[str, ...]:

@@ -106,7 +106,7 @@ class _Run:
     def reading(self, one: Named, records: Records, images: int, methods: Sequence[str] | None) -> Reading:
         settings, live = self.plan.config.features, self._live(one, images)
         return Reading(
-            kind=one.kind,
+            kind=one.shown_as,
             width=len(live),
             live=int((one.on0 > 0).sum()),
             tested=int(live.sum()),
