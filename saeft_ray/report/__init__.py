@@ -1,5 +1,6 @@
 """The report of a sweep: what was found, how sure that is, and what it cost, as one page and in plain files."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from saeft_ray.errors import UserError
+from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.features.files import stored
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
@@ -16,6 +18,7 @@ from saeft_ray.report.content import Report
 if TYPE_CHECKING:
     from saeft_ray.report.render.thumbnails import Thumbnails
 
+_log = logging.getLogger(__name__)
 __all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_report"]
 
 
@@ -80,10 +83,15 @@ def report_sweep(
     thumbnails: "Thumbnails | None" = None,
 ) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
-    `out`. `what_changed` and `thumbnails` as `write_report`.
+    `out`. `what_changed` and `thumbnails` as `write_report`; without them, what was found for the
+    sweep before, with the images of its data set where that is on this machine.
     Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
     record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
+    found_before = what_changed is None
+    if found_before:
+        what_changed = _stored(storage, endpoint)
+        thumbnails = thumbnails or (_images(storage, endpoint) if what_changed else None)
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
         report = write_report(rows, record, out, what_changed, thumbnails)
@@ -91,5 +99,28 @@ def report_sweep(
         with tempfile.TemporaryDirectory() as folder:
             report = write_report(rows, record, Path(folder), what_changed, thumbnails)
             for path in sorted(Path(folder).iterdir()):
+                # The page that is there may have the images that cannot be read now.
+                if found_before and thumbnails is None and path.name.startswith("features."):
+                    continue
                 write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)
+
+
+def _stored(storage: str, endpoint: str | None) -> WhatChanged | None:
+    try:
+        return stored(storage, endpoint)
+    except Damaged as error:
+        # A report must not be lost for one section.
+        _log.warning("the report has no section on what changed: %s", error)
+        return None
+
+
+def _images(storage: str, endpoint: str | None) -> "Thumbnails | None":
+    from saeft_ray.orchestration.reopen import reopen
+    from saeft_ray.report.render.plan_images import images_of
+
+    try:
+        return images_of(reopen(storage, endpoint)[0])
+    except UserError as error:
+        _log.warning("the report has no images: %s", error)
+        return None

@@ -1,12 +1,14 @@
 """The page of all features: one file that needs nothing else, and its numbers as JSON, CSV and Markdown."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, WhatChanged
-from saeft_ray.report.render import blocks, features_export, heat_map, markdown, phrases
+from saeft_ray.features.files import CSV, JSON, as_csv, as_json
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
 from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
 from saeft_ray.report.render.feature_html import drawing
@@ -17,14 +19,29 @@ from saeft_ray.report.render.thumbnails import Album, Thumbnails
 LARGEST = 5_000_000
 ROWS = 2000
 _WORDS = 0.4  # of the page may be the features' words; pictures get what is left
+_SPECIMENS = 0.25  # of the pictures is kept for those that do not belong to one feature of the list
+
+
+def write_for(plan: Plan) -> Callable[[WhatChanged, Path], Path]:
+    """Writes `files` into a folder, with images from the data set of `plan`; gives the path of features.html."""
+    # The data set needs torch, which drawing a page of a table does not.
+    from saeft_ray.report.render.plan_images import images_of
+
+    def write(found: WhatChanged, folder: Path) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files(found, images_of(plan)).items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        return folder / what_changed.PAGE
+
+    return write
 
 
 def files(what: WhatChanged, thumbnails: Thumbnails | None) -> dict[str, str]:
     """features.html, features.json, features.csv and features.md by name."""
     return {
         what_changed.PAGE: render(what, thumbnails),
-        "features.json": features_export.as_json(what),
-        "features.csv": features_export.as_csv(what),
+        JSON: as_json(what),
+        CSV: as_csv(what),
         "features.md": as_markdown(what),
     }
 
@@ -55,23 +72,24 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
     bare = len(template.render(**head, album=Album(None, 0), listed=[], left_out=0, without=0).encode())
     room = max(largest - bare - 2000, 0)
     end = reach(what)
-    kept = _kept(features[:rows], end, int(_WORDS * room))
-    words = sum(size for _, size in kept)
-    album = Album(thumbnails, room - words)
+    kept = _kept(features[:rows], end, what.alpha, int(_WORDS * room))
+    pictures = room - sum(size for _, size in kept)
+    below = Album(thumbnails, int(_SPECIMENS * pictures) if what.specimens else 0)
+    album = Album(thumbnails, pictures - below.left)
     listed, without = [], 0
     for feature, _ in kept:
-        shown = _row(feature, end, album)
+        shown = _row(feature, end, what.alpha, album)
         without += album.full
         listed.append(shown)
-    return template.render(**head, album=album, listed=listed, left_out=len(features) - len(kept), without=without)
+    return template.render(**head, album=below, listed=listed, left_out=len(features) - len(kept), without=without)
 
 
-def _kept(features: list[Feature], end: float, room: int) -> list[tuple[Feature, int]]:
+def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[tuple[Feature, int]]:
     """The first features whose words fit into `room` bytes, each with its size."""
     nothing, kept = Album(None, 0), []
     for feature in features:
         # Each strip has 200 bytes of tags around its picture.
-        size = len(_row(feature, end, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
+        size = len(_row(feature, end, alpha, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
         room -= size
         if room < 0:
             break
@@ -79,8 +97,8 @@ def _kept(features: list[Feature], end: float, room: int) -> list[tuple[Feature,
     return kept
 
 
-def _row(feature: Feature, end: float, album: Album) -> Markup:
-    shown = card(feature, end)
+def _row(feature: Feature, end: float, alpha: float, album: Album) -> Markup:
+    shown = card(feature, end, alpha)
     row = environment().get_template("feature_row.html")
     return Markup(row.render(card=shown, data=_data(feature), album=album, drawing=drawing))  # noqa: S704
 
@@ -107,7 +125,7 @@ def as_markdown(what: WhatChanged) -> str:
 
 
 def _section(what: WhatChanged) -> Section:
-    told = [f for f in ordered(what) if f.name or any(map(sure, f.changes))][:ROWS]
+    told = [f for f in ordered(what) if f.name or any(sure(c, what.alpha) for c in f.changes)][:ROWS]
     rest = len(what.features) - len(told)
     more = blocks.Text(words=f"{rest} further features are in features.csv.") if rest else None
     cards = FeatureCards(cards=tuple(_cards(what, told)))
@@ -118,4 +136,4 @@ def _section(what: WhatChanged) -> Section:
 
 def _cards(what: WhatChanged, features: list[Feature]) -> Iterator[FeatureCard]:
     end = reach(what)
-    return (card(feature, end) for feature in features)
+    return (card(feature, end, what.alpha) for feature in features)

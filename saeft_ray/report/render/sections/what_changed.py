@@ -44,8 +44,8 @@ def _terms(what: WhatChanged) -> str:
     return (
         "A dictionary is a list of directions that was learned by a sparse autoencoder (SAE) from the embeddings of "
         "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. "
-        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is twice "
-        "as much. The control gives each image the movement of another image of the same set. "
+        "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is "
+        "twice as much. The control gives each image the movement of another image of the same set. "
         f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average."
     )
 
@@ -55,9 +55,10 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
     readings = [r for r in what.readings if r.movements]
     if not readings:
         return ()
-    least = number(100 * (2**what.least - 1), 0)
+    least = number(100 * what.least, 0)
     text = (
-        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Seen: the share of "
+        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Beyond control: of "
+        "these, how many changed more than the same movement dealt to other images makes them. Seen: the share of "
         "the change of embeddings that the dictionary can express. Drift: the share of the change that is the same for "
         "all images. FVU: the fraction of variance that the dictionary leaves unexplained, frozen → tuned. Added to "
         "removed: in % of the mass before, what newly active features add, active features gain or lose, and features "
@@ -89,17 +90,26 @@ def _movement(m: Movement, tested: int) -> tuple[str, ...]:
 
 
 def _changed(what: WhatChanged) -> tuple[Block, ...]:
-    told = [f for f in ordered(what) if f.name and stable(f) and any(map(sure, f.changes))]
+    told = [f for f in ordered(what) if f.name and stable(f) and any(sure(c, what.alpha) for c in f.changes)]
     heading = Heading(text="Which features changed")
     if not told:
-        return heading, Text(words="No feature has a sure name, is found by most other SAE seeds, and surely changed.")
+        return heading, Text(
+            words="No feature has a sure name, is found by most other SAE seeds, and surely changed beyond the control."
+        )
     shown, end = told[:_CARDS], reach(what)
-    return heading, Text(words=_chosen(told, shown)), FeatureCards(cards=tuple(card(f, end, True) for f in shown))
+    return (
+        heading,
+        Text(words=_chosen(told, shown)),
+        FeatureCards(cards=tuple(card(f, end, what.alpha, True) for f in shown)),
+    )
 
 
 def _chosen(told: list[Feature], shown: list[Feature]) -> str:
     more = f" The {len(shown)} largest of {len(told)} are shown." if len(told) > len(shown) else ""
-    return f"Features with a sure name that most other SAE seeds have too and that surely changed, largest first.{more}"
+    return (
+        "Features with a sure name that most other SAE seeds have too and that surely changed, beyond the control, "
+        f"largest first.{more}"
+    )
 
 
 def rest(what: WhatChanged) -> tuple[Block, ...]:
