@@ -41,10 +41,9 @@ def ordered(what: WhatChanged) -> list[Feature]:
 
 
 def reach(what: WhatChanged) -> float:
-    """The end of the axis on which all effects are drawn: it holds 98 % of them, and at least a factor of two."""
-    ends = sorted(abs(v) for f in what.features for c in f.changes for v in (c.effect.mean, c.effect.lo, c.effect.hi)
-                  if v is not None)  # fmt: skip
-    return max(1.0, ends[(len(ends) * 98) // 100] if ends else 1.0)
+    """The end of the axis on which all effects are drawn: a factor of two at least, of sixteen at most."""
+    ends = (v for f in what.features for c in f.changes for v in (c.effect.mean, c.effect.lo, c.effect.hi))
+    return min(max([1.0, *(abs(v) for v in ends if v is not None)]), 4.0)
 
 
 def title(feature: Feature) -> str:

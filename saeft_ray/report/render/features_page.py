@@ -1,12 +1,13 @@
 """The page of all features: one file that needs nothing else, and its numbers as JSON, CSV and Markdown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, WhatChanged
 from saeft_ray.features.files import CSV, JSON, as_csv, as_json
+from saeft_ray.features.found import WritePage
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
@@ -19,10 +20,10 @@ from saeft_ray.report.render.thumbnails import Album, Thumbnails
 LARGEST = 5_000_000
 ROWS = 2000
 _WORDS = 0.4  # of the page may be the features' words; pictures get what is left
-_SPECIMENS = 0.25  # of the pictures is kept for those that do not belong to one feature of the list
+_SPECIMENS = 0.15  # of the page may be pictures that do not belong to one feature of the list
 
 
-def write_for(plan: Plan) -> Callable[[WhatChanged, Path], Path]:
+def write_for(plan: Plan) -> WritePage:
     """Writes `files` into a folder, with images from the data set of `plan`; gives the path of features.html."""
     # The data set needs torch, which drawing a page of a table does not.
     from saeft_ray.report.render.plan_images import images_of
@@ -68,20 +69,20 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
         "script": Markup(script),  # noqa: S704
         "script_hash": script_hash(script),
     }
-    features = ordered(what)
-    bare = len(template.render(**head, album=Album(None, 0), listed=[], left_out=0, without=0).encode())
+    features, around = ordered(what), int(_SPECIMENS * largest)
+    bare = len(template.render(**head, album=Album(thumbnails, around), listed=[], left_out=0, without=0).encode())
     room = max(largest - bare - 2000, 0)
     end = reach(what)
     kept = _kept(features[:rows], end, what.alpha, int(_WORDS * room))
-    pictures = room - sum(size for _, size in kept)
-    below = Album(thumbnails, int(_SPECIMENS * pictures) if what.specimens else 0)
-    album = Album(thumbnails, pictures - below.left)
+    album = Album(thumbnails, room - sum(size for _, size in kept))
     listed, without = [], 0
     for feature, _ in kept:
         shown = _row(feature, end, what.alpha, album)
         without += album.full
         listed.append(shown)
-    return template.render(**head, album=below, listed=listed, left_out=len(features) - len(kept), without=without)
+    return template.render(
+        **head, album=Album(thumbnails, around), listed=listed, left_out=len(features) - len(kept), without=without
+    )
 
 
 def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[tuple[Feature, int]]:

@@ -43,11 +43,6 @@ class Album:
         self._made: dict[tuple[Image, ...], Strip] = {}
 
     @property
-    def left(self) -> int:
-        """How many bytes of pictures still fit."""
-        return self._left
-
-    @property
     def full(self) -> bool:
         """Whether a strip was left out."""
         return self._full

@@ -8,6 +8,7 @@ from saeft_ray.report.render.blocks import (
     Bullets,
     Column,
     FeatureCards,
+    Folded,
     Heading,
     Link,
     PictureCell,
@@ -23,6 +24,12 @@ from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, re
 ORDER = 85
 PAGE = "features.html"
 _CARDS = 6
+_BALANCE = Plot(
+    name="balance",
+    title="What the methods took and gave",
+    caption="Left of zero: features that fall silent on an image (removed) or are weaker there. Right: features that "
+    "are stronger, or newly active (added). Mean over seeds.",
+)
 
 
 def section(report: Report) -> Section | None:
@@ -66,8 +73,12 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
     )
     tables = [_movements(r) for r in readings]
     others = [part for r, t in zip(readings[1:], tables[1:], strict=True) for part in (Text(words=_reading(r)), t)]
-    return (Heading(text="How much"), Text(words=_reading(readings[0])), tables[0],
-            Text(words=text, style="note"), *others)  # fmt: skip
+    return (Heading(text="How much"), Text(words=_reading(readings[0])), _BALANCE, tables[0],
+            Text(words=text, style="note"), *_folded(others))  # fmt: skip
+
+
+def _folded(others: list[Block]) -> tuple[Block, ...]:
+    return (Folded(title="Read through other dictionaries", blocks=tuple(others)),) if others else ()
 
 
 def _reading(r: Reading) -> str:
