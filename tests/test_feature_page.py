@@ -218,7 +218,7 @@ def test_what_fails_the_control_is_not_sure_and_comes_last() -> None:
 
 
 def test_figure_of_specimens_keeps_its_pictures_on_a_large_page() -> None:
-    page = features_page.render(what(60), noise, largest=700_000)
+    page = features_page.render(what(60), noise, largest=3_000_000)
     below = page[page.index("Are SAE features more than directions?") :]
     assert below.count("data:image") >= 8
     assert "left out for size" in page

@@ -77,7 +77,7 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
             Text(words=text, style="note"), *_folded(others))  # fmt: skip
 
 
-def _folded(others: list[Block]) -> tuple[Block, ...]:
+def _folded(others: list[Text | Table]) -> tuple[Block, ...]:
     return (Folded(title="Read through other dictionaries", blocks=tuple(others)),) if others else ()
 
 
