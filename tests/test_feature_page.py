@@ -7,13 +7,15 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from test_report import MEASURE
 
+from saeft_ray.datasets.digit_world import DigitWorld
 from saeft_ray.datasets.digit_world.splits import DigitSplit
 from saeft_ray.features.content import (
     Effect,
@@ -32,8 +34,10 @@ from saeft_ray.features.content import (
 )
 from saeft_ray.features.files import as_csv, as_json, from_json
 from saeft_ray.records.rows import table
-from saeft_ray.report import write_report
+from saeft_ray.report import write_features, write_report
 from saeft_ray.report.render import features_page
+from saeft_ray.report.render.feature_cards import card, ordered, reach, sure
+from saeft_ray.report.render.plan_images import images_of
 from saeft_ray.report.render.thumbnails import Album
 
 from report_rows import record, rows
@@ -80,7 +84,7 @@ def what(n: int = 40, seeds: bool = True) -> WhatChanged:
     )  # fmt: skip
     kinds = ("trained", "pca", "neurons", "random")
     return WhatChanged(
-        sweep="digits <b>", alpha=0.05, least=float(np.log2(1.1)), baseline="ft", sets=("B", "C"),
+        sweep="digits <b>", alpha=0.05, least=0.1, baseline="ft", sets=("B", "C"),
         sentences=("ft surely changed 13 of 52 features.", "A random dictionary names nearly as many: <i>careful</i>."),
         readings=(Reading(kind="trained", width=64, live=60, tested=52, named=None, movements=movements),),
         features=tuple(feature(k, seeds) for k in range(n)),
@@ -127,7 +131,7 @@ def test_page_escapes_and_needs_nothing_else(given: WhatChanged) -> None:
 
 def test_json_gives_the_content_back_and_csv_has_every_change() -> None:
     for given in (what(), what(0), what(3, seeds=False)):
-        assert from_json(as_json(given).encode(), "there") == given
+        assert from_json(as_json(given).encode(), "features.json") == given
         assert len(as_csv(given).splitlines()) == 1 + 2 * len(given.features)
 
 
@@ -196,3 +200,40 @@ def test_page_sorts_and_searches_in_a_browser(tmp_path: Path) -> None:
     measured = re.search(r"<title>(\d+),(\d+)</title>", shown("390.html"))
     assert measured
     assert int(measured[1]) <= int(measured[2]), "the page must not scroll sideways"
+
+
+def test_what_fails_the_control_is_not_sure_and_comes_last() -> None:
+    given = what(8)
+    fails = replace(given.features[3], changes=tuple(
+        replace(c, effect=replace(c.effect, mean=3.0, verdict="grew", beyond_q=0.4)) for c in given.features[3].changes
+    ))  # fmt: skip
+    given = replace(given, features=(fails, *given.features[4:]))
+    assert ordered(given)[0] != fails
+    line = card(fails, reach(given), given.alpha).effects[0]
+    assert "no more than the same movement dealt to other images does" in line.note
+    assert not line.sure
+    passes = next(c for f in given.features[1:] for c in f.changes if c.effect.verdict == "shrank")
+    assert sure(passes, given.alpha)
+    assert not sure(passes, 0.01)
+
+
+def test_figure_of_specimens_keeps_its_pictures_on_a_large_page() -> None:
+    page = features_page.render(what(60), noise, largest=3_000_000)
+    below = page[page.index("Are SAE features more than directions?") :]
+    assert below.count("data:image") >= 8
+    assert "left out for size" in page
+
+
+def test_page_of_a_plan_has_the_images_of_its_data(tmp_path: Path) -> None:
+    data = DigitWorld()
+    plan = cast(Any, SimpleNamespace(config=SimpleNamespace(data=data), facts=SimpleNamespace(image_size=64)))
+    given = what(2)
+    shown = images_of(plan)
+    assert shown
+    pixels = shown(Image(set="selection", index=3))
+    assert pixels is not None
+    assert (pixels == DigitSplit("selection", data.cue, 64).images(np.array([3]))[0].permute(1, 2, 0).numpy()).all()
+    assert shown(Image(set="selection", index=10**6)) is None
+    assert shown(Image(set="never", index=0)) is None
+    write_features(given, plan, tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"features.html", "features.json", "features.csv", "features.md"}

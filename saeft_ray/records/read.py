@@ -62,6 +62,11 @@ def read_file(url: str, name: str, endpoint: str | None = None) -> bytes:
     return _files(url, endpoint or environment_endpoint()).read_bytes(name)
 
 
+def file_exists(url: str, name: str, endpoint: str | None = None) -> bool:
+    """Whether `<url>/<name>` is a file."""
+    return _files(url, endpoint or environment_endpoint()).exists(name)
+
+
 def write_file(url: str, name: str, content: bytes, endpoint: str | None = None) -> None:
     """Put `content` at `<url>/<name>`, over whatever was there."""
     _files(url, endpoint or environment_endpoint()).write(name, content)

@@ -1,5 +1,6 @@
 """The report of a sweep: what was found, how sure that is, and what it cost, as one page and in plain files."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,18 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from saeft_ray.errors import UserError
+from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.features.files import stored
+from saeft_ray.features.files import PAGE, stored
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.reopen import reopen
-from saeft_ray.records.read import read_record, read_rows, write_file
+from saeft_ray.records.read import file_exists, read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
 
 if TYPE_CHECKING:
     from saeft_ray.report.render.thumbnails import Thumbnails
 
+_log = logging.getLogger(__name__)
 __all__ = ["Report", "WrittenReport", "findings", "report_sweep", "write_features", "write_report"]
 
 
@@ -73,22 +74,23 @@ def write_report(
 def write_features(found: WhatChanged, plan: Plan, out: Path) -> None:
     """Writes features.html, features.json, features.csv and features.md into the local folder `out`. Raises UserError
     if they cannot be written there."""
-    from saeft_ray.report.render import features_page, thumbnails
+    from saeft_ray.report.render import features_page
+    from saeft_ray.report.render.plan_images import images_of
 
-    _write(features_page.files(found, thumbnails.of_plan(plan)), out)
+    _write(features_page.files(found, images_of(plan)), out)
 
 
 def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = None) -> WrittenReport:
     """Writes the report of the sweep in the folder or URL `storage`, into `report/` there or into the local folder
-    `out`; with what changed, where that was found.
+    `out`; with what changed, where that was found, and its images where the data are at hand.
     Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
-    record, rows, what_changed = read_record(storage, endpoint), read_rows(storage, endpoint), stored(storage, endpoint)
-    thumbnails = None
-    if what_changed:
-        from saeft_ray.report.render.thumbnails import of_plan
-
-        thumbnails = of_plan(reopen(storage, endpoint)[0])
+    record, rows, what_changed = (
+        read_record(storage, endpoint),
+        read_rows(storage, endpoint),
+        _stored(storage, endpoint),
+    )
+    thumbnails = _images(storage, endpoint) if what_changed else None
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
         report = write_report(rows, record, out, what_changed, thumbnails)
@@ -96,6 +98,9 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
         with tempfile.TemporaryDirectory() as folder:
             report = write_report(rows, record, Path(folder), what_changed, thumbnails)
             for path in sorted(Path(folder).iterdir()):
+                # The page that is there may have the images that cannot be read now.
+                if thumbnails is None and path.name == PAGE and file_exists(place, PAGE, endpoint):
+                    continue
                 write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)
 
@@ -107,3 +112,23 @@ def _write(files: Mapping[str, str], out: Path) -> None:
             (out / name).write_text(text, encoding="utf-8", newline="\n")
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise UserError(f"{out}: no report can be written there ({error}); give a folder you may write to") from error
+
+
+def _stored(storage: str, endpoint: str | None) -> WhatChanged | None:
+    try:
+        return stored(storage, endpoint)
+    except Damaged as error:
+        # A report must not be lost for one section.
+        _log.warning("the report has no section on what changed: %s", error)
+        return None
+
+
+def _images(storage: str, endpoint: str | None) -> "Thumbnails | None":
+    from saeft_ray.orchestration.reopen import reopen
+    from saeft_ray.report.render.plan_images import images_of
+
+    try:
+        return images_of(reopen(storage, endpoint)[0])
+    except UserError as error:
+        _log.warning("the report has no images: %s", error)
+        return None

@@ -170,13 +170,15 @@ class Heading:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectLine:
-    """The change of a feature under one method: drawn on a log2 axis, and said in `text` and `note`."""
+    """The change of a feature under one method: drawn on a log2 axis, and said in `text` and `note`.
+    `sure`: it passed every test."""
 
     label: str
     mean: float
     lo: float | None
     hi: float | None
     verdict: FeatureVerdict
+    sure: bool
     text: str
     note: str
 

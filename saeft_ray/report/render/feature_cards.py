@@ -8,19 +8,25 @@ from saeft_ray.report.render.phrases import bare_p
 SAID: dict[Verdict, str] = {
     "grew": "grew", "shrank": "shrank", "not found": "no change found", "not tested": "not tested",
 }  # fmt: skip
+NO_MORE = "no more than the same movement dealt to other images does"
 KINDS = {
     "trained": "SAE", "random": "random dictionary", "pca": "PCA directions", "neurons": "neurons",
     "imported": "imported SAE",
 }  # fmt: skip
 
 
-def size(feature: Feature) -> float:
+def size(feature: Feature, alpha: float) -> float:
     """How much a feature changed: its largest effect under any method, those that are sure before all others."""
-    return max((abs(c.effect.mean) + 1000 * sure(c) for c in feature.changes), default=-1.0)
+    return max((abs(c.effect.mean) + 1000 * sure(c, alpha) for c in feature.changes), default=-1.0)
 
 
-def sure(change: FeatureChange) -> bool:
-    """Whether the test decided that the feature grew or shrank."""
+def sure(change: FeatureChange, alpha: float) -> bool:
+    """Whether the feature grew or shrank, and more than the same movement dealt to other images makes it."""
+    beyond = change.effect.beyond_q
+    return _moved(change) and beyond is not None and beyond <= alpha
+
+
+def _moved(change: FeatureChange) -> bool:
     return change.effect.verdict in ("grew", "shrank")
 
 
@@ -31,14 +37,13 @@ def stable(feature: Feature) -> bool:
 
 def ordered(what: WhatChanged) -> list[Feature]:
     """The features, most changed first."""
-    return sorted(what.features, key=lambda f: (-size(f), f.index))
+    return sorted(what.features, key=lambda f: (-size(f, what.alpha), f.index))
 
 
 def reach(what: WhatChanged) -> float:
-    """The end of the axis on which all effects are drawn: it holds nine of ten, and at least a factor of two."""
-    ends = sorted(abs(v) for f in what.features for c in f.changes for v in (c.effect.mean, c.effect.lo, c.effect.hi)
-                  if v is not None)  # fmt: skip
-    return max(1.0, ends[(len(ends) * 9) // 10] if ends else 1.0)
+    """The end of the axis on which all effects are drawn: a factor of two at least, of sixteen at most."""
+    ends = (v for f in what.features for c in f.changes for v in (c.effect.mean, c.effect.lo, c.effect.hi))
+    return min(max([1.0, *(abs(v) for v in ends if v is not None)]), 4.0)
 
 
 def title(feature: Feature) -> str:
@@ -46,21 +51,21 @@ def title(feature: Feature) -> str:
     return feature.name.word if feature.name else f"feature {feature.index}"
 
 
-def card(feature: Feature, end: float, brief: bool = False) -> FeatureCard:
+def card(feature: Feature, end: float, alpha: float, brief: bool = False) -> FeatureCard:
     """Everything about one feature; `end` of its axis is that of `reach`; `brief` keeps, of
-    each kind of picture, those of the surest method."""
+    each kind of picture, those of the surest method. A change is sure at a false discovery rate of `alpha`."""
     lines = [
         PictureLine(title="strongest before", images=feature.strongest),
         PictureLine(title="spread over all it fires on", images=feature.spread),
     ]
-    surest = sorted(feature.changes, key=lambda c: (not sure(c), -abs(c.effect.mean)))[:1]
+    surest = sorted(feature.changes, key=lambda c: (not sure(c, alpha), -abs(c.effect.mean)))[:1]
     changes = surest if brief else feature.changes
     for change in changes:
         lines += _pictures(change, feature)
     return FeatureCard(
         title=title(feature),
         note=facts(feature),
-        effects=tuple(effect_line(change) for change in feature.changes),
+        effects=tuple(effect_line(change, alpha) for change in feature.changes),
         pictures=tuple(line for line in lines if line.images or line.says),
         reach=end,
     )
@@ -88,7 +93,7 @@ def found(feature: Feature) -> str:
     return f"found by {feature.found} of {count(feature.of, 'other SAE seed')}"
 
 
-def effect_line(change: FeatureChange) -> EffectLine:
+def effect_line(change: FeatureChange, alpha: float) -> EffectLine:
     """The change of one method, drawn and said."""
     e = change.effect
     return EffectLine(
@@ -97,8 +102,9 @@ def effect_line(change: FeatureChange) -> EffectLine:
         lo=e.lo,
         hi=e.hi,
         verdict=e.verdict,
+        sure=sure(change, alpha),
         text=times(e),
-        note=_tested(e),
+        note=_tested(change, alpha),
     )
 
 
@@ -110,8 +116,11 @@ def times(effect: Effect) -> str:
     return text
 
 
-def _tested(effect: Effect) -> str:
+def _tested(change: FeatureChange, alpha: float) -> str:
+    effect = change.effect
     parts = [SAID[effect.verdict]]
+    if _moved(change) and not sure(change, alpha):
+        parts[0] += ", but " + (NO_MORE if effect.beyond_q is not None else "without a control to compare it to")
     if effect.q is not None:
         parts.append(f"q {bare_p(effect.q)}")
     if effect.control is not None:

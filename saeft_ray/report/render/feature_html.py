@@ -19,7 +19,7 @@ def drawing(line: EffectLine, reach: float) -> Markup:
         lo, hi = _x(line.lo, reach), _x(line.hi, reach)
         parts.append(f'<line x1="{lo:.1f}" x2="{hi:.1f}" y1="8" y2="8" stroke="currentColor" stroke-width="2"/>')
     x = _x(line.mean, reach)
-    fill = "currentColor" if line.verdict in ("grew", "shrank") else "var(--paper)"
+    fill = "currentColor" if line.sure else "var(--paper)"
     if abs(line.mean) > reach:
         tip = 6 if line.mean > 0 else -6
         shape = f'<path d="M{x - tip:.1f},3 L{x:.1f},8 L{x - tip:.1f},13 Z"'

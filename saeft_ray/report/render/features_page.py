@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, WhatChanged
-from saeft_ray.features.files import as_csv, as_json
+from saeft_ray.features.files import JSON, as_csv, as_json
 from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
 from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
@@ -18,13 +18,14 @@ from saeft_ray.report.render.thumbnails import Album, Thumbnails
 LARGEST = 5_000_000
 ROWS = 2000
 _WORDS = 0.4  # of the page may be the features' words; pictures get what is left
+_SPECIMENS = 0.15  # of the page may be pictures that do not belong to one feature of the list
 
 
 def files(what: WhatChanged, thumbnails: Thumbnails | None) -> dict[str, str]:
     """features.html, features.json, features.csv and features.md by name."""
     return {
         what_changed.PAGE: render(what, thumbnails),
-        "features.json": as_json(what),
+        JSON: as_json(what),
         "features.csv": as_csv(what),
         "features.md": as_markdown(what),
     }
@@ -52,27 +53,28 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
         "script": Markup(script),  # noqa: S704
         "script_hash": script_hash(script),
     }
-    features = ordered(what)
-    bare = len(template.render(**head, album=Album(None, 0), listed=[], left_out=0, without=0).encode())
+    features, around = ordered(what), int(_SPECIMENS * largest)
+    bare = len(template.render(**head, album=Album(thumbnails, around), listed=[], left_out=0, without=0).encode())
     room = max(largest - bare - 2000, 0)
     end = reach(what)
-    kept = _kept(features[:rows], end, int(_WORDS * room))
-    words = sum(size for _, size in kept)
-    album = Album(thumbnails, room - words)
+    kept = _kept(features[:rows], end, what.alpha, int(_WORDS * room))
+    album = Album(thumbnails, room - sum(size for _, size in kept))
     listed, without = [], 0
     for feature, _ in kept:
-        shown = _row(feature, end, album)
+        shown = _row(feature, end, what.alpha, album)
         without += album.full
         listed.append(shown)
-    return template.render(**head, album=album, listed=listed, left_out=len(features) - len(kept), without=without)
+    return template.render(
+        **head, album=Album(thumbnails, around), listed=listed, left_out=len(features) - len(kept), without=without
+    )
 
 
-def _kept(features: list[Feature], end: float, room: int) -> list[tuple[Feature, int]]:
+def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[tuple[Feature, int]]:
     """The first features whose words fit into `room` bytes, each with its size."""
     nothing, kept = Album(None, 0), []
     for feature in features:
         # Each strip has 200 bytes of tags around its picture.
-        size = len(_row(feature, end, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
+        size = len(_row(feature, end, alpha, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
         room -= size
         if room < 0:
             break
@@ -80,8 +82,8 @@ def _kept(features: list[Feature], end: float, room: int) -> list[tuple[Feature,
     return kept
 
 
-def _row(feature: Feature, end: float, album: Album) -> Markup:
-    shown = card(feature, end)
+def _row(feature: Feature, end: float, alpha: float, album: Album) -> Markup:
+    shown = card(feature, end, alpha)
     row = environment().get_template("feature_row.html")
     return Markup(row.render(card=shown, data=_data(feature), album=album, drawing=drawing))  # noqa: S704
 
@@ -108,7 +110,7 @@ def as_markdown(what: WhatChanged) -> str:
 
 
 def _section(what: WhatChanged) -> Section:
-    told = [f for f in ordered(what) if f.name or any(map(sure, f.changes))][:ROWS]
+    told = [f for f in ordered(what) if f.name or any(sure(c, what.alpha) for c in f.changes)][:ROWS]
     rest = len(what.features) - len(told)
     more = blocks.Text(words=f"{rest} further features are in features.csv.") if rest else None
     cards = FeatureCards(cards=tuple(_cards(what, told)))
@@ -119,4 +121,4 @@ def _section(what: WhatChanged) -> Section:
 
 def _cards(what: WhatChanged, features: list[Feature]) -> Iterator[FeatureCard]:
     end = reach(what)
-    return (card(feature, end) for feature in features)
+    return (card(feature, end, what.alpha) for feature in features)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from saeft_ray.features.content import Similarity, WhatChanged
 from saeft_ray.report.numbers import MISSING, number
+from saeft_ray.report.render import balance
 from saeft_ray.report.render.plots import INK, plain, style, to_svg
 
 _COLOURS = LinearSegmentedColormap.from_list("similarity", ["#1b5e8c", "#7fb3d5", "#f2f6f9"])
@@ -16,12 +17,13 @@ _DARK = 0.45
 
 
 def draw(what: WhatChanged | None) -> dict[str, str]:
-    """The heat maps that `what` has numbers for, as SVG text by name."""
+    """The heat maps and the balance that `what` has numbers for, as SVG text by name."""
     if what is None:
         return {}
     embedding = [s for s in what.similarities if s.site == "embedding"]
     blocks = [s for s in what.similarities if s.site != "embedding"]
     drawn = {
+        "balance": balance.draw(what),
         "similarity": _heat_map("similarity", embedding, lambda s: s.dataset),
         "similarity_blocks": _heat_map("similarity_blocks", blocks, lambda s: s.site),
     }

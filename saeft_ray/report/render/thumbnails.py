@@ -2,7 +2,6 @@
 
 import base64
 import io
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,16 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Picture
 
-from saeft_ray.datasets import Split
-from saeft_ray.errors import SaeftError
 from saeft_ray.features.content import Image
-from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import split_of
 
 Thumbnails: TypeAlias = Callable[[Image], NDArray[np.uint8] | None]
 """Gives the pixels (H, W, 3) of an image, or None where it is gone."""
 
-_log = logging.getLogger(__name__)
 WIDEST = 8
 TALLEST = 64
 _GAP = 1
@@ -36,27 +30,6 @@ class Strip:
     shown: int
     gone: int
     left_out: bool
-
-
-def of_plan(plan: Plan) -> Thumbnails:
-    """The thumbnails of a sweep's images, read from its data where the data are."""
-    splits: dict[str, Split | None] = {}
-
-    def pixels(image: Image) -> NDArray[np.uint8] | None:
-        try:
-            if image.set not in splits:
-                splits[image.set] = None  # asked once, also where it is gone
-                splits[image.set] = split_of(plan, image.set)
-            split = splits[image.set]
-            if split is None:
-                return None
-            floats = split.images(np.array([image.index]))[0].permute(1, 2, 0).numpy()
-        except (SaeftError, OSError) as error:
-            _log.warning("%s: no thumbnail (%s)", image, error)
-            return None
-        return (255 * floats.clip(0, 1)).round().astype(np.uint8)
-
-    return pixels
 
 
 class Album:

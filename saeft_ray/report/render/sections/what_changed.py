@@ -8,6 +8,7 @@ from saeft_ray.report.render.blocks import (
     Bullets,
     Column,
     FeatureCards,
+    Folded,
     Heading,
     Link,
     PictureCell,
@@ -23,6 +24,12 @@ from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, re
 ORDER = 85
 PAGE = "features.html"
 _CARDS = 6
+_BALANCE = Plot(
+    name="balance",
+    title="What the methods took and gave",
+    caption="Left of zero: features that fall silent on an image (removed) or are weaker there. Right: features that "
+    "are stronger, or newly active (added). Mean over seeds.",
+)
 
 
 def section(report: Report) -> Section | None:
@@ -55,9 +62,10 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
     readings = [r for r in what.readings if r.movements]
     if not readings:
         return ()
-    least = number(100 * (2**what.least - 1), 0)
+    least = number(100 * what.least, 0)
     text = (
-        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Seen: the share of "
+        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Beyond control: of "
+        "these, how many changed more than the same movement dealt to other images makes them. Seen: the share of "
         "the change of embeddings that the dictionary can express. Drift: the share of the change that is the same for "
         "all images. FVU: the fraction of variance that the dictionary leaves unexplained, frozen → tuned. Added to "
         "removed: in % of the mass before, what newly active features add, active features gain or lose, and features "
@@ -65,8 +73,12 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
     )
     tables = [_movements(r) for r in readings]
     others = [part for r, t in zip(readings[1:], tables[1:], strict=True) for part in (Text(words=_reading(r)), t)]
-    return (Heading(text="How much"), Text(words=_reading(readings[0])), tables[0],
-            Text(words=text, style="note"), *others)  # fmt: skip
+    return (Heading(text="How much"), Text(words=_reading(readings[0])), _BALANCE, tables[0],
+            Text(words=text, style="note"), *_folded(others))  # fmt: skip
+
+
+def _folded(others: list[Text | Table]) -> tuple[Block, ...]:
+    return (Folded(title="Read through other dictionaries", blocks=tuple(others)),) if others else ()
 
 
 def _reading(r: Reading) -> str:
@@ -89,17 +101,26 @@ def _movement(m: Movement, tested: int) -> tuple[str, ...]:
 
 
 def _changed(what: WhatChanged) -> tuple[Block, ...]:
-    told = [f for f in ordered(what) if f.name and stable(f) and any(map(sure, f.changes))]
+    told = [f for f in ordered(what) if f.name and stable(f) and any(sure(c, what.alpha) for c in f.changes)]
     heading = Heading(text="Which features changed")
     if not told:
-        return heading, Text(words="No feature has a sure name, is found by most other SAE seeds, and surely changed.")
+        return heading, Text(
+            words="No feature has a sure name, is found by most other SAE seeds, and surely changed beyond the control."
+        )
     shown, end = told[:_CARDS], reach(what)
-    return heading, Text(words=_chosen(told, shown)), FeatureCards(cards=tuple(card(f, end, True) for f in shown))
+    return (
+        heading,
+        Text(words=_chosen(told, shown)),
+        FeatureCards(cards=tuple(card(f, end, what.alpha, True) for f in shown)),
+    )
 
 
 def _chosen(told: list[Feature], shown: list[Feature]) -> str:
     more = f" The {len(shown)} largest of {len(told)} are shown." if len(told) > len(shown) else ""
-    return f"Features with a sure name that most other SAE seeds have too and that surely changed, largest first.{more}"
+    return (
+        "Features with a sure name that most other SAE seeds have too and that surely changed, beyond the control, "
+        f"largest first.{more}"
+    )
 
 
 def rest(what: WhatChanged) -> tuple[Block, ...]:
