@@ -85,11 +85,8 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
     `out`; with what changed, where that was found, and its images where the data are at hand.
     Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
-    record, rows, what_changed = (
-        read_record(storage, endpoint),
-        read_rows(storage, endpoint),
-        _stored(storage, endpoint),
-    )
+    record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
+    what_changed = _stored(storage, endpoint)
     thumbnails = _images(storage, endpoint) if what_changed else None
     place = f"{storage}/report" if out is None else str(out)
     if out is not None:
