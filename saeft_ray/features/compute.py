@@ -81,7 +81,7 @@ def embeddings_of(plan: Plan, store: Store, spec: TrialSpec | None, name: str, d
         model = frozen_classifier(plan, store) if spec is None else tuned_classifier(plan, spec, store)
         save_file({"embeddings": embeddings(model, split, device)}, folder / "embeddings.safetensors")
 
-    identity = _embedded(plan, spec, name)
+    identity = identity_of_embeddings(plan, spec, name)
     folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
     found: Array = load_file(folder / "embeddings.safetensors")["embeddings"]
     return found
@@ -95,7 +95,7 @@ def record_of_trial(plan: Plan, store: Store, spec: TrialSpec, kind: Kind, devic
     """
     read = reader(plan, kind)
     identity = {
-        "trial": [_embedded(plan, spec, name) for name in sets_of(plan)],
+        "trial": [identity_of_embeddings(plan, spec, name) for name in sets_of(plan)],
         "reader": read.key,
         "draws": DRAWS,
         "version": VERSIONS["record"],
@@ -108,7 +108,8 @@ def record_of_trial(plan: Plan, store: Store, spec: TrialSpec, kind: Kind, devic
     return _read(folder, spec, kind, sets_of(plan))
 
 
-def _embedded(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
+def identity_of_embeddings(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
+    """What determines the embeddings of set `name` by the model of `spec`, or by the frozen one."""
     ended = None if spec is None else plan.final_weights(spec).key
     return {
         "model": plan.facts.model,

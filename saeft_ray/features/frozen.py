@@ -20,6 +20,7 @@ from saeft_ray.features.content import Image
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import split_of
+from saeft_ray.sae import Dictionary
 from saeft_ray.storage.store import Store
 
 
@@ -66,7 +67,15 @@ class Frozen:
 
     def active(self, kind: Kind) -> Matrix:
         """(N, D) sparse magnitudes of the codes through the reader of this kind."""
-        dictionary = dictionary_of(reader(self._plan, kind), self._plan, self._store, self._device)
+        return self._active(dictionary_of(reader(self._plan, kind), self._plan, self._store, self._device))
+
+    def plain(self, kind: Kind) -> Matrix:
+        """(N, D) the same without competition: every atom is as active as its direction is present."""
+        made = dictionary_of(reader(self._plan, kind), self._plan, self._store, self._device)
+        every = made.settings.model_copy(update={"k": len(made.atoms), "activation": "relu_topk"})
+        return self._active(Dictionary(made.encoder, made.atoms, made.bias, every))
+
+    def _active(self, dictionary: Dictionary) -> Matrix:
         parts = [encode(dictionary, x) for x in self.raw]
         return sparse.vstack([activity(*part) for part in parts], format="csc")
 

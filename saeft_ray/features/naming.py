@@ -20,17 +20,22 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import clip_of
 
 SPECIMENS = 5
+_DIRECTIONS: tuple[Kind, ...] = ("pca", "neurons")
 _LISTED = 3  # words of a feature, and notes on the bank
 _NO_WORDS = words.Bank(words=(), embeddings=np.zeros((0, 0), np.float32))
 
 
 class Named(NamedTuple):
     """The features of one reader with their words. `shown_as`: its kind, or "imported" for an SAE from elsewhere.
-    `attribute`: the names that users' labels give."""
+    `attribute`: the names that users' labels give.
+
+    Names are measured on `named_by`: for PCA and neurons that is the direction itself, for top-k codes of any
+    directions can be named; competition alone makes them so."""
 
     kind: Kind
     shown_as: str
     active: Matrix  # (N, D) frozen
+    named_by: Matrix  # (N, D) frozen
     bank: words.Bank
     found: names.Names
     attribute: dict[int, Name]
@@ -86,9 +91,10 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
 def named(plan: Plan, frozen: Frozen, kind: Kind, bank: words.Bank, given: labels.Labels | None = None) -> Named:
     """The reader's features with the words of `bank`, and with users' labels if they are `given`."""
     active = frozen.active(kind)
-    found = names.names(frozen.x, active, bank.embeddings, seed_of("names", plan.config.seed))
+    named_by = frozen.plain(kind) if kind in _DIRECTIONS else active
+    found = names.names(frozen.x, named_by, bank.embeddings, seed_of("names", plan.config.seed))
     shown_as = "imported" if kind == "trained" and plan.facts.imported else kind
-    return Named(kind, shown_as, active, bank, found, _attributes(active, given) if given else {})
+    return Named(kind, shown_as, active, named_by, bank, found, _attributes(named_by, given) if given else {})
 
 
 def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels | None:
@@ -119,16 +125,16 @@ def specimens(readers: list[Named], frozen: Frozen) -> tuple[Specimen, ...]:
 
 
 def _specimens_of(one: Named, frozen: Frozen, chosen: Ints) -> list[Specimen]:
-    asked = np.broadcast_to(chosen, (one.active.shape[1], len(chosen)))
-    f1 = names.text_f1(frozen.x, one.active, one.bank.embeddings, asked)
+    asked = np.broadcast_to(chosen, (one.named_by.shape[1], len(chosen)))
+    f1 = names.text_f1(frozen.x, one.named_by, one.bank.embeddings, asked)
     return [
         Specimen(
             kind=one.shown_as,
             word=one.bank.labels[word],
             index=int(scores.argmax()),
             score=float(scores.max()),
-            strongest=frozen.strongest(one.active, int(scores.argmax())),
-            spread=frozen.spread(one.active, int(scores.argmax())),
+            strongest=frozen.strongest(one.named_by, int(scores.argmax())),
+            spread=frozen.spread(one.named_by, int(scores.argmax())),
         )
         for word, scores in zip(chosen, f1.T, strict=True)
         if scores.max() > 0

@@ -61,11 +61,13 @@ def _named(readings: Sequence[Reading]) -> list[str]:
         return []
     of = [f"{r.named} of {r.live} of the {_KINDS.get(r.kind, r.kind)}" for r in others if r.named is not None]
     rest = f"; for comparison, {_listed(of)}" if of else ""
-    return [f"{first.named} of {first.live} live features have a name{rest}."]
+    random = any(r.named for r in others if r.kind == "random")
+    so = " A random dictionary's features have names too, so a name is no sign that training found the feature."
+    return [f"{first.named} of {first.live} live features have a name{rest}.{so if random else ''}"]
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %" if abs(share) < 0.1 else f"{100 * share:.0f} %"
+    return f"{100 * share:.2g} %" if abs(share) < 0.01 else f"{100 * share:.0f} %"
 
 
 def _listed(parts: Sequence[str]) -> str:

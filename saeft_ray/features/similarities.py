@@ -3,8 +3,10 @@
 Shapes: N images, T tokens, w width of the transformer.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +14,7 @@ import torch
 from saeft_ray.errors import UserError
 from saeft_ray.features.cka import Cka, Sums, linear
 from saeft_ray.features.comparisons import FROZEN, Records
-from saeft_ray.features.compute import embeddings_of, sets_of
+from saeft_ray.features.compute import embeddings_of, identity_of_embeddings, sets_of
 from saeft_ray.features.content import Similarity
 from saeft_ray.features.recording import device_of
 from saeft_ray.model import encoder
@@ -20,6 +22,7 @@ from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import frozen_classifier, split_of, tuned_classifier
 from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import BATCH
 
@@ -55,15 +58,23 @@ class Blocks:
     def __call__(self, spec: TrialSpec) -> Sites | str:
         device = device_of(self.plan)
         try:
-            models = frozen_classifier(self.plan, self.store), tuned_classifier(self.plan, spec, self.store)
-            frozen, tuned = (model.to(device).eval() for model in models)
             return {
-                (name, site): sums.cka()
-                for name in sets_of(self.plan)
-                for site, sums in self._sums(frozen, tuned, name, device).items()
+                (name, site): Cka(*cka) for name in sets_of(self.plan) for site, cka in self._kept(spec, name, device)
             }
         except UserError as error:
             return str(error)
+
+    def _kept(self, spec: TrialSpec, name: str, device: torch.device) -> list[tuple[str, Sequence[float | None]]]:
+        def build(folder: Path) -> None:
+            models = frozen_classifier(self.plan, self.store), tuned_classifier(self.plan, spec, self.store)
+            frozen, tuned = (model.to(device).eval() for model in models)
+            found = [(site, sums.cka()) for site, sums in self._sums(frozen, tuned, name, device).items()]
+            (folder / "blocks.json").write_text(json.dumps(found))
+
+        identity = {"of": identity_of_embeddings(self.plan, spec, name), "version": 1}
+        folder = self.store.ensure("blocks", fingerprint(identity, 24), build, identity)
+        found: list[tuple[str, Sequence[float | None]]] = json.loads((folder / "blocks.json").read_text())
+        return found
 
     @torch.inference_mode()
     def _sums(self, frozen: Classifier, tuned: Classifier, name: str, device: torch.device) -> dict[str, Sums]:
