@@ -47,8 +47,8 @@ def reach(what: WhatChanged) -> float:
 
 
 def title(feature: Feature) -> str:
-    """The feature's name, or its number where it has none."""
-    return feature.name.word if feature.name else f"feature {feature.index}"
+    """The name of the feature, where it has one."""
+    return feature.name.word if feature.name else "unnamed"
 
 
 def card(feature: Feature, end: float, alpha: float, brief: bool = False) -> FeatureCard:
