@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import saeft_ray
-from saeft_ray import api, data, door, errors, export, preflight, results, sweep, trial
+from saeft_ray import data, door, driver, errors, export, preflight, results, sweep, trial
 from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
 from saeft_ray.report.__main__ import main as report
 
@@ -75,7 +75,7 @@ def test_anything_else_keeps_its_traceback(error, capsys):
 
 def test_a_bug_inside_a_run_names_the_log(tmp_path, monkeypatch, capsys):
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs")
-    monkeypatch.setattr(api, "run_phases", lambda *_: np.ones(3) + np.ones(4))
+    monkeypatch.setattr(driver, "run_phases", lambda *_: np.ones(3) + np.ones(4))
     assert sweep.main([file, "--local", "--quiet"]) == 1
     said = capsys.readouterr().err
     assert "Traceback" in said

@@ -312,7 +312,9 @@ def test_problems_are_told_all_at_once(data: Folder, tmp_path: Path) -> None:
         scale=[0.9, 0.1],
     )
     assert "data.train: memory://nowhere is missing" in words
-    assert "data.train: no-such-scheme://x cannot be opened: " in told(data, train="no-such-scheme://x")
+    assert "data.train: 'no-such-scheme://x': no-such-scheme:// is not a kind of storage" in told(
+        data, train="no-such-scheme://x"
+    )
     assert f"data.tests.train.path: {tmp_path / 'nowhere'} is missing" in words
     assert "data.tests.train: the name is taken" in words
     assert "data.templates[0]: 'a photo' has no \"{}\"" in words

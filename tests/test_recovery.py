@@ -2,7 +2,7 @@
 
 import pytest
 
-from saeft_ray import api, sweep
+from saeft_ray import driver, sweep
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration import reopen
@@ -107,9 +107,9 @@ def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
 def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):
     methods = {"zero_shot": {}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, report={"baseline": "zero_shot"})
-    monkeypatch.setattr(api, "_commit", lambda: "1111111")
+    monkeypatch.setattr(driver, "_commit", lambda: "1111111")
     assert sweep.main([file, "--local", "--quiet"]) == 0
-    monkeypatch.setattr(api, "_commit", lambda: "2222222")
+    monkeypatch.setattr(driver, "_commit", lambda: "2222222")
     versions = reopen.versions()
     for writer in (reopen, ledgers):
         monkeypatch.setattr(writer, "versions", lambda: {**versions, "torch": "9.9"})

@@ -11,7 +11,7 @@ from PIL import Image
 from remote import filesystem
 from s3_faults import Faulty
 
-from saeft_ray import api, sae, sweep
+from saeft_ray import driver, sae, sweep
 from saeft_ray.datasets.digit_world import DigitWorld
 from saeft_ray.datasets.digit_world.pretrain import MODELS
 from saeft_ray.datasets.images.sharding import shard
@@ -169,7 +169,7 @@ def test_images_that_are_refused_later_stop_a_sweep_which_continues_when_mended(
             began.append(time.monotonic())
 
         with monkeypatch.context() as patch:
-            patch.setattr(api, "Quiet", lambda: Begun(refuse))
+            patch.setattr(driver, "Quiet", lambda: Begun(refuse))
             assert run(remote, tmp_path / "refused", proxy.endpoint, monkeypatch) == 1
         assert time.monotonic() - began[0] < 60
         said = capsys.readouterr().err

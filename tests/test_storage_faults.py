@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_faults import PASSING, Faulty
 
-from saeft_ray import api, sweep
+from saeft_ray import driver, sweep
 from saeft_ray.errors import Unavailable
 from saeft_ray.storage.retry import Waits
 from saeft_ray.storage.store import Store
@@ -84,7 +84,7 @@ def test_a_lasting_refusal_stops_a_sweep_within_a_minute_and_it_goes_on_when_men
             began.append(time.monotonic())
 
         with monkeypatch.context() as patch:
-            patch.setattr(api, "Quiet", lambda: Begun(refuse))
+            patch.setattr(driver, "Quiet", lambda: Begun(refuse))
             assert sweep.main([file, *how, "--quiet"]) == 1
         assert time.monotonic() - began[0] < 60
         said = capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_a_full_node_cache_stops_a_sweep_within_a_minute_and_it_goes_on_when_the
     file = sweeps.file(tmp_path / "a.yaml", s3_url, **PERMANENT)
     began = []
     with monkeypatch.context() as patch:
-        patch.setattr(api, "Quiet", lambda: Begun(lambda: began.append(time.monotonic())))
+        patch.setattr(driver, "Quiet", lambda: Begun(lambda: began.append(time.monotonic())))
         assert sweep.main([file, *how, "--quiet"]) == 1
     assert time.monotonic() - began[0] < 60
     said = capsys.readouterr().err

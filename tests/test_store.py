@@ -493,5 +493,5 @@ class TestCheckWritable:
         assert time.monotonic() - start < 10
 
     def test_an_unknown_protocol(self) -> None:
-        with pytest.raises(ValueError, match=r"nonsense://x: cannot be used.*[Pp]rotocol"):
+        with pytest.raises(ValueError, match="nonsense:// is not a kind of storage that is known here"):
             Store("nonsense://x").check_writable()
