@@ -14,11 +14,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 import saeft_ray.storage.store
 from saeft_ray.errors import Missing
 from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import Files
+from saeft_ray.storage.location import Location
 from saeft_ray.storage.store import Damaged, Manifest, Store
 
 from s3_server import S3Server, free_ports
@@ -495,3 +497,11 @@ class TestCheckWritable:
     def test_an_unknown_protocol(self) -> None:
         with pytest.raises(ValueError, match="nonsense:// is not a kind of storage that is known here"):
             Store("nonsense://x").check_writable()
+
+
+def test_a_file_system_that_a_program_registered_is_known():
+    class Own(MemoryFileSystem):
+        protocol = "own"
+
+    fsspec.register_implementation("own", Own, clobber=True)
+    assert Location("own://x/y").scheme == "own"

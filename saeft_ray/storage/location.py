@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import fsspec
+from fsspec.registry import known_implementations, registry
 
 from saeft_ray.errors import UserError
 from saeft_ray.storage.object_storage import ObjectStorage
@@ -56,7 +57,7 @@ class Location:
         scheme = _SCHEMES.get(scheme, scheme) if separator else "file"
         if not self.url.strip() or (scheme == "s3" and not rest.strip("/")):
             raise UserError(f"store {self.url!r}: names no place; give a folder or s3://bucket/folder")
-        if scheme not in fsspec.available_protocols():
+        if scheme not in known_implementations and scheme not in registry:
             raise UserError(
                 f"{self.url!r}: {scheme}:// is not a kind of storage that is known here; give a folder or s3://bucket/folder"
             )
