@@ -2,18 +2,17 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any
 
 from rich.console import Console
 
 from saeft_ray.errors import Unfinished
-from saeft_ray.features import found as features_found
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.files import keep
+from saeft_ray.features.found import never_lost
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
@@ -52,35 +51,22 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
             from saeft_ray.orchestration.local import LocalRunner
 
             run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
-            _find_features(plan, ledger, store, lambda: serially)
+            _find_features(plan, ledger, store, serially)
         else:
+            from saeft_ray.on_ray.ray_map import ray_map
             from saeft_ray.on_ray.runner import RayRunner
 
             with RayRunner(plan, store, ledger, signals) as runner:
                 run_phases(plan, ledger, runner, watcher)
-                _find_features(plan, ledger, store, _on_ray(plan))
+                _find_features(plan, ledger, store, ray_map(plan.config.compute))
 
 
-def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Callable[[], Map]) -> None:
+def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
     """Keeps what changed for the report to show; a failure becomes a sentence there."""
-    if not plan.config.features.on:
-        return
-
-    def find(*args: Any, **settings: Any) -> Any:
+    if plan.config.features.on:
         from saeft_ray.features.summary import what_changed
 
-        return what_changed(*args, **settings)
-
-    keep(features_found.never_lost(find, plan, ledger, store, each()), ledger.url, store.endpoint)
-
-
-def _on_ray(plan: Plan) -> Callable[[], Map]:
-    def each() -> Map:
-        from saeft_ray.on_ray.ray_map import ray_map
-
-        return ray_map(plan.config.compute)
-
-    return each
+        keep(never_lost(what_changed, plan, ledger, store, each), ledger.url, store.endpoint)
 
 
 @contextmanager

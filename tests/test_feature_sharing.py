@@ -1,8 +1,11 @@
 """What newly active images share, on embeddings whose truth is planted."""
 
 import numpy as np
+import pytest
 from scipy import sparse
 
+from saeft_ray.config.feature_files import read_labels
+from saeft_ray.errors import UserError
 from saeft_ray.features import labels, sharing, shortcuts
 
 
@@ -69,10 +72,11 @@ def test_beyond_names_the_planted_word_in_every_seed():
 def test_labels_name_features_and_tell_missing_images(tmp_path):
     file = tmp_path / "labels.csv"
     file.write_text("image,attribute,set\n0,red,a\n1,red,a\n0,blue,b\n99,red,a\n")
-    found = labels.labels(labels.read(str(file)), {"a": 3, "b": 2})
+    found = labels.labels(read_labels(str(file)), {"a": 3, "b": 2})
     assert found.missing == 1
     assert "line 5" in found.said[0]
     active = sparse.csc_matrix(np.array([[1, 0], [1, 0], [0, 0], [0, 2], [0, 0]]))
     assert [found.attributes[i] for i in labels.named(labels.scores(active, found.member))] == ["red", "blue"]
     file.write_text("image,attribute\n0,\n")
-    assert "line 2 has no attribute" in labels.problems(str(file), ["a"])[0]
+    with pytest.raises(UserError, match="line 2 has no attribute"):
+        read_labels(str(file))

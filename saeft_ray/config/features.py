@@ -1,13 +1,11 @@
 """The section `features`: what is recorded of the changes inside the model, and the files that it names."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
+from saeft_ray.config.feature_files import read_labels, read_words
 from saeft_ray.errors import UserError
 from saeft_ray.settings import Section
 
@@ -48,40 +46,16 @@ class Features(Section):
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the files that the section names, each problem with its dotted place."""
-        for place, path, read in (("words", self.words, _read_words), ("labels", self.labels, _read_labels)):
+        files: tuple[tuple[str, Words | None, Callable[[str], object]], ...] = (
+            ("words", self.words, read_words),
+            ("labels", self.labels, read_labels),
+        )
+        for place, path, read in files:
             if self.on and isinstance(path, str):
                 try:
                     read(path)
                 except UserError as error:
                     yield f"features.{place}: {error}"
-
-
-def _read_words(path: str) -> None:
-    lines = (line.partition("#")[0].strip() for line in _text(path).splitlines())
-    if not any(lines):
-        raise UserError(f"{path}: holds no word; give a word or phrase per line")
-
-
-def _read_labels(path: str) -> None:
-    lines = csv.reader(io.StringIO(_text(path)))
-    try:
-        head = [name.strip() for name in next(lines, [])]
-        if missing := [name for name in ("image", "attribute") if name not in head]:
-            found = ", ".join(head) or "nothing"
-            raise UserError(f"{path}, line 1: no column {missing[0]!r}, but {found}; give the columns image, attribute")
-        if not any(lines):
-            raise UserError(f"{path}: has no line below its head; give a line per image and attribute")
-    except csv.Error as error:
-        raise UserError(f"{path}, line {lines.line_num}: is not CSV ({error})") from error
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start})") from error
 
 
 def _short_form(value: Any) -> Any:

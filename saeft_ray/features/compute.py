@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 from saeft_ray.draws import seed_of
 from saeft_ray.features.change import Change, Pairs, born_and_died, change
 from saeft_ray.features.cka import Cka, linear
-from saeft_ray.features.codes import encode, stacked
+from saeft_ray.features.codes import SparseCodes, encode, stacked
 from saeft_ray.features.dealt import dealt
 from saeft_ray.features.readers import Kind, Reader, dictionary_of, reader
 from saeft_ray.features.retention import retention
@@ -29,7 +29,7 @@ from saeft_ray.sae import Dictionary
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
-VERSIONS = {"embeddings": 1, "record": 2}
+VERSIONS = {"embeddings": 1, "codes": 1, "record": 2}
 DRAWS = 3  # of the control
 Array = NDArray[np.float32]
 
@@ -87,6 +87,21 @@ def embeddings_of(plan: Plan, store: Store, spec: TrialSpec | None, name: str, d
     return found
 
 
+def frozen_codes(plan: Plan, store: Store, read: Reader, name: str, device: torch.device) -> SparseCodes:
+    """Codes of the frozen embeddings of set `name`, made once for all trials."""
+
+    def build(folder: Path) -> None:
+        dictionary = dictionary_of(read, plan, store, device)
+        codes = encode(dictionary, embeddings_of(plan, store, None, name, device))
+        save_file({"index": codes.index, "value": codes.value}, folder / "codes.safetensors")
+        (folder / "width.json").write_text(json.dumps(codes.width))
+
+    identity = {"of": identity_of_embeddings(plan, None, name), "reader": read.key, "version": VERSIONS["codes"]}
+    folder = store.ensure("codes", fingerprint(identity, 24), build, identity)
+    width: int = json.loads((folder / "width.json").read_text())
+    return SparseCodes(**load_file(folder / "codes.safetensors"), width=width)
+
+
 def record_of_trial(plan: Plan, store: Store, spec: TrialSpec, kind: Kind, device: torch.device) -> TrialRecord:
     """The record of `spec` read through the dictionary of this `kind`; made and kept if the store has none.
 
@@ -125,7 +140,9 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
     dictionary, names = dictionary_of(read, plan, store, device), sets_of(plan)
     seed = seed_of("record", plan.config.seed, spec.number)
     raw = {name: [embeddings_of(plan, store, who, name, device) for who in (None, spec)] for name in names}
-    codes = {name: [encode(dictionary, x) for x in raw[name]] for name in names}
+    codes = {
+        name: (frozen_codes(plan, store, read, name, device), encode(dictionary, x)) for name, (_, x) in raw.items()
+    }
     changes, masses, born, died, strength, dealt_born = {}, {}, {}, {}, {}, {}
     for name, (x0, x) in raw.items():
         s0, s = codes[name]

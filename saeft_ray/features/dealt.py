@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray import draws
+from saeft_ray.features.activity import unit
 
 Array = NDArray[np.float32]
 
@@ -18,18 +19,12 @@ def dealt(x0: Array, x: Array, seed: int, draw: int = 0) -> Array:
     How far images move and which way, with any drift of all, stays; which image moved where is lost. Adding another
     image's difference would not do: it leaves the sphere, and back on it every feature would have lost some.
     """
-    start, end = _unit(x0), _unit(x)
+    start, end = unit(x0.astype(np.float64)), unit(x.astype(np.float64))
     order = draws.permutation(seed, "dealt movement", len(x0), draw)
     difference = (end - start)[order]
-    tangent = _unit(difference - (difference * start).sum(1, keepdims=True) * start)
+    tangent = unit(difference - (difference * start).sum(1, keepdims=True) * start)
     cosine = np.clip((start * end).sum(1), -1, 1)[order, None]
     turned = cosine * start + np.sqrt(1 - cosine**2) * tangent
     length = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
     given: Array = (turned * length).astype(np.float32)
-    return given
-
-
-def _unit(x: NDArray[np.floating]) -> NDArray[np.float64]:
-    y = x.astype(np.float64)
-    given: NDArray[np.float64] = y / np.maximum(np.linalg.norm(y, axis=1, keepdims=True), 1e-12)
     return given

@@ -16,7 +16,6 @@ from saeft_ray.features.comparisons import Comparison
 from saeft_ray.features.content import Feature, FeatureChange, Image, Shared
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.naming import Named
-from saeft_ray.stats.moderated import moderated
 
 MANY = 2000  # live features up to which those that are too rare to be tested are described too
 SHOWN = 300  # most changed features that get images and shared words
@@ -141,7 +140,7 @@ def _shared(c: Comparison, shown: set[int], named: Named, frozen: Frozen) -> dic
     def shifts(trials: list[Matrix]) -> Floats:
         return np.stack([sharing.shared(frozen.x, m[:, places], cells, bank.embeddings).shift for m in trials])
 
-    found = sharing.beyond(shifts(c.fresh), shifts(c.dealt), np.arange(len(places)), test=_moderated)
+    found = sharing.beyond(shifts(c.fresh), shifts(c.dealt), np.arange(len(places)))
     return {
         int(place): Shared(
             word=bank.labels[found.word[i]],
@@ -152,14 +151,6 @@ def _shared(c: Comparison, shown: set[int], named: Named, frozen: Frozen) -> dic
         for i, place in enumerate(places)
         if found.q[i] <= c.tested.alpha
     }
-
-
-def _moderated(d: Floats) -> sharing.Paired:
-    """The moderated test as `sharing.beyond` takes it; where nothing varies over seeds, nothing is found."""
-    found = moderated(d)
-    if found is None:
-        return sharing.Paired(d.mean(0), np.full(d.shape[1], np.inf), 1)
-    return sharing.Paired(found.mean, found.se * np.sqrt(len(d)), found.df)
 
 
 def _sum(trials: list[Matrix]) -> Matrix:

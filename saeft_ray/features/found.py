@@ -1,16 +1,16 @@
 """What changed in a sweep that has ended: computed, told apart from what was registered, kept in the sweep's folder."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from saeft_ray.config.features import Features
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.features.each import Map, serially
+from saeft_ray.features.each import Map
 from saeft_ray.features.files import PAGE
 from saeft_ray.features.tables import changes_table, features_table
 from saeft_ray.orchestration.plan import Plan
@@ -19,22 +19,6 @@ from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.store import Store
 
 _log = logging.getLogger(__name__)
-
-
-class Compute(Protocol):
-    """Finds what changed by the settings `plan.config.features`: for `methods` (None: all) against `against` (None:
-    the frozen model and the baseline)."""
-
-    def __call__(
-        self,
-        plan: Plan,
-        ledger: Ledger,
-        store: Store,
-        *,
-        methods: Sequence[str] | None = None,
-        against: str | None = None,
-        each: Map = serially,
-    ) -> WhatChanged: ...
 
 
 class WrittenFeatures(NamedTuple):
@@ -57,7 +41,7 @@ class WrittenFeatures(NamedTuple):
         return changes_table(self.found)
 
 
-def never_lost(compute: Compute, plan: Plan, ledger: Ledger, store: Store, each: Map) -> WhatChanged:
+def never_lost(compute: Callable[..., WhatChanged], plan: Plan, ledger: Ledger, store: Store, each: Map) -> WhatChanged:
     """What `compute` finds; where it fails, a content without numbers that says why. A report must not be lost for it:
     only a signal gets through."""
     try:

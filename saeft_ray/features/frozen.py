@@ -3,6 +3,7 @@
 Shapes: N images of all sets together, d embedding width, D dictionary width.
 """
 
+from collections.abc import Iterable
 from functools import cached_property
 
 import numpy as np
@@ -14,8 +15,8 @@ from saeft_ray.datasets import Split
 from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.features.activity import Ints, Matrix, activity, unit
 from saeft_ray.features.change import Pairs
-from saeft_ray.features.codes import encode
-from saeft_ray.features.compute import embeddings_of, sets_of
+from saeft_ray.features.codes import SparseCodes, encode
+from saeft_ray.features.compute import embeddings_of, frozen_codes, sets_of
 from saeft_ray.features.content import Image
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration.plan import Plan
@@ -67,17 +68,15 @@ class Frozen:
 
     def active(self, kind: Kind) -> Matrix:
         """(N, D) sparse magnitudes of the codes through the reader of this kind."""
-        return self._active(dictionary_of(reader(self._plan, kind), self._plan, self._store, self._device))
+        read = reader(self._plan, kind)
+        return _stacked(frozen_codes(self._plan, self._store, read, name, self._device) for name in self.names)
 
     def plain(self, kind: Kind) -> Matrix:
         """(N, D) the same without competition: every atom is as active as its direction is present."""
         made = dictionary_of(reader(self._plan, kind), self._plan, self._store, self._device)
         every = made.settings.model_copy(update={"k": len(made.atoms), "activation": "relu_topk"})
-        return self._active(Dictionary(made.encoder, made.atoms, made.bias, every))
-
-    def _active(self, dictionary: Dictionary) -> Matrix:
-        parts = [encode(dictionary, x) for x in self.raw]
-        return sparse.vstack([activity(*part) for part in parts], format="csc")
+        plain = Dictionary(made.encoder, made.atoms, made.bias, every)
+        return _stacked(encode(plain, x) for x in self.raw)
 
     def pooled(
         self, pairs: dict[str, Pairs], width: int, values: dict[str, NDArray[np.float32]] | None = None
@@ -104,6 +103,10 @@ class Frozen:
         return self.images(
             order[np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))] if len(order) else order
         )
+
+
+def _stacked(parts: Iterable[SparseCodes]) -> Matrix:
+    return sparse.vstack([activity(*part) for part in parts], format="csc")
 
 
 def _by_strength(active: Matrix, feature: int) -> Ints:

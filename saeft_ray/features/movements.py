@@ -15,7 +15,7 @@ def movement(method: str, records: list[TrialRecord], live: NDArray[np.bool_], l
     found = effects(records, live)
     tests = testing.assess(found.real, found.control, live, least, alpha)
     changes = [shares(total(list(record.changes.values()))) for record in records]
-    seen = {name: _mean([getattr(record.seen, name) for record in records]) for name in records[0].seen._fields}
+    seen = {name: mean_of_known([getattr(record.seen, name) for record in records]) for name in records[0].seen._fields}
     return Movement(
         method=method,
         seeds=len(records),
@@ -31,6 +31,7 @@ def movement(method: str, records: list[TrialRecord], live: NDArray[np.bool_], l
     )
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean_of_known(values: list[float | None]) -> float | None:
+    """The mean of those that are not None; None if there are no such."""
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None

@@ -83,30 +83,6 @@ def strongest(active: Matrix, m: int) -> Ints:
     return out
 
 
-def top_direction(x: Floats, best: Ints) -> Floats:
-    """(D, d) unit: the mean embedding of the images `best` (D, m) less the mean of all."""
-    real = (best >= 0)[..., None]
-    mean = np.stack([(x[images] * mask).sum(0) for images, mask in zip(best, real, strict=True)])
-    return unit(np.where(real.any(1), mean / np.maximum(real.sum(1), 1) - x.mean(0), 0))
-
-
-def contrast_direction(x: Floats, active: Matrix, best: Ints, near: int = 50) -> Floats:
-    """(D, d) unit: the mean embedding of the images `best` less that of the `near` silent images most like them, so
-    what makes a feature fire among images that are alike. O(N d) time a feature."""
-    out = np.zeros((len(best), x.shape[1]))
-    for j, images in enumerate(best):
-        images = images[images >= 0]
-        if not len(images):
-            continue
-        mean = x[images].mean(0)
-        likeness = x @ mean
-        likeness[active.indices[active.indptr[j] : active.indptr[j + 1]]] = -np.inf
-        order = np.argsort(-likeness, kind="stable")[:near]
-        order = order[np.isfinite(likeness[order])]
-        out[j] = mean - x[order].mean(0) if len(order) else 0
-    return unit(out)
-
-
 def text_f1(x: Floats, active: Matrix, bank: Floats, words: Ints) -> Floats:
     """(D, m) F1 of "the feature is active" with "the image is among the SHARE most like the word", for the `words`
     (D, m) of each feature. O(N W d) time, in blocks of words."""
@@ -182,18 +158,3 @@ def _best(directions: Floats, bank: Floats, null: Null, m: int) -> tuple[Ints, F
         words[rows], cosine[rows] = order, np.take_along_axis(cosines, order, 1)
         standardised[rows] = ((cosines - null.mean) / null.sd).max(1)
     return words, cosine, standardised
-
-
-def soft_wpmi(x: Floats, bank: Floats, best: Ints, a: float = 10.0, weight: float = 1.0) -> Floats:
-    """(D, W) CLIP-Dissect's score (Oikarinen and Weng 2023, eq. 6) from the strongest images `best` (D, m)."""
-    used, place = np.unique(np.maximum(best, 0), return_inverse=True)
-    logits = a * (x[used] - x.mean(0)) @ bank.T
-    logits -= logits.max(1, keepdims=True)
-    chance = np.exp(logits)
-    chance /= chance.sum(1, keepdims=True)
-    m = best.shape[1]
-    membership = (0.998 - np.arange(m) / m * (0.998 - 0.97))[:, None]
-    rows = zip(place.reshape(best.shape), best >= 0, strict=True)
-    score = np.stack([(np.log(1 + membership * (chance[at] - 1) + 1e-7) * real[:, None]).sum(0) for at, real in rows])
-    peak = score.max(0, keepdims=True)
-    return np.asarray(score - weight * (peak + np.log(np.exp(score - peak).mean(0, keepdims=True))))

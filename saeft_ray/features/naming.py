@@ -3,12 +3,14 @@
 Shapes: N images, D dictionary width, W words, A attributes.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from saeft_ray.config.feature_files import read_labels, read_words
 from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
 from saeft_ray.features import labels, names, words
@@ -77,7 +79,7 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
     """The words of the sweep; none, and a sentence in `missing`, where the text tower cannot read them."""
     config = plan.config
     try:
-        found = words.bank(clip_of(plan), config.data.class_names(), words.listed(config.features.words or ()))
+        found = words.bank(clip_of(plan), config.data.class_names(), _given(config.features.words))
     except (UserError, AttributeError, RuntimeError, TypeError, NotImplementedError, OSError) as error:
         missing.append(f"No feature has a name: the model's text tower gave no words ({error}).")
         return _NO_WORDS
@@ -86,6 +88,11 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
     if more := len(lost) - _LISTED if len(lost) > _LISTED else 0:
         missing.append(f"{more} more words are left out or may be cut.")
     return found
+
+
+def _given(asked: str | Sequence[str] | None) -> Sequence[str]:
+    """The words of a list, or of the file that holds them."""
+    return read_words(asked) if isinstance(asked, str) else asked or ()
 
 
 def named(plan: Plan, frozen: Frozen, kind: Kind, bank: words.Bank, given: labels.Labels | None = None) -> Named:
@@ -103,7 +110,7 @@ def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels |
     if path is None:
         return None
     try:
-        found = labels.labels(labels.read(path), frozen.sizes, frozen.files)
+        found = labels.labels(read_labels(path), frozen.sizes, frozen.files)
     except UserError as error:
         missing.append(str(error))
         return None

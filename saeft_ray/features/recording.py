@@ -3,13 +3,15 @@
 What a user can cause comes back as a sentence and is not raised: one trial that is gone leaves the others.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import TypeVar
 
 import numpy as np
 import torch
 
 from saeft_ray import sae
-from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
 from saeft_ray.features import stability
 from saeft_ray.features.activity import Ints
@@ -21,6 +23,23 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.training.worker import Worker
+
+T = TypeVar("T")
+R = TypeVar("R")
+Self = TypeVar("Self")
+
+
+def or_sentence(act: Callable[[Self, T], R]) -> Callable[[Self, T], R | str]:
+    """`act`, with a user's mistake returned as its sentence."""
+
+    @wraps(act)
+    def told(self: Self, thing: T) -> R | str:
+        try:
+            return act(self, thing)
+        except UserError as error:
+            return str(error)
+
+    return told
 
 
 @dataclass(frozen=True)
@@ -49,11 +68,9 @@ class Record:
     plan: Plan
     store: Store
 
-    def __call__(self, thing: tuple[TrialSpec, Kind]) -> TrialRecord | str:
-        try:
-            return record_of_trial(self.plan, self.store, *thing, device_of(self.plan))
-        except UserError as error:
-            return str(error)
+    @or_sentence
+    def __call__(self, thing: tuple[TrialSpec, Kind]) -> TrialRecord:
+        return record_of_trial(self.plan, self.store, *thing, device_of(self.plan))
 
 
 @dataclass(frozen=True)
@@ -64,19 +81,17 @@ class Find:
     store: Store
     features: Ints
 
-    def __call__(self, number: int) -> Ints | str:
-        device, seed = device_of(self.plan), seed_of("stability", self.plan.config.seed, number)
-        try:
-            own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
-            folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
-        except UserError as error:
-            return str(error)
+    @or_sentence
+    def __call__(self, number: int) -> Ints:
+        device = device_of(self.plan)
+        own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
+        folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
         other = sae.load(folder, self.plan.facts.model).to(device)
         live = np.zeros(len(other.atoms), bool)
         for name in sets_of(self.plan):
             live[encode(other, embeddings_of(self.plan, self.store, None, name, device)).entries()[1]] = True
         atoms = own.atoms.numpy()[self.features]
-        return stability.found(atoms, [other.atoms.cpu().numpy()[live]], seed).times
+        return stability.held(atoms, other.atoms.cpu().numpy()[live]).astype(np.int64)
 
 
 def device_of(plan: Plan) -> torch.device:

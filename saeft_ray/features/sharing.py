@@ -8,13 +8,13 @@ Shapes: N images, D features, W words, C cells, S seeds, d embedding width. `fre
 `activity.born` gives it.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse, stats
 
 from saeft_ray.features.activity import Floats, Ints, Matrix, counts
+from saeft_ray.stats.moderated import moderated
 from saeft_ray.stats.multiplicity import benjamini_hochberg
 
 _BLOCK = 256  # words whose likeness to all images is held at once
@@ -36,33 +36,6 @@ class Beyond(NamedTuple):
     word: Ints  # (D,) of the largest
     q: Floats  # (D,) one-sided, Bonferroni over words, Benjamini-Hochberg over the tested features; 1 if not tested
     agree: Floats  # (D,) share of seeds in which it is the largest too
-
-
-class Test(Protocol):
-    """What a test over seeds gives for each column."""
-
-    @property
-    def mean(self) -> Any: ...
-
-    @property
-    def sd_post(self) -> Any: ...
-
-    @property
-    def df(self) -> Any: ...
-
-
-class Paired(NamedTuple):
-    """The plain paired t test of each column."""
-
-    mean: Floats
-    sd_post: Floats
-    df: float
-
-
-def paired(d: Floats) -> Paired:
-    """Mean and standard deviation of the columns of `d` (S, F). The place for `stats.moderated.moderated`, which
-    borrows strength across columns and is passed to `beyond` in its stead."""
-    return Paired(d.mean(0), d.std(0, ddof=1), len(d) - 1)
 
 
 def shared(x: Floats, fresh: Matrix, cells: Ints, bank: Floats) -> Shared:
@@ -93,7 +66,7 @@ def shared(x: Floats, fresh: Matrix, cells: Ints, bank: Floats) -> Shared:
     return Shared(z, shift, z.argmax(1), np.where(born > 0, p, 1))
 
 
-def beyond(real: Floats, control: Floats, tested: Ints, test: Callable[[Floats], Test] = paired) -> Beyond:
+def beyond(real: Floats, control: Floats, tested: Ints) -> Beyond:
     """What goes beyond the control in shifts `real` and `control` (S, D, W), for the features at the places `tested`.
 
     Seeds are the replicates: with one, nothing is tested and every q is 1.
@@ -104,19 +77,12 @@ def beyond(real: Floats, control: Floats, tested: Ints, test: Callable[[Floats],
     if not w:
         return Beyond(mean, np.zeros(d, np.int64), q, np.zeros(d))
     word = mean.argmax(1)
-    if s > 1 and len(tested):
-        flat = test(difference[:, tested].reshape(s, -1))
-        t = flat.mean / np.maximum(flat.sd_post / np.sqrt(s), 1e-12)
+    flat = moderated(difference[:, tested].reshape(s, -1))
+    if flat is not None:
+        t = flat.mean / np.maximum(flat.se, 1e-12)
         p = stats.t.sf(t, flat.df).reshape(-1, w)[np.arange(len(tested)), word[tested]]
         q[tested] = benjamini_hochberg(np.minimum(1, w * p))
     return Beyond(mean, word, q, (difference.argmax(2) == word).mean(0))
-
-
-def shares(fresh: Matrix, groups: Ints, count: int) -> Floats:
-    """(D, count) the share of each feature's newly active images in each of `count` groups, such as classes or sets,
-    that `groups` (N,) numbers; zeros if none is newly active."""
-    member = sparse.csr_matrix((np.ones(len(groups)), (np.arange(len(groups)), groups)), shape=(len(groups), count))
-    return np.asarray((fresh.T @ member).toarray() / np.maximum(counts(fresh), 1)[:, None])
 
 
 def _members(cells: Ints) -> tuple[Matrix, Floats]:

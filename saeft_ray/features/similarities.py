@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from saeft_ray.errors import UserError
 from saeft_ray.features.cka import Cka, Sums, linear
 from saeft_ray.features.comparisons import FROZEN, Records
 from saeft_ray.features.compute import embeddings_of, identity_of_embeddings, sets_of
 from saeft_ray.features.content import Similarity
-from saeft_ray.features.recording import device_of
+from saeft_ray.features.movements import mean_of_known
+from saeft_ray.features.recording import device_of, or_sentence
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration.plan import Plan
@@ -36,16 +36,13 @@ class Alike:
     plan: Plan
     store: Store
 
-    def __call__(self, pair: tuple[TrialSpec, TrialSpec]) -> Sites | str:
-        device = device_of(self.plan)
-        try:
-            found: Sites = {}
-            for name in sets_of(self.plan):
-                x, y = (embeddings_of(self.plan, self.store, one, name, device) for one in pair)
-                found[name, "embedding"] = linear(x, y)
-            return found
-        except UserError as error:
-            return str(error)
+    @or_sentence
+    def __call__(self, pair: tuple[TrialSpec, TrialSpec]) -> Sites:
+        device, found = device_of(self.plan), {}
+        for name in sets_of(self.plan):
+            x, y = (embeddings_of(self.plan, self.store, one, name, device) for one in pair)
+            found[name, "embedding"] = linear(x, y)
+        return found
 
 
 @dataclass(frozen=True)
@@ -55,26 +52,20 @@ class Blocks:
     plan: Plan
     store: Store
 
-    def __call__(self, spec: TrialSpec) -> Sites | str:
-        device = device_of(self.plan)
-        try:
-            return {
-                (name, site): Cka(*cka) for name in sets_of(self.plan) for site, cka in self._kept(spec, name, device)
-            }
-        except UserError as error:
-            return str(error)
+    @or_sentence
+    def __call__(self, spec: TrialSpec) -> Sites:
+        device, names = device_of(self.plan), sets_of(self.plan)
 
-    def _kept(self, spec: TrialSpec, name: str, device: torch.device) -> list[tuple[str, Sequence[float | None]]]:
         def build(folder: Path) -> None:
             models = frozen_classifier(self.plan, self.store), tuned_classifier(self.plan, spec, self.store)
             frozen, tuned = (model.to(device).eval() for model in models)
-            found = [(site, sums.cka()) for site, sums in self._sums(frozen, tuned, name, device).items()]
-            (folder / "blocks.json").write_text(json.dumps(found))
+            found = {name: self._sums(frozen, tuned, name, device) for name in names}
+            made = [(name, site, sums.cka()) for name, sites in found.items() for site, sums in sites.items()]
+            (folder / "blocks.json").write_text(json.dumps(made))
 
-        identity = {"of": identity_of_embeddings(self.plan, spec, name), "version": 1}
+        identity = {"trial": [identity_of_embeddings(self.plan, spec, name) for name in names], "version": 1}
         folder = self.store.ensure("blocks", fingerprint(identity, 24), build, identity)
-        found: list[tuple[str, Sequence[float | None]]] = json.loads((folder / "blocks.json").read_text())
-        return found
+        return {(name, site): Cka(*cka) for name, site, cka in json.loads((folder / "blocks.json").read_text())}
 
     @torch.inference_mode()
     def _sums(self, frozen: Classifier, tuned: Classifier, name: str, device: torch.device) -> dict[str, Sums]:
@@ -96,8 +87,8 @@ def gathered(method: str, against: str, found: Sequence[Sites]) -> list[Similari
             against=against,
             dataset=dataset,
             site=site,
-            biased=_mean([each[dataset, site].biased for each in found]),
-            unbiased=_mean([each[dataset, site].unbiased for each in found]),
+            biased=mean_of_known([each[dataset, site].biased for each in found]),
+            unbiased=mean_of_known([each[dataset, site].unbiased for each in found]),
         )
         for dataset, site in (found[0] if found else ())
     ]
@@ -118,8 +109,3 @@ def _tokens(model: Classifier, images: torch.Tensor) -> Iterator[tuple[str, np.n
     for site, each in zip(sites, tokens, strict=True):
         yield f"block {site}", each[:, 0].cpu().numpy()
         yield f"block {site}, mean token", each.mean(1).cpu().numpy()
-
-
-def _mean(values: list[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None

@@ -1,17 +1,18 @@
 """Which features does a dictionary of another seed also find?
 
-Shapes: D and D' live atoms of two dictionaries, d embedding width, N images.
+Shapes: D and D' live atoms of two dictionaries, d embedding width.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.special import ndtri
 
 from saeft_ray import draws
-from saeft_ray.features.activity import Floats, Ints, Matrix, unit
+from saeft_ray.features.activity import Floats, Ints, unit
 
 SAME = 0.8  # cosine from which two atoms count as one feature
 _SMALL = 2048  # atoms up to which the assignment is exact
@@ -19,7 +20,7 @@ _BLOCK = 4096
 
 
 class Match(NamedTuple):
-    """The partner in the other dictionary of each atom, -1 for none, and its cosine or correlation (-1 for none)."""
+    """The partner in the other dictionary of each atom, -1 for none, and its cosine (-1 for none)."""
 
     partner: Ints  # (D,)
     likeness: Floats  # (D,)
@@ -29,20 +30,20 @@ class Found(NamedTuple):
     """In how many other dictionaries each feature is found, and how many a random one of their sizes would find."""
 
     times: Ints  # (D,)
-    of: int
-    cosine: Floats  # (D,) mean over the others of the matched cosine, no match counting 0
     by_chance: float  # share of all features that random dictionaries match at SAME
 
 
-def found(atoms: Floats, others: Sequence[Floats], seed: int, same: float = SAME) -> Found:
-    """How often `others` (D', d) each hold the `atoms` (D, d), at a cosine of at least `same`, one to one."""
-    pairs = [match(atoms, other) for other in others]
-    strangers = [match(atoms, random_atoms(len(other), other.shape[1], seed, i)) for i, other in enumerate(others)]
-    if not pairs or not len(atoms):
-        return Found(np.zeros(len(atoms), np.int64), len(pairs), np.zeros(len(atoms)), 0.0)
-    cosines = np.stack([pair.likeness for pair in pairs])
-    chance = np.stack([pair.likeness for pair in strangers])
-    return Found((cosines >= same).sum(0), len(pairs), np.maximum(cosines, 0).mean(0), float((chance >= same).mean()))
+def found(atoms: Floats, others: Sequence[Floats], seed: int) -> Found:
+    """How often `others` (D', d) each hold the `atoms` (D, d)."""
+    strangers = [random_atoms(len(other), other.shape[1], seed, i) for i, other in enumerate(others)]
+    times = np.sum([held(atoms, other) for other in others], axis=0)
+    return Found(times, float(np.mean([held(atoms, other) for other in strangers])))
+
+
+def held(atoms: Floats, other: Floats) -> NDArray[np.bool_]:
+    """(D,) whether `other` (D', d) has a partner of each of the `atoms` (D, d), one to one, at a cosine of SAME."""
+    same: NDArray[np.bool_] = match(atoms, other).likeness >= SAME
+    return same
 
 
 def match(a: Floats, b: Floats) -> Match:
@@ -70,20 +71,6 @@ def mutual(a: Floats, b: Floats, block: int = _BLOCK) -> Match:
         return Match(np.full(len(a), -1), value)
     agreed = back[nearest] == np.arange(len(a))
     return Match(np.where(agreed, nearest, -1), np.where(agreed, value, -1.0))
-
-
-def by_activity(a: Matrix, b: Matrix) -> Match:
-    """The same by correlation of activations (N, D) and (N, D') on the same images, by exact assignment: O(D D')
-    memory, so for small D. A feature that never varies correlates 0."""
-    n = a.shape[0]
-    mean_a, mean_b = (np.asarray(m.mean(0)).reshape(-1) for m in (a, b))
-    covariance = (a.T @ b).toarray() / n - np.outer(mean_a, mean_b)
-    sd_a, sd_b = (
-        np.sqrt(np.maximum(np.asarray(m.multiply(m).mean(0)).reshape(-1) - mean**2, 0))
-        for m, mean in ((a, mean_a), (b, mean_b))
-    )
-    scale = np.outer(sd_a, sd_b)
-    return _assigned(np.where(scale > 1e-12, covariance / np.maximum(scale, 1e-12), 0))
 
 
 def random_atoms(width: int, d: int, seed: int, number: int) -> Floats:

@@ -6,7 +6,6 @@ Shapes: W words, C classes, P templates, d embedding width.
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -94,52 +93,11 @@ def _plain(name: str) -> str:
     return " ".join(re.sub(r"<[^>]*>|[()\[\],;]", " ", name).split())
 
 
-def listed(words: str | Sequence[str]) -> list[str]:
-    """The words of a list, or of a text file (UTF-8) that holds one a line; "#" opens a comment.
-
-    Raises UserError if the file is missing or is no text.
-    """
-    if not isinstance(words, str):
-        return list(words)
-    try:
-        lines = Path(words).read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(
-            f"features.words: there is no file {words}; give a list, or a file with one word a line"
-        ) from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(
-            f"features.words: {words} cannot be read as UTF-8 text ({error}); give one word a line"
-        ) from error
-    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-
-
-def problems(words: str | Sequence[str]) -> list[str]:
-    """What is wrong with `features.words`, before anything long runs."""
-    try:
-        found = listed(words)
-    except UserError as error:
-        return [str(error)]
-    empty = [word for word in found if not cleaned(word)]
-    return [f"features.words: {word!r} holds no word; leave it out" for word in empty[:5]]
-
-
 @torch.no_grad()
 def embed(model: ClipModel, texts: Sequence[str]) -> Floats:
     """(W, d) unit text embeddings."""
     parts = [model.clip.encode_text(model.tokenize(texts[i : i + BATCH])) for i in range(0, len(texts), BATCH)]
     return unit(np.concatenate([part.float().cpu().numpy() for part in parts]))
-
-
-def effects(model: ClipModel, classes: Sequence[str], templates: Sequence[str]) -> tuple[Floats, Floats]:
-    """(C, d) and (P, d): main effects of class and of template in the embeddings of the zero-shot head's captions.
-
-    The effect of a template is what "a sketch of a {}" adds to a class, whatever the class: words for styles that need
-    no bank. An effect of a single class or of a single template is zero.
-    """
-    x = np.stack([embed(model, [_filled(template, name) for name in classes]) for template in templates], axis=1)
-    centre = x.mean((0, 1))
-    return unit(x.mean(1) - centre), unit(x.mean(0) - centre)
 
 
 def _filled(template: str, text: str) -> str:

@@ -11,12 +11,12 @@ import pyarrow as pa
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.files import PAGE, stored
-from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.read import file_exists, read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
 
 if TYPE_CHECKING:
+    from saeft_ray.orchestration.plan import Plan
     from saeft_ray.report.render.thumbnails import Thumbnails
 
 _log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def write_report(
     return report
 
 
-def write_features(found: WhatChanged, plan: Plan, out: Path) -> None:
+def write_features(found: WhatChanged, plan: "Plan", out: Path) -> None:
     """Writes features.html, features.json, features.csv and features.md into the local folder `out`. Raises UserError
     if they cannot be written there."""
     from saeft_ray.report.render import features_page

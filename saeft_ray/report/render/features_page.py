@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, WhatChanged
-from saeft_ray.features.files import JSON, as_csv, as_json
+from saeft_ray.features.files import JSON, PAGE, as_csv, as_json
 from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
 from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
@@ -24,7 +24,7 @@ _SPECIMENS = 0.15  # of the page may be pictures that do not belong to one featu
 def files(what: WhatChanged, thumbnails: Thumbnails | None) -> dict[str, str]:
     """features.html, features.json, features.csv and features.md by name."""
     return {
-        what_changed.PAGE: render(what, thumbnails),
+        PAGE: render(what, thumbnails),
         JSON: as_json(what),
         "features.csv": as_csv(what),
         "features.md": as_markdown(what),

@@ -1,6 +1,7 @@
 """What fine-tuning added and removed: a summary, and the way to the page of all features."""
 
 from saeft_ray.features.content import Feature, Movement, Reading, Specimen, WhatChanged
+from saeft_ray.features.files import PAGE
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, count, in_list, number
 from saeft_ray.report.render.blocks import (
@@ -22,7 +23,6 @@ from saeft_ray.report.render.blocks import (
 from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, reach, specimens, stable, sure
 
 ORDER = 85
-PAGE = "features.html"
 _CARDS = 6
 _BALANCE = Plot(
     name="balance",
