@@ -77,6 +77,7 @@ def test_two_workers_train_what_one_does(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_what_changed_is_found_by_tasks_and_is_that_of_one_process(tmp_path):
     section = {"mode": "summary", "words": ["navy", "pink"], "stability": 1}
     sections = {**sweeps.SMALL, "methods": {"ft": {}}, "confirm": {"seeds": 2}, "features": section}
