@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -171,35 +172,84 @@ def test_report_has_the_section_only_where_there_is_a_record(tmp_path: Path) -> 
     assert "what_changed" not in same[1]
 
 
-def test_page_sorts_and_searches_in_a_browser(tmp_path: Path) -> None:
+def against_ft(at: int) -> FeatureChange:
+    return replace(change("ft", at + 5), method="sae_ft", against="ft")
+
+
+@pytest.fixture(scope="module")
+def browsed(tmp_path_factory: pytest.TempPathFactory) -> tuple[WhatChanged, Callable[[str], str]]:
+    """What a page shows, and what becomes of the page with a state in its address, or in a narrow window."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium on this machine")
-    page = features_page.render(what(), digits())
-    (tmp_path / "features.html").write_text(page)
-    (tmp_path / "390.html").write_text(MEASURE.format(width=390, page=html.escape(page)))
+    given = what()
+    both = [replace(f, changes=(*f.changes, against_ft(f.index))) for f in given.features]
+    given = replace(given, features=tuple(f if f.index % 3 else of_control(f) for f in both))
+    folder = tmp_path_factory.mktemp("page")
+    page = features_page.render(given, digits())
+    (folder / "features.html").write_text(page)
+    (folder / "390.html").write_text(MEASURE.format(width=390, page=html.escape(page)))
     options = [
         "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
         "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000",
-        "--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1400,900",
+        "--enable-logging=stderr", f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900",
     ]  # fmt: skip
 
     def shown(name: str) -> str:
         done = subprocess.run(
-            [browser, *options, "--dump-dom", f"file://{tmp_path / name}"],
+            [browser, *options, "--dump-dom", f"file://{folder / name}"],
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert "CONSOLE" not in done.stderr
         return done.stdout
 
-    found = re.findall(r'<details class="feature" data-index="(\d+)"[^>]*?( hidden="")?>', shown(
-        "features.html#search=seven&sort=index&method=ft&verdict=shrank"))  # fmt: skip
-    assert [int(index) for index, _ in found] == list(range(40))
-    wanted = [f.index for f in what().features if f.words[0][0] == "seven" and f.changes[0].effect.verdict == "shrank"]
-    assert [int(index) for index, hidden in found if not hidden] == wanted
+    return given, shown
+
+
+def listed(page: str) -> tuple[list[int], list[int]]:
+    """The features of a page as it was left by its script, in their order: all, and those to be seen."""
+    found = re.findall(r'<details class="feature" data-index="(\d+)"[^>]*?( hidden="")?>', page)
+    return [int(index) for index, _ in found], [int(index) for index, hidden in found if not hidden]
+
+
+def test_page_sorts_and_searches_in_a_browser(browsed: tuple[WhatChanged, Callable[[str], str]]) -> None:
+    given, shown = browsed
+    every, seen = listed(shown("features.html#search=seven&sort=index&method=ft&verdict=shrank"))
+    assert every == list(range(40))
+    assert seen == [
+        f.index for f in given.features if f.words[0][0] == "seven" and f.changes[0].effect.verdict == "shrank"
+    ]
     measured = re.search(r"<title>(\d+),(\d+)</title>", shown("390.html"))
     assert measured
     assert int(measured[1]) <= int(measured[2]), "the page must not scroll sideways"
+
+
+@pytest.mark.parametrize("at", [0, 2], ids=["ft", "sae_ft against ft"])
+def test_page_shows_what_surely_changed_under_one_comparison(
+    browsed: tuple[WhatChanged, Callable[[str], str]], at: int
+) -> None:
+    given, shown = browsed
+    label = ("ft", "sae_ft", "sae_ft%20against%20ft")[at]
+    wanted = {f.index: abs(f.changes[at].effect.mean) for f in given.features if sure(f.changes[at], given.alpha)}
+    page = shown(f"features.html#method={label}&verdict=sure")
+    _, seen = listed(page)
+    assert 0 < len(wanted) < sum(f.changes[at].effect.verdict in ("grew", "shrank") for f in given.features)
+    assert sorted(seen) == sorted(wanted)
+    assert [wanted[index] for index in seen] == sorted(wanted.values(), reverse=True)
+    assert f"{len(wanted)} of 40 features" in page
+
+
+def test_page_lists_every_feature_in_the_order_of_the_report_first(
+    browsed: tuple[WhatChanged, Callable[[str], str]],
+) -> None:
+    given, shown = browsed
+    every, seen = listed(shown("features.html"))
+    assert every == seen == [f.index for f in ordered(given)]
+
+
+def of_control(given: Feature) -> Feature:
+    """The feature, none of whose changes goes beyond the control."""
+    return replace(given, changes=tuple(replace(c, effect=replace(c.effect, beyond_q=0.4)) for c in given.changes))
 
 
 def test_what_fails_the_control_is_not_sure_and_comes_last() -> None:

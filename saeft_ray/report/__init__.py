@@ -57,7 +57,7 @@ def write_report(
     from saeft_ray.report.render.markdown import render as markdown
 
     report = findings(rows, record, what_changed)
-    drawn = plots.draw(report) | heat_map.draw(what_changed)
+    drawn = plots.draw(report) | heat_map.draw(what_changed, thumbnails)
     files = {
         "report.html": page(report, drawn, thumbnails),
         "report.md": markdown(report, drawn),

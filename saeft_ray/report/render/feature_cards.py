@@ -9,6 +9,7 @@ SAID: dict[Verdict, str] = {
     "grew": "grew", "shrank": "shrank", "not found": "no change found", "not tested": "not tested",
 }  # fmt: skip
 NO_MORE = "no more than the same movement dealt to other images does"
+FROZEN = "frozen"
 KINDS = {
     "trained": "SAE", "random": "random dictionary", "pca": "PCA directions", "neurons": "neurons",
     "imported": "imported SAE",
@@ -52,14 +53,16 @@ def title(feature: Feature) -> str:
 
 
 def card(feature: Feature, end: float, alpha: float, brief: bool = False) -> FeatureCard:
-    """Everything about one feature; `end` of its axis is that of `reach`; `brief` keeps, of
-    each kind of picture, those of the surest method. A change is sure at a false discovery rate of `alpha`."""
+    """Everything about one feature; `end` of its axis is that of `reach`.
+
+    A change is sure at a false discovery rate of `alpha`. `brief` keeps, of each kind of picture, those of the surest
+    method, compared with the frozen model if any such change is sure.
+    """
     lines = [
         PictureLine(title="strongest before", images=feature.strongest),
         PictureLine(title="spread over all it fires on", images=feature.spread),
     ]
-    surest = sorted(feature.changes, key=lambda c: (not sure(c, alpha), -abs(c.effect.mean)))[:1]
-    changes = surest if brief else feature.changes
+    changes = sorted(feature.changes, key=lambda c: _rank(c, alpha))[:1] if brief else feature.changes
     for change in changes:
         lines += _pictures(change, feature)
     return FeatureCard(
@@ -69,6 +72,10 @@ def card(feature: Feature, end: float, alpha: float, brief: bool = False) -> Fea
         pictures=tuple(line for line in lines if line.images or line.says),
         reach=end,
     )
+
+
+def _rank(change: FeatureChange, alpha: float) -> tuple[bool, bool, float]:
+    return not sure(change, alpha), change.against != FROZEN, -abs(change.effect.mean)
 
 
 def facts(feature: Feature) -> str:
@@ -97,7 +104,7 @@ def effect_line(change: FeatureChange, alpha: float) -> EffectLine:
     """The change of one method, drawn and said."""
     e = change.effect
     return EffectLine(
-        label=change.method if change.against == "frozen" else f"{change.method} against {change.against}",
+        label=label(change),
         mean=e.mean,
         lo=e.lo,
         hi=e.hi,
@@ -106,6 +113,11 @@ def effect_line(change: FeatureChange, alpha: float) -> EffectLine:
         text=times(e),
         note=_tested(change, alpha),
     )
+
+
+def label(change: FeatureChange) -> str:
+    """The method, and what it is compared with unless that is the frozen model."""
+    return change.method if change.against == FROZEN else f"{change.method} against {change.against}"
 
 
 def times(effect: Effect) -> str:
@@ -122,13 +134,18 @@ def _tested(change: FeatureChange, alpha: float) -> str:
     if _moved(change) and not sure(change, alpha):
         parts[0] += ", but " + (NO_MORE if effect.beyond_q is not None else "without a control to compare it to")
     if effect.q is not None:
-        parts.append(f"q {bare_p(effect.q)}")
+        parts.append(_q(effect.q))
     if effect.control is not None:
         control = f"control ×{_factor(effect.control)}"
         if effect.beyond_q is not None:
-            control += f", beyond it q {bare_p(effect.beyond_q)}"
+            control += f", beyond it {_q(effect.beyond_q)}"
         parts.append(control)
     return " · ".join(parts)
+
+
+def _q(value: float) -> str:
+    # On one line.
+    return f"q {bare_p(value)}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _factor(log2: float) -> str:
@@ -142,12 +159,14 @@ def _pictures(change: FeatureChange, feature: Feature) -> list[PictureLine]:
     born = f"{count_of(change.born)} per seed"
     if change.other_classes is not None and feature.name:
         born += f"; {percent(change.other_classes, 0)} % of other classes"
+    newly, no_longer = f"{change.method}: newly fires on", f"{change.method}: no longer fires on"
+    if change.against != FROZEN:
+        newly = f"fires under {change.method}, not under {change.against}"
+        no_longer = f"fires under {change.against}, not under {change.method}"
     return [
+        PictureLine(title=newly, note=born, images=change.born_images, says=_share(change)),
         PictureLine(
-            title=f"{change.method}: newly fires on", note=born, images=change.born_images, says=_share(change)
-        ),
-        PictureLine(
-            title=f"{change.method}: no longer fires on",
+            title=no_longer,
             note=f"{count_of(change.died)} per seed",
             images=change.died_images,
         ),

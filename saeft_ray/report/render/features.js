@@ -3,28 +3,33 @@
 const list = document.getElementById("features")
 const features = [...list.children]
 const controls = ["search", "method", "verdict", "sort"].map(id => document.getElementById(id))
-const matches = (feature, search, method, verdict) => {
-  const { name, words, index, verdicts } = feature.dataset
-  const text = `${name} ${words} ${index} ${verdicts}`.toLowerCase()
-  const pairs = verdicts.split("\n").map(pair => pair.split("\t"))
-  return search.toLowerCase().split(/\s+/).every(word => text.includes(word)) &&
-    (!(method || verdict) || pairs.some(([m, v]) => (!method || m === method) && (!verdict || v === verdict)))
+const read = ([method, verdict, sure, size, q]) => ({ method, verdict, sure, size, q })
+const changes = new Map(features.map(feature => [feature, JSON.parse(feature.dataset.changes).map(read)]))
+const says = ({ dataset }, search) => {
+  const text = `${dataset.name} ${dataset.words} ${dataset.index}`.toLowerCase()
+  return search.toLowerCase().split(/\s+/).every(word => text.includes(word))
 }
-const orders = {
-  effect: (a, b) => b.dataset.effect - a.dataset.effect,
-  live: (a, b) => b.dataset.live - a.dataset.live,
-  q: (a, b) => a.dataset.q - b.dataset.q,
-  index: (a, b) => a.dataset.index - b.dataset.index,
-  name: (a, b) => !a.dataset.name - !b.dataset.name || a.dataset.name.localeCompare(b.dataset.name),
+const has = (change, verdict) => !verdict || change.verdict === verdict || (verdict === "sure" && change.sure)
+// What the list is sorted by, the smallest first; `told` are the changes under the chosen method.
+const keys = {
+  "": (_, told) => -Math.max(...told.map(change => change.size + 1000 * change.sure)),
+  effect: (_, told) => -Math.max(...told.map(change => change.size)),
+  q: (_, told) => Math.min(...told.map(change => change.q)),
+  live: data => -data.live,
+  index: data => Number(data.index),
+  name: data => (data.name ? 0 : 1) + data.name,
 }
+const compare = (a, b) => (typeof a === "string" ? a.localeCompare(b) : a < b ? -1 : Number(a > b))
 function show() {
   const [search, method, verdict, sort] = controls.map(control => control.value)
   let shown = 0
-  for (const feature of features) {
-    feature.hidden = !matches(feature, search, method, verdict)
+  const sorted = features.map(feature => {
+    const told = changes.get(feature).filter(change => !method || change.method === method)
+    feature.hidden = !says(feature, search) || (method + verdict !== "" && !told.some(change => has(change, verdict)))
     shown += !feature.hidden
-  }
-  list.append(...(orders[sort] ? [...features].sort(orders[sort]) : features))
+    return [keys[sort](feature.dataset, told), feature]
+  })
+  list.append(...sorted.sort(([a], [b]) => compare(a, b)).map(([, feature]) => feature))
   document.getElementById("count").textContent = `${shown} of ${features.length} features`
 }
 const asked = new URLSearchParams(location.hash.slice(1))

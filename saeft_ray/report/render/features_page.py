@@ -1,15 +1,16 @@
 """The page of all features: one file that needs nothing else, and its numbers as JSON, CSV and Markdown."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from markupsafe import Markup
 
-from saeft_ray.features.content import Feature, WhatChanged
+from saeft_ray.features.content import Feature, FeatureChange, WhatChanged
 from saeft_ray.features.files import JSON, PAGE, as_csv, as_json
 from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
-from saeft_ray.report.render.feature_cards import SAID, card, ordered, reach, sure
+from saeft_ray.report.render.feature_cards import SAID, card, label, ordered, reach, sure
 from saeft_ray.report.render.feature_html import drawing
 from saeft_ray.report.render.html import environment, script_hash
 from saeft_ray.report.render.sections import what_changed
@@ -17,6 +18,8 @@ from saeft_ray.report.render.thumbnails import Album, Thumbnails
 
 LARGEST = 5_000_000
 ROWS = 2000
+ELSEWHERE = "Their numbers are in features.csv, a line per feature and method; features.json has all about them."
+NO_Q = 2.0  # sorts behind every q
 _WORDS = 0.4  # of the page may be the features' words; pictures get what is left
 _SPECIMENS = 0.15  # of the page may be pictures that do not belong to one feature of the list
 
@@ -42,14 +45,16 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
     head = {
         "what": what,
         "top": (*what_changed.head(what), *what_changed.how_much(what)),
+        "legend": what_changed.legend(what),
+        "elsewhere": ELSEWHERE,
         "bottom": what_changed.rest(what),
-        "methods": list(dict.fromkeys(c.method for f in what.features for c in f.changes)),
+        "methods": list(dict.fromkeys(label(c) for f in what.features for c in f.changes)),
         "said": SAID,
         "spans": blocks.spans,
         "marks": phrases.MARKS,
         "drawing": drawing,
         # Our own drawings, whose text matplotlib has escaped, and the one script that the page's policy lets run.
-        "plots": {name: Markup(svg) for name, svg in heat_map.draw(what).items()},  # noqa: S704
+        "plots": {name: Markup(svg) for name, svg in heat_map.draw(what, thumbnails).items()},  # noqa: S704
         "script": Markup(script),  # noqa: S704
         "script_hash": script_hash(script),
     }
@@ -85,23 +90,27 @@ def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[
 def _row(feature: Feature, end: float, alpha: float, album: Album) -> Markup:
     shown = card(feature, end, alpha)
     row = environment().get_template("feature_row.html")
-    return Markup(row.render(card=shown, data=_data(feature), album=album, drawing=drawing))  # noqa: S704
+    return Markup(row.render(card=shown, data=_data(feature, alpha), album=album, drawing=drawing))  # noqa: S704
 
 
-def _data(feature: Feature) -> dict[str, str]:
-    """What the page sorts and searches by; its verdicts are of pairs `method verdict`."""
-    changes = feature.changes
-    words = [word for word, _ in feature.words] + [c.shared.word for c in changes if c.shared]
-    qs = [c.effect.q for c in changes if c.effect.q is not None]
+def _data(feature: Feature, alpha: float) -> dict[str, str]:
+    """What the page sorts, filters and searches by; its changes are JSON, without names to keep the page small."""
+    words = [word for word, _ in feature.words] + [c.shared.word for c in feature.changes if c.shared]
+    changes = [
+        (label(c), c.effect.verdict, sure(c, alpha), round(abs(c.effect.mean), 4), float(f"{_q(c):.3g}"))
+        for c in feature.changes
+    ]
     return {
         "index": str(feature.index),
         "live": f"{feature.live:.6g}",
-        "effect": f"{max((abs(c.effect.mean) for c in changes), default=0):.6g}",
-        "q": f"{min(qs, default=2):.6g}",
         "name": feature.name.word if feature.name else "",
         "words": " ".join(words),
-        "verdicts": "\n".join(f"{c.method}\t{c.effect.verdict}" for c in changes),
+        "changes": json.dumps(changes, separators=(",", ":")),
     }
+
+
+def _q(change: FeatureChange) -> float:
+    return NO_Q if change.effect.q is None else change.effect.q
 
 
 def as_markdown(what: WhatChanged) -> str:
@@ -112,7 +121,9 @@ def as_markdown(what: WhatChanged) -> str:
 def _section(what: WhatChanged) -> Section:
     told = [f for f in ordered(what) if f.name or any(sure(c, what.alpha) for c in f.changes)][:ROWS]
     rest = len(what.features) - len(told)
-    more = blocks.Text(words=f"{rest} further features are in features.csv.") if rest else None
+    more = (
+        blocks.Text(words=f"{rest} further features, the least changed, are not listed. {ELSEWHERE}") if rest else None
+    )
     cards = FeatureCards(cards=tuple(_cards(what, told)))
     parts = (*what_changed.head(what), *what_changed.how_much(what), Heading(text="Features"), cards, more,
              *what_changed.rest(what))  # fmt: skip

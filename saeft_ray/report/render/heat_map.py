@@ -9,21 +9,23 @@ from matplotlib.figure import Figure
 
 from saeft_ray.features.content import Similarity, WhatChanged
 from saeft_ray.report.numbers import MISSING, number
-from saeft_ray.report.render import balance
+from saeft_ray.report.render import balance, shortcut_pictures
 from saeft_ray.report.render.plots import INK, plain, style, to_svg
+from saeft_ray.report.render.thumbnails import Thumbnails
 
 _COLOURS = LinearSegmentedColormap.from_list("similarity", ["#1b5e8c", "#7fb3d5", "#f2f6f9"])
 _DARK = 0.45
 
 
-def draw(what: WhatChanged | None) -> dict[str, str]:
-    """The heat maps and the balance that `what` has numbers for, as SVG text by name."""
+def draw(what: WhatChanged | None, thumbnails: Thumbnails | None = None) -> dict[str, str]:
+    """The heat maps, the balance and the shortcuts that `what` has numbers and images for, as SVG text by name."""
     if what is None:
         return {}
     embedding = [s for s in what.similarities if s.site == "embedding"]
     blocks = [s for s in what.similarities if s.site != "embedding"]
     drawn = {
         "balance": balance.draw(what),
+        shortcut_pictures.NAME: shortcut_pictures.draw(what, thumbnails),
         "similarity": _heat_map("similarity", embedding, lambda s: s.dataset),
         "similarity_blocks": _heat_map("similarity_blocks", blocks, lambda s: s.site),
     }

@@ -2,7 +2,7 @@
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -65,14 +65,30 @@ class Album:
         if self._full or not images:
             return Strip(uri=None, width=0, height=0, shown=0, gone=0, left_out=self._full)
         found = [self._thumbnails(image) for image in images] if self._thumbnails else [None] * len(images)
-        pictures = [_small(pixels) for pixels in found if pixels is not None]
+        pictures = [pixels for pixels in found if pixels is not None]
         gone = len(found) - len(pictures)
         if not pictures:
             return Strip(uri=None, width=0, height=0, shown=0, gone=gone, left_out=False)
-        uri, (width, height) = _joined(pictures)
+        strip = side_by_side(pictures)
         # A picture of 28 pixels is shown twice as large, with its pixels to be seen.
-        zoom = max(1, TALLEST // height)
-        return Strip(uri=uri, width=zoom * width, height=zoom * height, shown=len(pictures), gone=gone, left_out=False)
+        zoom = max(1, TALLEST // strip.height)
+        return Strip(
+            uri=_uri(strip), width=zoom * strip.width, height=zoom * strip.height, shown=len(pictures), gone=gone,
+            left_out=False,
+        )  # fmt: skip
+
+
+def side_by_side(pixels: Sequence[NDArray[np.uint8]]) -> Picture.Image:
+    """Small copies of pictures (H, W, 3) in a row, a transparent line between two."""
+    pictures = [_small(each) for each in pixels]
+    height = max(picture.height for picture in pictures)
+    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
+    strip = Picture.new("RGBA", (width, height))
+    at = 0
+    for picture in pictures:
+        strip.paste(picture, (at, 0))
+        at += picture.width + _GAP
+    return strip
 
 
 def _small(pixels: NDArray[np.uint8]) -> Picture.Image:
@@ -81,14 +97,7 @@ def _small(pixels: NDArray[np.uint8]) -> Picture.Image:
     return picture
 
 
-def _joined(pictures: list[Picture.Image]) -> tuple[str, tuple[int, int]]:
-    height = max(picture.height for picture in pictures)
-    width = sum(picture.width for picture in pictures) + _GAP * (len(pictures) - 1)
-    strip = Picture.new("RGBA", (width, height))
-    at = 0
-    for picture in pictures:
-        strip.paste(picture, (at, 0))
-        at += picture.width + _GAP
+def _uri(strip: Picture.Image) -> str:
     out = io.BytesIO()
     strip.save(out, "WEBP", quality=80, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}", (width, height)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"

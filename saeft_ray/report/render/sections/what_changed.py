@@ -4,6 +4,7 @@ from saeft_ray.features.content import Feature, Movement, Reading, Specimen, Wha
 from saeft_ray.features.files import PAGE
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, count, in_list, number
+from saeft_ray.report.render import shortcut_pictures
 from saeft_ray.report.render.blocks import (
     Block,
     Bullets,
@@ -23,12 +24,19 @@ from saeft_ray.report.render.blocks import (
 from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, reach, specimens, stable, sure
 
 ORDER = 85
-_CARDS = 6
+_CARDS, _MOST = 6, 3  # features that are shown; so many of them whether named or not
 _BALANCE = Plot(
     name="balance",
     title="What the methods took and gave",
     caption="Left of zero: features that fall silent on an image (removed) or are weaker there. Right: features that "
     "are stronger, or newly active (added). Mean over seeds.",
+)
+_PICTURED = Plot(
+    name=shortcut_pictures.NAME,
+    title="What class features newly fire on",
+    caption="Left: the images on which a feature that is named after a class fires most in the frozen model. Right: "
+    "images on which it fires only after fine-tuning, and the word that they are more like than others of their class "
+    "and set.",
 )
 
 
@@ -100,27 +108,44 @@ def _movement(m: Movement, tested: int) -> tuple[str, ...]:
             dash(m.drift, 0), fvu, *shares)  # fmt: skip
 
 
+def legend(what: WhatChanged) -> Text:
+    """How the cards draw effects."""
+    end = f"{2 ** reach(what):.2g}"
+    words = (
+        f"A dot is the effect of a method with its {100 * (1 - what.alpha):g} % interval, on a logarithmic axis from "
+        f"÷{end} to ×{end}; the line in the middle is no change. A filled dot, orange for grew and blue for shrank, "
+        f"surely changed: by more than {number(100 * what.least, 0)} %, and more than the control. A hollow dot did not "
+        "pass both tests."
+    )
+    return Text(words=words, style="note")
+
+
 def _changed(what: WhatChanged) -> tuple[Block, ...]:
-    told = [f for f in ordered(what) if f.name and stable(f) and any(sure(c, what.alpha) for c in f.changes)]
+    told = [f for f in ordered(what) if any(sure(c, what.alpha) for c in f.changes)]
     heading = Heading(text="Which features changed")
     if not told:
-        return heading, Text(
-            words="No feature has a sure name, is found by most other SAE seeds, and surely changed beyond the control."
-        )
-    shown, end = told[:_CARDS], reach(what)
-    return (
-        heading,
-        Text(words=_chosen(told, shown)),
-        FeatureCards(cards=tuple(card(f, end, what.alpha, True) for f in shown)),
-    )
+        return heading, Text(words="No feature surely changed beyond the control.")
+    rest_ = sorted(told[_MOST:], key=lambda f: f.name is None)
+    shown, end = [*told[:_MOST], *rest_[: _CARDS - _MOST]], reach(what)
+    cards = FeatureCards(cards=tuple(card(f, end, what.alpha, True) for f in shown))
+    return heading, Text(words=_told(told, len(shown))), legend(what), cards
 
 
-def _chosen(told: list[Feature], shown: list[Feature]) -> str:
-    more = f" The {len(shown)} largest of {len(told)} are shown." if len(told) > len(shown) else ""
-    return (
-        "Features with a sure name that most other SAE seeds have too and that surely changed, beyond the control, "
-        f"largest first.{more}"
-    )
+def _told(told: list[Feature], shown: int) -> str:
+    facts = [f"with a sure name: {sum(f.name is not None for f in told)}"]
+    rare = ""
+    if any(f.found is not None for f in told):
+        steady = sum(map(stable, told))
+        facts.append(f"found by most other SAE seeds: {steady}")
+        if 2 * steady < len(told):
+            rare = (
+                " A feature that other seeds do not find is one way to describe the change; another dictionary may "
+                "describe it differently."
+            )
+    which = "They are below, the largest change first."
+    if len(told) > shown:
+        which = f"Below are the {_MOST} that changed most and {shown - _MOST} more, those with a name first."
+    return f"{count(len(told), 'feature')} surely changed under a method ({'; '.join(facts)}).{rare} {which}"
 
 
 def rest(what: WhatChanged) -> tuple[Block, ...]:
@@ -139,7 +164,7 @@ def _shortcuts(what: WhatChanged) -> tuple[Block, ...]:
     lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates))
              for s in what.shortcuts]  # fmt: skip
     head_ = ("method", "value", f"{100 * (1 - what.alpha):g} % interval", Column(title="class ← word", align="wide"))
-    return Heading(text="Shortcut candidates"), Text(words=text), table(head_, lines)
+    return Heading(text="Shortcut candidates"), Text(words=text), table(head_, lines), _PICTURED
 
 
 def _interval(lo: float | None, hi: float | None) -> str:
@@ -155,13 +180,13 @@ def _specimens(what: WhatChanged) -> tuple[Block, ...]:
     if not words:
         return ()
     text = (
-        "The feature of each kind that fits a word best. Upper row: its strongest images. Lower row: images spread "
-        "over all that it fires on. F1 says how well the word tells on which images it fires; 1 is perfect. The "
-        "strongest images alone look alike for every kind: compare the lower rows."
+        "For each word, the feature of each kind that the word fits best. Upper row: its strongest images. Lower row: "
+        "images spread over all that it fires on. F1 says how well the word tells on which images it fires; 1 is "
+        "perfect. The strongest images alone can deceive: compare the lower rows."
     )
-    cells = [(KINDS.get(k, k), tuple(_specimen(at[k, w]) if (k, w) in at else None for w in words)) for k in kinds]
+    cells = [(w, tuple(_specimen(at[k, w]) if (k, w) in at else None for k in kinds)) for w in words]
     return (Heading(text="Are SAE features more than directions?"), Text(words=text),
-            PictureTable(columns=tuple(words), lines=tuple(cells)))  # fmt: skip
+            PictureTable(columns=tuple(KINDS.get(k, k) for k in kinds), lines=tuple(cells)))  # fmt: skip
 
 
 def _specimen(s: Specimen) -> PictureCell:
