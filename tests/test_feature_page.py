@@ -35,10 +35,12 @@ from saeft_ray.features.content import (
 )
 from saeft_ray.features.files import as_csv, as_json, from_json
 from saeft_ray.records.rows import table
-from saeft_ray.report import write_features, write_report
-from saeft_ray.report.render import features_page
+from saeft_ray.report import findings, write_features, write_report
+from saeft_ray.report.render import features_page, shortcut_pictures
+from saeft_ray.report.render.blocks import FeatureCard, FeatureCards
 from saeft_ray.report.render.feature_cards import card, ordered, reach, sure
 from saeft_ray.report.render.plan_images import images_of
+from saeft_ray.report.render.sections import what_changed
 from saeft_ray.report.render.thumbnails import Album
 
 from report_rows import record, rows
@@ -265,6 +267,87 @@ def test_what_fails_the_control_is_not_sure_and_comes_last() -> None:
     passes = next(c for f in given.features[1:] for c in f.changes if c.effect.verdict == "shrank")
     assert sure(passes, given.alpha)
     assert not sure(passes, 0.01)
+
+
+def seven_on_navy(**changed: Any) -> WhatChanged:
+    """ft's only candidate is seven ← navy; the newly active images of feature 9 share navy, those of feature 1 more."""
+    given = what()
+    shortcut = Shortcut(method="ft", value=0.2, lo=None, hi=None, candidates=(("seven", "navy", 0.2),))
+    name, shared = Name(word="seven", score=0.5, p=0.004), Shared(word="navy", shift=0.9, q=0.001, agree=1.0)
+    features = [
+        replace(f, name=name, changes=(replace(f.changes[0], shared=shared, born=born), f.changes[1]))
+        for f, born in ((given.features[1], 80.0), (given.features[9], 40.0))
+    ]
+    return replace(given, shortcuts=(shortcut,), features=(*features, *given.features[2:5]), **changed)
+
+
+def test_shortcut_candidates_are_pictured_with_what_their_new_images_share() -> None:
+    shown = shortcut_pictures.candidates(seven_on_navy())
+    assert [(c.word, c.feature.index, c.change.method) for c in shown] == [("seven", 1, "ft")]
+    drawn = shortcut_pictures.draw(seven_on_navy(), noise)
+    assert drawn
+    assert drawn == shortcut_pictures.draw(seven_on_navy(), noise)
+    assert drawn.count("data:image/png") == 2
+    assert "80 images per seed, 90 % of other classes; like “navy”" in drawn
+    page = features_page.render(seven_on_navy(), noise)
+    assert '<figure class="shortcuts">' in page
+    assert not re.search(r'href="(?!data:|#)', page)
+
+
+@pytest.mark.parametrize("given", [
+    replace(seven_on_navy(), shortcuts=()),
+    replace(seven_on_navy(), shortcuts=(Shortcut(method="ft", value=0.2, lo=None, hi=None, candidates=()),)),
+    replace(seven_on_navy(), features=what().features[2:3]),
+    replace(what(), shortcuts=(Shortcut(method="ft", value=0.2, lo=0, hi=1, candidates=(("seven", "pink", 0.2),)),)),
+], ids=["no shortcut", "no candidate", "no feature of the class", "no image shares the word"])  # fmt: skip
+def test_without_a_candidate_nothing_is_pictured(given: WhatChanged) -> None:
+    assert shortcut_pictures.draw(given, noise) is None
+    assert '<figure class="shortcuts">' not in features_page.render(given, noise)
+
+
+def test_shortcut_candidates_whose_images_are_gone_are_not_pictured() -> None:
+    assert shortcut_pictures.draw(seven_on_navy(), None) is None
+    assert shortcut_pictures.draw(seven_on_navy(), lambda image: None) is None
+
+
+def told_in_report(given: WhatChanged) -> list[FeatureCard]:
+    report = findings(table(rows(seeds=3, search=False)), record(), given)
+    section = what_changed.section(report)
+    assert section
+    return [c for block in section.blocks if isinstance(block, FeatureCards) for c in block.cards]
+
+
+def test_report_shows_what_surely_changed_most_named_or_not_and_then_what_has_a_name() -> None:
+    unstable = [replace(f, found=0, of=3) for f in what().features]
+    given = replace(what(), features=tuple(replace(f, name=None) if f.index != 39 else f for f in unstable))
+    surely = [f for f in ordered(given) if any(sure(c, given.alpha) for c in f.changes)]
+    assert surely.index(given.features[39]) > 3, "the named one is not among the first"
+    cards = told_in_report(given)
+    assert [c.title for c in cards].count("unnamed") == 5
+    assert [c.note.split(" · ")[0] for c in cards[:3]] == [f"feature {f.index}" for f in surely[:3]]
+    assert cards[3].note.startswith("feature 39 ")
+    assert all("found by 0 of 3 other SAE seeds" in c.note for c in cards)
+    assert told_in_report(replace(given, features=tuple(map(of_control, given.features)))) == []
+
+
+def test_brief_card_shows_the_images_of_a_sure_change_against_the_frozen_model() -> None:
+    given = what().features[3]
+    larger = against_ft(3)
+    larger = replace(larger, effect=replace(larger.effect, mean=3.0, verdict="grew"))
+    brief = card(replace(given, changes=(larger, *given.changes)), 2.0, 0.05, brief=True)
+    assert [line.title for line in brief.pictures][2:] == ["ft: newly fires on", "ft: no longer fires on"]
+    full = card(replace(given, changes=(larger,)), 2.0, 0.05)
+    assert [line.title for line in full.pictures][2:] == [
+        "fires under sae_ft, not under ft", "fires under ft, not under sae_ft",
+    ]  # fmt: skip
+
+
+def test_a_feature_that_fits_no_word_names_none() -> None:
+    given = replace(what().features[2], words=(("pink", 0.001), ("round", 0.0)), live=0.0001)
+    note = card(given, 1.0, 0.05).note
+    assert "no name ·" in note
+    assert "pink" not in note
+    assert "active on less than 0.1 % of the images" in note
 
 
 def test_figure_of_specimens_keeps_its_pictures_on_a_large_page() -> None:

@@ -8,6 +8,7 @@ from saeft_ray.report.render.phrases import bare_p
 SAID: dict[Verdict, str] = {
     "grew": "grew", "shrank": "shrank", "not found": "no change found", "not tested": "not tested",
 }  # fmt: skip
+LEAST = 0.005  # a smaller F1 would be written as 0
 NO_MORE = "no more than the same movement dealt to other images does"
 FROZEN = "frozen"
 KINDS = {
@@ -83,14 +84,18 @@ def facts(feature: Feature) -> str:
     parts = [f"feature {feature.index}"]
     if feature.name:
         parts.append(f"name fits with F1 {number(feature.name.score)} (p {bare_p(feature.name.p)})")
-    elif feature.words:
-        near = ", ".join(f"{word} {number(score)}" for word, score in feature.words[:3])
-        parts.append(f"no name is sure; nearest words by F1: {near}")
+    elif near := [f"{word} {number(score)}" for word, score in feature.words[:3] if score >= LEAST]:
+        parts.append(f"no name is sure; nearest words with their F1: {', '.join(near)}")
     else:
         parts.append("no name")
-    parts.append(f"active on {percent(feature.live)} % of the images before")
+    parts.append(f"active on {share(feature.live)} of the images before")
     parts.append(found(feature))
     return " · ".join(parts)
+
+
+def share(part: float) -> str:
+    """A share in percent; what is there is never 0."""
+    return "less than 0.1 %" if 0 < part < 0.0005 else f"{percent(part)} %"
 
 
 def found(feature: Feature) -> str:

@@ -42,5 +42,7 @@ for (const control of controls) {
 }
 document.querySelector("form").addEventListener("submit", event => event.preventDefault())
 show()
-// What is folded on the screen is printed.
-addEventListener("beforeprint", () => { for (const folded of document.querySelectorAll("details")) folded.open = true })
+// Folded tables are printed. Features are printed as they are on the screen: all of them open are a hundred pages.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details:not(.feature)")) folded.open = true
+})

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from saeft_ray.features.content import Feature, FeatureChange, Image, WhatChanged
 from saeft_ray.report.numbers import percent
-from saeft_ray.report.render.feature_cards import FROZEN, count_of
+from saeft_ray.report.render.feature_cards import FROZEN, count_of, share
 from saeft_ray.report.render.plots import plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails, side_by_side
 
@@ -70,7 +70,7 @@ def said(candidate: Candidate) -> str:
 
 
 def _where(feature: Feature) -> str:
-    return f"feature {feature.index}, active on {percent(feature.live)} % of the images"
+    return f"feature {feature.index}, active on {share(feature.live)} of the images"
 
 
 def _pixels(images: tuple[Image, ...], thumbnails: Thumbnails | None) -> list[NDArray[np.uint8]]:

@@ -114,8 +114,8 @@ def legend(what: WhatChanged) -> Text:
     words = (
         f"A dot is the effect of a method with its {100 * (1 - what.alpha):g} % interval, on a logarithmic axis from "
         f"÷{end} to ×{end}; the line in the middle is no change. A filled dot, orange for grew and blue for shrank, "
-        f"surely changed: by more than {number(100 * what.least, 0)} %, and more than the control. A hollow dot did not "
-        "pass both tests."
+        f"surely changed: by more than {number(100 * what.least, 0)} %, and more than the control. A hollow dot did "
+        "not pass both tests."
     )
     return Text(words=words, style="note")
 
