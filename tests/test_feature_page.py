@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -292,6 +293,21 @@ def test_shortcut_candidates_are_pictured_with_what_their_new_images_share() -> 
     page = features_page.render(seven_on_navy(), noise)
     assert '<figure class="shortcuts">' in page
     assert not re.search(r'href="(?!data:|#)', page)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("word", [*WORDS, "$a$", "_x", 60 * "long"])
+def test_shortcut_candidates_of_any_name_are_pictured(word: str) -> None:
+    given = seven_on_navy()
+    named = given.features[0]
+    change = replace(named.changes[0], method=word, shared=Shared(word=word, shift=0.9, q=0.001, agree=1.0))
+    named = replace(named, name=Name(word=word, score=0.5, p=0.004), changes=(change,))
+    shortcut = Shortcut(method=word, value=0.2, lo=0.1, hi=0.3, candidates=((word, word, 0.2),))
+    drawn = shortcut_pictures.draw(replace(given, features=(named,), shortcuts=(shortcut,)), noise)
+    assert drawn
+    assert drawn.count("data:image/png") == 2
+    assert "<script>" not in drawn
+    ElementTree.fromstring(drawn)
 
 
 @pytest.mark.parametrize("given", [

@@ -6,6 +6,7 @@ light or dark scheme; `standalone` fixes the colours for a file of its own.
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, cast
@@ -331,8 +332,11 @@ def plain(text: str | None) -> str:
 def to_svg(figure: Figure, name: str, label: str) -> str:
     """`figure` as SVG text whose ids begin with `name`; `label` says what it shows."""
     buffer = io.StringIO()
-    # No date and a fixed salt: the same numbers are the same bytes.
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Letters stay letters in the file, so a font of whoever looks at it may have what matplotlib's has not.
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        # No date and a fixed salt: the same numbers are the same bytes.
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg ") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)

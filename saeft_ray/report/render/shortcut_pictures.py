@@ -13,7 +13,7 @@ from saeft_ray.report.render.feature_cards import FROZEN, count_of, share
 from saeft_ray.report.render.plots import plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails, side_by_side
 
-_ROWS, _IMAGES = 3, 7
+_ROWS, _IMAGES, _LETTERS = 3, 7, 24
 NAME = "shortcuts"
 
 
@@ -56,8 +56,8 @@ def draw(what: WhatChanged, thumbnails: Thumbnails | None) -> str | None:
         figure = Figure(figsize=(7.2, 0.95 * len(rows)))
         axes = figure.subplots(len(rows), 2, squeeze=False)
         for (left, right), (candidate, before, after) in zip(axes, rows, strict=True):
-            _strip(left, before, f"“{candidate.word}” before: strongest images", _where(candidate.feature))
-            _strip(right, after, f"after {candidate.change.method}: newly fires on", said(candidate))
+            _strip(left, before, f"“{_short(candidate.word)}” before: strongest images", _where(candidate.feature))
+            _strip(right, after, f"after {_short(candidate.change.method)}: newly fires on", said(candidate))
         spoken = "; ".join(f"{c.word} under {c.change.method}, {said(c)}" for c, _, _ in rows)
         return to_svg(figure, NAME, f"What class features newly fire on: {spoken}")
 
@@ -66,7 +66,12 @@ def said(candidate: Candidate) -> str:
     """How many images a seed, how many of other classes, and what they share."""
     change, shared = candidate.change, candidate.change.shared
     other = "" if change.other_classes is None else f", {percent(change.other_classes, 0)} % of other classes"
-    return f"{count_of(change.born)} per seed{other}" + (f"; like “{shared.word}”" if shared else "")
+    return f"{count_of(change.born)} per seed{other}" + (f"; like “{_short(shared.word)}”" if shared else "")
+
+
+def _short(word: str) -> str:
+    # Longer ones would leave no room for the images.
+    return word if len(word) <= _LETTERS else f"{word[: _LETTERS - 1]}…"
 
 
 def _where(feature: Feature) -> str:
