@@ -52,7 +52,9 @@ def _heat_map(name: str, given: list[Similarity], column: Callable[[Similarity],
                 _cell(axes, x, y, means.get((row, title)), low)
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xticks(range(len(columns)), [plain(title) for title in columns], rotation=35, ha="right")
+        axes.set_xticks(
+            range(len(columns)), [plain(title) for title in columns], rotation=35, ha="right", rotation_mode="anchor"
+        )
         axes.set_yticks(range(len(rows)), [plain(row) for row in rows])
         axes.tick_params(length=0, labelsize=9)
         axes.spines[:].set_visible(False)

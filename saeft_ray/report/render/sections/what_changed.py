@@ -31,6 +31,7 @@ _BALANCE = Plot(
     caption="Left of zero: features that fall silent on an image (removed) or are weaker there. Right: features that "
     "are stronger, or newly active (added). Mean over seeds.",
 )
+_BLOCKS = "The same after each block of the image tower, mean over test sets: of its class token, and of the mean of its tokens."
 _PICTURED = Plot(
     name=shortcut_pictures.NAME,
     title="What class features newly fire on",
@@ -197,11 +198,12 @@ def _similarities(what: WhatChanged) -> tuple[Block, ...]:
     if not what.similarities:
         return ()
     caption = (
-        "Linear CKA (unbiased): how alike the embeddings of all images are to those of the frozen model, whatever "
-        "their rotation or scale. 1 is alike; smaller is more changed. Mean over seeds."
+        "Linear CKA (unbiased): how alike the embeddings of all images are to those of the frozen model (or, where a "
+        "row says so, of another method with the same seed), whatever their rotation or scale. 1 is alike; smaller is "
+        "more changed. Mean over seeds."
     )
     where = Plot(name="similarity", title="CKA per method and test set", caption=caption)
-    blocks = Plot(name="similarity_blocks", title="CKA per block", caption="The same per block, mean over test sets.")
+    blocks = Plot(name="similarity_blocks", title="CKA per block", caption=_BLOCKS)
     return Heading(text="How alike are the embeddings?"), where, blocks
 
 
