@@ -31,7 +31,7 @@ _BALANCE = Plot(
     caption="Left of zero: features that fall silent on an image (removed) or are weaker there. Right: features that "
     "are stronger, or newly active (added). Mean over seeds.",
 )
-_BLOCKS = "The same after each block of the image tower, mean over test sets: of its class token, and of the mean of its tokens."
+_BLOCKS = "The same after each block, mean over test sets: of its class token, and of the mean of its tokens."
 _PICTURED = Plot(
     name=shortcut_pictures.NAME,
     title="What class features newly fire on",
