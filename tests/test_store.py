@@ -17,7 +17,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 import saeft_ray.storage.store
-from saeft_ray.errors import Missing
+from saeft_ray.errors import Missing, UserError
 from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.location import Location
@@ -497,6 +497,36 @@ class TestCheckWritable:
     def test_an_unknown_protocol(self) -> None:
         with pytest.raises(ValueError, match="nonsense:// is not a kind of storage that is known here"):
             Store("nonsense://x").check_writable()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("$SCRATCH/runs", r"variables such as \$SCRATCH are not expanded"),
+        ("s3://${BUCKET}/x", r"variables such as \$\{BUCKET\} are not expanded"),
+        ("s3:/bucket/x", "give s3://bucket/x, or ./s3:/bucket/x for a folder so named"),
+        ("s3:bucket/x", "give s3://bucket/x,"),
+        ("s3//bucket/x", "give s3://bucket/x,"),
+        ("s3:///x", "names no bucket"),
+        ("file:/runs", "give /runs,"),
+        ("~nobody-of-this-name/runs", "no home folder of ~nobody-of-this-name"),
+        (r"C:\runs", "a path of Windows"),
+        ("runs ", "begins or ends with a blank"),
+    ],
+)
+def test_a_mistyped_place_makes_no_folder_of_that_name(url, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=told):
+        Location(url)
+
+
+def test_a_place_of_an_odd_name_that_exists_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("$kept", "s3:kept", "a//b", "S3://Bucket/x"):
+        if "://" not in name:
+            Path(name).mkdir(parents=True)
+        Location(name)
+    assert Location("S3://bucket/x").url == "s3://bucket/x"
 
 
 def test_a_file_system_that_a_program_registered_is_known():
