@@ -4,8 +4,8 @@ import pytest
 import yaml
 
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.config.sweep_file import parse
+from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.settings import Choices, Range
 
 from sweeps import SMALL

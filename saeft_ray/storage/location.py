@@ -208,9 +208,11 @@ def _mistyped(url: str, scheme: str, rest: str) -> str | None:
     if rest.startswith("~") and os.path.expanduser(rest) == rest:  # noqa: PTH111
         return f"no home folder of {rest.partition('/')[0]} is known here; give the folder's full path"
     if meant := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(:/*|//)", url if "://" not in url else ""):
-        name, place = meant[1].lower(), url[meant.end() - meant[2].count("/") * (meant[1].lower() in _PATHS) :]
-        if name in _PATHS or name in known_implementations:
-            return f"is no URL; give {place if name in _PATHS else f'{name}://{place}'}, or ./{url} for a folder so named"
+        name = meant[1].lower()
+        if name in _PATHS:
+            return f"is no URL; give {url[len(name) + 1 :]}, or ./{url} for a folder so named"
+        if name in known_implementations:
+            return f"is no URL; give {name}://{url[meant.end() :]}, or ./{url} for a folder so named"
     if re.match(r"[A-Za-z]:[\\/]", rest):
         return "is a path of Windows, and this is another system; give a folder of this machine or s3://bucket/folder"
     if rest != rest.strip():
