@@ -107,9 +107,9 @@ def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
 def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):
     methods = {"zero_shot": {}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, report={"baseline": "zero_shot"})
-    monkeypatch.setattr(driver, "_commit", lambda: "1111111")
+    monkeypatch.setattr(driver, "commit", lambda: "1111111")
     assert sweep.main([file, "--local", "--quiet"]) == 0
-    monkeypatch.setattr(driver, "_commit", lambda: "2222222")
+    monkeypatch.setattr(driver, "commit", lambda: "2222222")
     versions = reopen.versions()
     for writer in (reopen, ledgers):
         monkeypatch.setattr(writer, "versions", lambda: {**versions, "torch": "9.9"})

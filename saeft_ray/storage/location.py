@@ -20,7 +20,7 @@ from fsspec.registry import known_implementations, registry
 from saeft_ray.errors import UserError
 from saeft_ray.storage.object_storage import ObjectStorage
 from saeft_ray.storage.retry import WAITS, Retrying, Waits, code_of
-from saeft_ray.storage.s3 import S3
+from saeft_ray.storage.s3 import ENCRYPTION, S3
 
 _SCHEMES = {"file": "file", "local": "file", "s3a": "s3"}
 _PATHS = ("file", "local")  # schemes of this machine's own paths
@@ -173,7 +173,10 @@ class Location:
         if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
             return f"Wrong credentials for {server}: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         if isinstance(error, PermissionError):
-            return f"{server} knows these credentials: allow them to list, get, put and delete objects here"
+            return (
+                f"{server} knows these credentials: allow them to list, get, put and delete objects here; where the "
+                f"bucket asks for encryption, set {ENCRYPTION} to AES256, aws:kms or aws:kms:KEY"
+            )
         if isinstance(error, FileNotFoundError):
             bucket = self.url.partition("://")[2].partition("/")[0]
             return f"No such bucket: {server} has none named {bucket!r}; create it or correct the URL"
