@@ -1,7 +1,12 @@
 """A report tells which earlier sweeps of its storage opened the same test sets with the same seeds."""
 
+import shutil
+
+import pytest
 from rich.console import Console
 
+from saeft_ray.errors import UserError
+from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.read import read_record
@@ -45,3 +50,15 @@ def test_what_was_noted_first_stays(tmp_path):
     begun(tmp_path, "first", METHODS)
     begun(tmp_path, "second", CHANGED)
     assert begun(tmp_path, "first", METHODS)[1:] == ([], "")
+
+
+def test_a_storage_and_a_sweep_that_was_moved_are_told_apart(tmp_path):
+    _, _, ledger = sweeps.opened(sweeps.config(tmp_path, name="one"))
+    with pytest.raises(UserError, match=r"is a storage with the sweeps one; give one: .*/sweeps/one"):
+        read_record(str(tmp_path))
+    moved = shutil.copytree(ledger.url, tmp_path / "moved")
+    assert read_record(str(moved))["name"] == "one"
+    with pytest.raises(UserError, match=r"holds a sweep\.json, but its models are found from"):
+        reopen(str(moved))
+    with pytest.raises(UserError, match=r"no sweep at .*/none: it has no sweep\.json"):
+        reopen(str(tmp_path / "none"))
