@@ -60,15 +60,12 @@ def no_sweep(url: str, endpoint: str | None = None) -> str:
     """Why `url` cannot be taken as the folder of a sweep, and what to give instead."""
     place = Location(url, endpoint)
     if (place / RECORD).exists():
-        return (
-            f"{url}: holds a sweep.json, but trials and models are found from STORAGE/sweeps/NAME alone; move it there"
-        )
+        return f"{url}: holds a sweep.json, but its models are found from STORAGE/sweeps/NAME alone; move it there"
     with suppress(FileNotFoundError, NotADirectoryError):
         if names := sorted(name for name, entry in (place / "sweeps").entries().items() if entry.is_folder):
             listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
-            return (
-                f"no sweep at {url}: it is a storage with the sweeps {listed}; give one: {place.url}/sweeps/{names[0]}"
-            )
+            one = f"{place.url}/sweeps/{names[0]}"
+            return f"no sweep at {url}: it is a storage with the sweeps {listed}; give one: {one}"
     return (
         f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed, which "
         "ends in /sweeps/NAME"
