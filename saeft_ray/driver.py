@@ -1,7 +1,6 @@
 """The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.versions import commit
 from saeft_ray.storage.store import Store
 
 
@@ -40,10 +40,10 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
 
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
-    commit = _commit()
-    for line in ledger.begin(commit):
+    ran_by = commit()
+    for line in ledger.begin(ran_by):
         console.out(line, highlight=False)
-    ledger.register(record_of(plan, commit))
+    ledger.register(record_of(plan, ran_by))
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         runner: Runner
@@ -80,18 +80,3 @@ def logs_named(folder: str, local: bool) -> Iterator[None]:
         if not local and session.is_dir():
             error.add_note(f"Ray's log is {os.path.realpath(session)}")
         raise
-
-
-def _commit() -> str | None:
-    """The commit of the code that runs, where it runs from a checkout."""
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed words, no shell
-            ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or None

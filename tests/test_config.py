@@ -5,6 +5,7 @@ import yaml
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.config.sweep_file import parse
+from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.settings import Choices, Range
 
 from sweeps import SMALL
@@ -122,6 +123,21 @@ def test_yaml_reads_numbers_as_people_write_them():
     assert config.train.lr == 1e-3
     with pytest.raises(ValueError, match="remove the quotes"):
         parse(yaml.safe_dump(SMALL).replace("lr: 0.001", "lr: '0.001'"))
+
+
+@pytest.mark.parametrize("written", ["010", "1:30", "0x10", "1_000", "0b11", "0o17"])
+def test_no_number_of_yaml_is_another_than_it_looks(written):
+    text = yaml.safe_dump(SMALL).replace("epochs: 1", f"epochs: {written}")
+    assert written in text
+    with pytest.raises(ValueError, match=f"train.epochs: found '{written}'"):
+        parse(text)
+
+
+def test_numbers_and_dates_that_are_names_stay_words():
+    assert yaml.load("{name: 2026-01-01, classes: {00: 010, 7: seven}}", Loader) == {
+        "name": "2026-01-01",
+        "classes": {"00": "010", 7: "seven"},
+    }
 
 
 def test_yaml_runs_no_code():

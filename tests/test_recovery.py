@@ -4,6 +4,7 @@ import pytest
 
 from saeft_ray import driver, sweep
 from saeft_ray.config.schema import SweepConfig
+from saeft_ray.errors import UserError
 from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration import reopen
 from saeft_ray.orchestration.search import SearchQueue
@@ -107,9 +108,9 @@ def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
 def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_path, capsys, monkeypatch, caplog):
     methods = {"zero_shot": {}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods=methods, report={"baseline": "zero_shot"})
-    monkeypatch.setattr(driver, "_commit", lambda: "1111111")
+    monkeypatch.setattr(driver, "commit", lambda: "1111111")
     assert sweep.main([file, "--local", "--quiet"]) == 0
-    monkeypatch.setattr(driver, "_commit", lambda: "2222222")
+    monkeypatch.setattr(driver, "commit", lambda: "2222222")
     versions = reopen.versions()
     for writer in (reopen, ledgers):
         monkeypatch.setattr(writer, "versions", lambda: {**versions, "torch": "9.9"})
@@ -127,6 +128,16 @@ def test_a_changed_sweep_is_told_what_changed_and_other_code_is_recorded(tmp_pat
     assert "another name, such as small-2" in said
 
 
+def test_a_sweep_without_a_trial_may_change_its_file(tmp_path, caplog):
+    sweeps.opened(sweeps.config(tmp_path, seed=1))
+    plan, _, ledger = sweeps.opened(sweeps.config(tmp_path, seed=2))
+    assert ledger.record()["config"]["seed"] == 2
+    assert "has no trial yet and takes the changed file; its record of before is set-aside-" in caplog.text
+    ledger.begin_trial(SearchQueue(plan).ask())
+    with pytest.raises(UserError, match="seed: was 2, is now 3"):
+        sweeps.opened(sweeps.config(tmp_path, seed=3))
+
+
 def test_a_sweep_from_before_a_setting_existed_goes_on_and_has_its_default(tmp_path, monkeypatch):
     settings = SweepConfig.determining_settings
 
@@ -137,7 +148,8 @@ def test_a_sweep_from_before_a_setting_existed_goes_on_and_has_its_default(tmp_p
 
     with monkeypatch.context() as before:
         before.setattr(SweepConfig, "determining_settings", then)
-        sweeps.opened(sweeps.config(tmp_path))
+        plan, _, ledger = sweeps.opened(sweeps.config(tmp_path))
+    ledger.begin_trial(SearchQueue(plan).ask())
     sweeps.opened(sweeps.config(tmp_path))
     with pytest.raises(ValueError, match=r"report\.variance: was 'own', is now 'pooled'"):
         sweeps.opened(sweeps.config(tmp_path, report={"variance": "pooled"}))

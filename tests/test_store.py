@@ -11,16 +11,19 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from s3_faults import Faulty
 
 import saeft_ray.storage.store
-from saeft_ray.errors import Missing
+from saeft_ray.errors import Missing, UserError
 from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.location import Location
+from saeft_ray.storage.s3 import _encryption
 from saeft_ray.storage.store import Damaged, Manifest, Store
 
 from s3_server import S3Server, free_ports
@@ -460,6 +463,37 @@ def test_urls_that_name_no_place_or_carry_secrets(bad: str) -> None:
     assert "key:secret" not in str(caught.value)
 
 
+class Unlisted(Faulty):
+    """A server whose credentials may do all but list."""
+
+    def forward(self, method: str, path: str, headers: Any, body: bytes) -> Any:
+        return _DENIED if "list-type" in path else super().forward(method, path, headers, body)
+
+
+class Encrypted(Faulty):
+    """A server that takes what is to be encrypted alone; it keeps that itself, for the real one has no keys."""
+
+    kept: ClassVar[dict[str, bytes]] = {}
+
+    def forward(self, method: str, path: str, headers: Any, body: bytes) -> Any:
+        place = path.partition("?")[0]
+        if method == "PUT" and headers.get("x-amz-server-side-encryption") != "AES256":
+            return _DENIED
+        if method == "PUT" and place in self.kept:
+            return 412, [], b"<Error><Code>PreconditionFailed</Code><Message>It is there</Message></Error>"
+        if method == "PUT":
+            self.kept[place] = body
+            return 200, [], b""
+        return (
+            (200, [], self.kept[place])
+            if method == "GET" and place in self.kept
+            else super().forward(method, path, headers, body)
+        )
+
+
+_DENIED = 403, [], b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+
 class TestCheckWritable:
     def test_a_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
@@ -494,9 +528,71 @@ class TestCheckWritable:
             Store(s3_url, endpoint=closed).check_writable()
         assert time.monotonic() - start < 10
 
+    def test_a_cache_that_cannot_be_made(self, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "file").write_text("")
+        for place, why in (
+            (str(tmp_path / "file" / "cache"), "Not a directory"),
+            ("~nobody-of-this-name/cache", "home directory"),
+        ):
+            monkeypatch.setenv("SAEFT_RAY_CACHE", place)
+            with pytest.raises(UserError, match=rf"{why}\.?\); set SAEFT_RAY_CACHE to a folder"):
+                Store(s3_url).check_writable()
+            Store(str(tmp_path / "store")).check_writable()  # needs no copies
+
+    @pytest.mark.parametrize("server", [Unlisted, Encrypted])
+    def test_rights_that_a_sweep_will_use(
+        self, server: type[Faulty], s3: S3Server, s3_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("SAEFT_RAY_S3_ENCRYPTION", raising=False)
+        with server(s3.endpoint, rate=0) as guarded:
+            with pytest.raises(UserError, match=r"allow them to list, .*SAEFT_RAY_S3_ENCRYPTION"):
+                Store(s3_url, endpoint=guarded.endpoint).check_writable()
+            if server is Encrypted:
+                monkeypatch.setenv("SAEFT_RAY_S3_ENCRYPTION", "AES256")
+                Store(s3_url, endpoint=guarded.endpoint).check_writable()
+
+    def test_words_that_are_no_encryption(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert _encryption("aws:kms:arn:aws:kms:x") == {
+            "ServerSideEncryption": "aws:kms",
+            "SSEKMSKeyId": "arn:aws:kms:x",
+        }
+        for word in ("aes256", "aws:kms:", "aws:kmsx", "kms"):
+            with pytest.raises(UserError, match="allowed are AES256, aws:kms and aws:kms:KEY"):
+                _encryption(word)
+
     def test_an_unknown_protocol(self) -> None:
         with pytest.raises(ValueError, match="nonsense:// is not a kind of storage that is known here"):
             Store("nonsense://x").check_writable()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("$SCRATCH/runs", r"variables such as \$SCRATCH are not expanded"),
+        ("s3://${BUCKET}/x", r"variables such as \$\{BUCKET\} are not expanded"),
+        ("s3:/bucket/x", "give s3://bucket/x, or ./s3:/bucket/x for a folder so named"),
+        ("s3:bucket/x", "give s3://bucket/x,"),
+        ("s3//bucket/x", "give s3://bucket/x,"),
+        ("s3:///x", "names no bucket"),
+        ("file:/runs", "give /runs,"),
+        ("~nobody-of-this-name/runs", "no home folder of ~nobody-of-this-name"),
+        (r"C:\runs", "a path of Windows"),
+        ("runs ", "begins or ends with a blank"),
+    ],
+)
+def test_a_mistyped_place_makes_no_folder_of_that_name(url, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=told):
+        Location(url)
+
+
+def test_a_place_of_an_odd_name_that_exists_is_taken(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("$kept", "s3:kept", "a//b", "S3://Bucket/x"):
+        if "://" not in name:
+            Path(name).mkdir(parents=True)
+        Location(name)
+    assert Location("S3://bucket/x").url == "s3://bucket/x"
 
 
 def test_a_file_system_that_a_program_registered_is_known():

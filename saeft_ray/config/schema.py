@@ -76,6 +76,8 @@ class Confirm(Section):
     ] = 5
     engine: Literal["t", "exact", "anytime"] = "t"
     overrun: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+    """Another number gives seeds that no sweep of another draw has used."""
 
     @model_validator(mode="after")
     def _overrun_has_an_end_to_run_over(self) -> Self:

@@ -9,7 +9,7 @@ import yaml
 LARGEST = 100_000  # values in a file, its aliases written out
 
 
-BOOL, FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+BOOL, INT, FLOAT, TIME = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
 
 
 def _without(*tags: str) -> dict[Any, Any]:
@@ -19,9 +19,10 @@ def _without(*tags: str) -> dict[Any, Any]:
 
 
 class Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML whose words stay words: `1e-3` is a number, `no` is text, and a key given twice is an error."""
+    """YAML whose words stay words: `1e-3` is a number; `no`, `010`, `1:30` and `2026-01-01` are text, which YAML 1.1
+    reads as false, 8, 90 and a date; a key given twice is an error."""
 
-    yaml_implicit_resolvers = _without(BOOL, FLOAT)
+    yaml_implicit_resolvers = _without(BOOL, INT, FLOAT, TIME)
 
     def get_single_node(self) -> Any:
         try:
@@ -59,6 +60,7 @@ def _size(node: Any, known: dict[int, float]) -> float:
 
 
 Loader.add_implicit_resolver(BOOL, re.compile(r"^(true|false)$"), list("tf"))
+Loader.add_implicit_resolver(INT, re.compile(r"^[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
 Loader.add_implicit_resolver(
     FLOAT,
     re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),

@@ -195,7 +195,11 @@ class Plan:
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
         counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds}
-        seeds = {name: [seed_of(name, self.config.seed, i) for i in range(counts[name])] for name in PHASES}
+        drawn = {"confirm": [self.config.confirm.draw] if self.config.confirm.draw else []}
+        seeds = {
+            name: [seed_of(name, self.config.seed, i, *drawn.get(name, ())) for i in range(counts[name])]
+            for name in PHASES
+        }
         flat = [seed for name in PHASES for seed in seeds[name]]
         if len(set(flat)) < len(flat):
             raise UserError(f"seed: {self.config.seed} gives two phases one seed of training; give another number")

@@ -18,6 +18,7 @@ from saeft_ray.methods import Method
 from saeft_ray.methods.facts import Facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import no_sweep
 from saeft_ray.records.versions import versions
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 from saeft_ray.storage.location import Location
@@ -34,10 +35,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
             raise FileNotFoundError(storage)
         record = ledger.record()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(
-            f"no sweep at {storage}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed, "
-            "which ends in /sweeps/NAME"
-        ) from error
+        raise UserError(no_sweep(storage, endpoint)) from error
     if absent := _absent(record):
         raise UserError(f"{storage}: " + "; ".join(absent))
     try:

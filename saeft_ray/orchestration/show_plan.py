@@ -1,9 +1,13 @@
 """A plan as tables: what a run would build and train."""
 
+from contextlib import suppress
+
 from rich.console import Console
 from rich.table import Table
 
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.records.earlier import in_words, opened_before
 from saeft_ray.storage.store import Store
 
 
@@ -37,6 +41,8 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
+    if words := _opened_before(plan, store):
+        console.out(words, highlight=False)
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
@@ -46,6 +52,16 @@ def show(plan: Plan, console: Console) -> None:
         f" ({plan.pool} of {plan.config.views} views per image stored){aside}.",
         highlight=False,
     )
+
+
+def _opened_before(plan: Plan, store: Store) -> str:
+    """Which sweeps opened the test sets with the seeds of this plan, in a sentence; "" for none."""
+    if plan.facts.unseen:
+        return ""
+    with suppress(Exception):  # said already: the store could not be read
+        if words := in_words(opened_before(store, record_of(plan, None))):
+            return f"{words[0].upper()}{words[1:]}; confirm: {{draw: {plan.config.confirm.draw + 1}}} gives others."
+    return ""
 
 
 def _shown(value: object) -> str:

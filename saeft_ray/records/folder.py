@@ -92,6 +92,10 @@ class SweepFolder:
     def replace(self, path: str, data: bytes) -> None:
         self._files.write(self._full(path), data)
 
+    def set_aside(self, path: str) -> str:
+        """Keeps a file under another name, which is returned, so that a new one can be put in its place."""
+        return self._set_aside(path, self.get(path))
+
     def get(self, path: str) -> bytes:
         """Raises FileNotFoundError if there is no such file or it came late, Damaged if it is not what was written."""
         data = self._files.read_bytes(self._full(path))

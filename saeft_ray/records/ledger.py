@@ -25,13 +25,15 @@ from pydantic import ValidationError
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
+from saeft_ray.records.earlier import KEY, opened_before
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, ROWS
 from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
-from saeft_ray.storage.checksum import KEY, from_json, mark, seal
+from saeft_ray.storage.checksum import KEY as SEAL
+from saeft_ray.storage.checksum import from_json, mark, seal
 from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.fingerprint import canonical
 
@@ -68,7 +70,8 @@ class Ledger:
 
     def register(self, record: dict[str, Any]) -> dict[str, Any]:
         """Returns the sweep's record: `record` (`orchestration.reopen.record_of`), written now if this is its
-        first run, else what its first run wrote.
+        first run, else what its first run wrote. A sweep of which no trial was dealt may still change its settings;
+        its record of before is set aside.
 
         Raises UserError if the name is taken by a sweep with other settings, and says which.
         """
@@ -80,6 +83,10 @@ class Ledger:
             different.append("data: the files have changed since")
         if known["model"] != record["model"]:
             different.append(f"model: was {known['model']}, is now {record['model']}")
+        if different and not self._folder.paths("trials"):
+            aside = self._folder.set_aside(RECORD)
+            _log.warning("%s: has no trial yet and takes the changed file; its record of before is %s", self.url, aside)
+            return self.register(record)
         if different:
             raise UserError(
                 f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(different) + "\n"
@@ -106,9 +113,12 @@ class Ledger:
             )
 
     def preregister(self, registered: Mapping[str, Any]) -> None:
-        """Notes what the confirm phase will test and how, before its first trial; what was noted first stays. A report
-        compares it with the sweep's own and calls itself exploratory where they differ."""
-        self._folder.put_json("registration.json", registered)
+        """Notes what the confirm phase will test and how, before its first trial, and which sweeps opened its test sets
+        before; what was noted first stays. A report compares it with the sweep's own and calls itself exploratory where
+        they differ."""
+        if self.registration() is None:
+            earlier = opened_before(self._store, self.record())
+            self._folder.put_json("registration.json", {**registered, **({KEY: earlier} if earlier else {})})
 
     def registration(self) -> dict[str, Any] | None:
         """What `preregister` noted first; None before that."""
@@ -180,7 +190,7 @@ class Ledger:
     def _parquet(self, spec: TrialSpec, rows: Iterable[Row]) -> bytes:
         """Rows that carry the spec too, so that they alone can say what was run."""
         buffer = io.BytesIO()
-        about = {SPEC: spec.model_dump_json(), KEY: mark(self._folder.lease)}
+        about = {SPEC: spec.model_dump_json(), SEAL: mark(self._folder.lease)}
         pq.write_table(table(rows).replace_schema_metadata(about), buffer, compression="zstd")
         return seal(buffer.getvalue())
 

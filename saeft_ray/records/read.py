@@ -11,8 +11,9 @@ from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.rows import SCHEMA
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.files import Files
-from saeft_ray.storage.location import environment_endpoint
+from saeft_ray.storage.location import Location, environment_endpoint
 
+_LISTED = 10
 ROWS = "rows.parquet"
 ERROR = "error.parquet"
 """The rows of a trial that could not be run; they stand until it has rows of its own."""
@@ -41,9 +42,7 @@ def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
     try:
         record = folder.get_json(RECORD)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed"
-        ) from None
+        raise UserError(no_sweep(url, endpoint)) from None
     trials = [
         path for path in folder.paths("trials") if path.startswith("trials/search-") and path.endswith("/spec.json")
     ]
@@ -55,6 +54,22 @@ def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
         looks = [folder.get_json(path) for path in folder.paths("looks")]
         record["looks"] = sorted(looks, key=lambda look: (look["family"], look["n"]))
     return record
+
+
+def no_sweep(url: str, endpoint: str | None = None) -> str:
+    """Why `url` cannot be taken as the folder of a sweep, and what to give instead."""
+    place = Location(url, endpoint)
+    if (place / RECORD).exists():
+        return f"{url}: holds a sweep.json, but its models are found from STORAGE/sweeps/NAME alone; move it there"
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if names := sorted(name for name, entry in (place / "sweeps").entries().items() if entry.is_folder):
+            listed = ", ".join(names[:_LISTED]) + (", …" if len(names) > _LISTED else "")
+            one = f"{place.url}/sweeps/{names[0]}"
+            return f"no sweep at {url}: it is a storage with the sweeps {listed}; give one: {one}"
+    return (
+        f"no sweep at {url}: it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed, which "
+        "ends in /sweeps/NAME"
+    )
 
 
 def read_file(url: str, name: str, endpoint: str | None = None) -> bytes:

@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from saeft_ray import stats
+from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.records.preregistration import FIXED, designs, name_of, preregistration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
@@ -19,10 +20,17 @@ def rules(record: Mapping[str, Any]) -> dict[str, stats.Design]:
 
 
 def deviations(record: Mapping[str, Any]) -> list[str]:
-    """In which entries the sweep differs from its registration, as words."""
-    registered = record.get("registration")
-    if registered is None:
+    """Why the sweep's tests are exploratory, as words: it differs from its registration, or its design from that of a
+    sweep that opened the same test sets with the same seeds."""
+    registered = dict(record.get("registration") or {})
+    if not registered:
         return []
+    after_a_look = in_words(registered.pop(KEY, []), changed=True)
+    looked = [f"{after_a_look}, whose settings were others"] if after_a_look else []
+    return looked + _from_registration(record, registered)
+
+
+def _from_registration(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[str]:
     implied = preregistration(record)
     keys = sorted(registered.keys() | implied.keys())
     changed = [key for key in keys if registered.get(key) != implied.get(key)]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.content import Comparison, SearchSummary, Warning
 from saeft_ray.report.method_facts import facts_of
@@ -44,6 +45,7 @@ def warnings(
     methods that have a training of their own."""
     found = [
         *_elsewhere(record),
+        *_opened_before(record),
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
@@ -68,6 +70,15 @@ def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
                 "The margin was given with these numbers: whether it was fixed before the runs is not known. A margin "
                 "chosen afterwards proves nothing.",
             )
+
+
+def _opened_before(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if words := in_words((record.get("registration") or {}).get(KEY, [])):
+        yield (
+            "opened before",
+            f"{words[0].upper()}{words[1:]}: what was chosen after a look at those results is optimistic here. "
+            "`confirm: {draw: 1}` gives seeds of another draw.",
+        )
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:

@@ -169,8 +169,8 @@ class Files:
         return digest.hexdigest()
 
     def check_writable(self) -> None:
-        """Writes, reads and removes a small file. Raises UserError with what the server said and what to do, within
-        seconds."""
+        """Writes, lists, reads and removes a small file. Raises UserError with what the server said and what to do,
+        within seconds."""
         place = self._place(f"check-writable-{uuid.uuid4().hex}")
         try:
             if self.local:
@@ -184,6 +184,7 @@ class Files:
                 self._conditional = _keeps(fs, place, b"again")
                 if not self._conditional:
                     _log.warning("%s: the server ignores If-None-Match, so two writers at once may both win", self.url)
+                fs.ls(self.url, detail=True)
                 fs.cat_file(place)
                 fs.rm_file(place)
         except Unavailable as error:

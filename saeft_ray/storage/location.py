@@ -5,6 +5,7 @@ is away, read S3's codes alike, and ask the same server.
 """
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -19,9 +20,11 @@ from fsspec.registry import known_implementations, registry
 from saeft_ray.errors import UserError
 from saeft_ray.storage.object_storage import ObjectStorage
 from saeft_ray.storage.retry import WAITS, Retrying, Waits, code_of
-from saeft_ray.storage.s3 import S3
+from saeft_ray.storage.s3 import ENCRYPTION, S3
 
 _SCHEMES = {"file": "file", "local": "file", "s3a": "s3"}
+_PATHS = ("file", "local")  # schemes of this machine's own paths
+_ODD = re.compile(r"[$%~]|:|^\s|\s$|[^:]//|\\")  # in most paths there is nothing to look at closely
 # fsspec's memory file system hands every reader the same file object, and looks before it creates.
 _MEMORY_LOCK = threading.RLock()
 
@@ -54,9 +57,11 @@ class Location:
 
     def __post_init__(self) -> None:
         scheme, separator, rest = self.url.partition("://")
-        scheme = _SCHEMES.get(scheme, scheme) if separator else "file"
+        scheme = _SCHEMES.get(scheme.lower(), scheme.lower()) if separator else "file"
         if not self.url.strip() or (scheme == "s3" and not rest.strip("/")):
             raise UserError(f"store {self.url!r}: names no place; give a folder or s3://bucket/folder")
+        if why := _mistyped(self.url, scheme, rest if separator else self.url):
+            raise UserError(f"{self.url!r}: {why}")
         if scheme not in known_implementations and scheme not in registry:
             raise UserError(
                 f"{self.url!r}: {scheme}:// is not a kind of storage that is known here; give a folder or s3://bucket/folder"
@@ -168,7 +173,10 @@ class Location:
         if code in {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken"}:
             return f"Wrong credentials for {server}: correct AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         if isinstance(error, PermissionError):
-            return f"{server} knows these credentials: allow them to list, get, put and delete objects here"
+            return (
+                f"{server} knows these credentials: allow them to list, get, put and delete objects here; where the "
+                f"bucket asks for encryption, set {ENCRYPTION} to AES256, aws:kms or aws:kms:KEY"
+            )
         if isinstance(error, FileNotFoundError):
             bucket = self.url.partition("://")[2].partition("/")[0]
             return f"No such bucket: {server} has none named {bucket!r}; create it or correct the URL"
@@ -189,6 +197,30 @@ class Location:
 
     def _below(self, path: str) -> str:
         return path[len(self._fs._strip_protocol(self.url)) :].strip("/")
+
+
+def _mistyped(url: str, scheme: str, rest: str) -> str | None:
+    """Why `url` is hardly meant as it stands, and what to write instead; None if it may be."""
+    local = scheme == "file"
+    if not _ODD.search(url) or (local and os.path.exists(os.path.expanduser(rest))):  # noqa: PTH110, PTH111
+        return None
+    if variable := re.search(r"\$\w+|\$\{.*?\}|%\w+%", rest):
+        return f"variables such as {variable[0]} are not expanded here; write what it stands for"
+    if not local:
+        return "names no bucket; give s3://bucket/folder" if scheme == "s3" and rest[:1] == "/" else None
+    if rest.startswith("~") and os.path.expanduser(rest) == rest:  # noqa: PTH111
+        return f"no home folder of {rest.partition('/')[0]} is known here; give the folder's full path"
+    if meant := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(:/*|//)", url if "://" not in url else ""):
+        name = meant[1].lower()
+        if name in _PATHS:
+            return f"is no URL; give {url[len(name) + 1 :]}, or ./{url} for a folder so named"
+        if name in known_implementations:
+            return f"is no URL; give {name}://{url[meant.end() :]}, or ./{url} for a folder so named"
+    if re.match(r"[A-Za-z]:[\\/]", rest):
+        return "is a path of Windows, and this is another system; give a folder of this machine or s3://bucket/folder"
+    if rest != rest.strip():
+        return "begins or ends with a blank; remove it"
+    return None
 
 
 def _entry(found: dict[str, Any]) -> Entry:

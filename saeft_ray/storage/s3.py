@@ -1,6 +1,7 @@
 """S3 by boto3, in the few words of fsspec that `Files` uses: s3fs moves everything through one thread."""
 
 import hashlib
+import os
 from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,11 +12,13 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import ClientError, FlexibleChecksumError
 
+from saeft_ray.errors import UserError
 from saeft_ray.storage.retry import code_of
 
 PART, AT_ONCE = 16 << 20, 8  # of a large file
 CHUNK = 256 << 10  # of a part: what stays in the processor's cache is cheaper to copy
 _TRIES = 3
+ENCRYPTION = "SAEFT_RAY_S3_ENCRYPTION"
 _CONNECTIONS = 32  # kept open; several threads of a process share one store
 
 
@@ -34,6 +37,7 @@ class S3:
         )
         # A session of its own: boto3's default one keeps the credentials that it found first.
         self._client = boto3.Session().client("s3", endpoint_url=endpoint, config=config)
+        self._encryption = _encryption(os.environ.get(ENCRYPTION, ""))
         self._parts = TransferConfig(multipart_threshold=2 * PART, multipart_chunksize=PART, max_concurrency=AT_ONCE)
 
     def info(self, place: str) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class S3:
 
     def pipe_file(self, place: str, data: bytes, mode: str = "overwrite") -> None:
         condition = {"IfNoneMatch": "*"} if mode == "create" else {}
-        self._ask(self._client.put_object, place, Body=data, **condition)
+        self._ask(self._client.put_object, place, Body=data, **condition, **self._encryption)
 
     def get_file(self, place: str, local: str) -> None:
         """Copies an object to a local file, several parts of a large one at a time."""
@@ -92,14 +96,15 @@ class S3:
         data = local.read_bytes()
         digest = hashlib.sha256(data)
         checksum = b64encode(digest.digest()).decode()
-        answer = self._ask(self._client.put_object, place, Body=data, ChecksumSHA256=checksum)
+        answer = self._ask(self._client.put_object, place, Body=data, ChecksumSHA256=checksum, **self._encryption)
         # A server that does not know the header does not give it back.
         return digest.hexdigest(), answer.get("ChecksumSHA256") == checksum
 
     def _put_large(self, local: Path, place: str) -> str:
         with ThreadPoolExecutor(1) as beside, local.open("rb") as file:
             digest = beside.submit(hashlib.file_digest, file, "sha256")
-            self._client.upload_file(str(local), *_bucket_and_key(place), Config=self._parts)
+            bucket, key = _bucket_and_key(place)
+            self._client.upload_file(str(local), bucket, key, Config=self._parts, ExtraArgs=self._encryption or None)
             return digest.result().hexdigest()
 
     def rm_file(self, place: str) -> None:
@@ -154,6 +159,18 @@ class S3:
     @staticmethod
     def _strip_protocol(place: str) -> str:
         return place.removeprefix("s3://")
+
+
+def _encryption(asked: str) -> dict[str, str]:
+    """The arguments of a put for `asked`: nothing, AES256, aws:kms, or aws:kms:KEY. Raises UserError for others."""
+    if not asked:
+        return {}
+    if asked == "AES256":
+        return {"ServerSideEncryption": asked}
+    kind, _, key = asked.partition("kms")
+    if kind != "aws:" or key in (":",) or key[:1] not in ("", ":"):
+        raise UserError(f"{ENCRYPTION}={asked!r}: allowed are AES256, aws:kms and aws:kms:KEY, with the id of a key")
+    return {"ServerSideEncryption": "aws:kms"} | ({"SSEKMSKeyId": key[1:]} if key else {})
 
 
 def _bucket_and_key(place: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ An artifact is a few files in `<url>/artifacts/<kind>/<key>/<build>/`. They are 
 On a remote store a small artifact is one object: its files follow, byte for byte, the JSON of the manifest.
 """
 
+import errno
 import json
 import logging
 import os
@@ -125,9 +126,31 @@ class Store(Files):
             for copy in copies.parent.glob(copies.name):
                 shutil.rmtree(copy, ignore_errors=True)
 
+    def check_writable(self) -> None:
+        """As that of `Files`; where the store is remote, the cache of this machine too."""
+        super().check_writable()
+        if not self.local:
+            _ = self._copies
+
     def _cached(self, kind: str, key: str, build: str) -> Path:
-        base = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray").expanduser()
-        return base / fingerprint([self.url, self.endpoint]) / kind / f"{key}@{build}"
+        return self._copies / fingerprint([self.url, self.endpoint]) / kind / f"{key}@{build}"
+
+    @property
+    def _copies(self) -> Path:
+        """The cache's folder, made if need be. Raises UserError if it cannot be."""
+        asked = self.cache or Path(os.environ.get("SAEFT_RAY_CACHE") or "~/.cache/saeft_ray")
+        try:
+            folder = asked.expanduser()
+            folder.mkdir(parents=True, exist_ok=True)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except (OSError, RuntimeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise UserError(
+                f"{asked}: copies of what lies on remote storage cannot be kept here ({why}); set SAEFT_RAY_CACHE to a "
+                "folder of this machine that this user may write to"
+            ) from error
+        return folder
 
     def _build(self, kind: str, key: str, build: Callable[[Path], None], describe: dict[str, object]) -> Path | None:
         """The folder, as of `get`; None if another builder's manifest came first."""

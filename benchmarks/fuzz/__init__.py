@@ -1,0 +1,1 @@
+"""A fuzzer of everything that people bring along."""

@@ -1,0 +1,64 @@
+"""A report tells which earlier sweeps of its storage opened the same test sets with the same seeds."""
+
+import shutil
+
+import pytest
+from rich.console import Console
+
+from saeft_ray.errors import UserError
+from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.show_plan import show
+from saeft_ray.records.preregistration import preregistration
+from saeft_ray.records.read import read_record
+from saeft_ray.report import report_sweep
+
+import sweeps
+
+METHODS = {"zero_shot": {}, "ft": {}, "wise": {"type": "wise_ft", "of": "ft", "alpha": 0.5}}
+CHANGED = {**METHODS, "wise": {"type": "wise_ft", "of": "ft", "alpha": 0.7}}
+
+
+def begun(storage, name, methods, draw=0):
+    """A sweep at the beginning of its confirm phase: the plan, and what its report warns of and calls exploratory."""
+    plan, _, ledger = sweeps.opened(
+        sweeps.config(storage, name=name, methods=methods, confirm={"seeds": 2, "draw": draw})
+    )
+    ledger.preregister(preregistration(ledger.record()))
+    found = report_sweep(ledger.url).report
+    return plan, [w.text for w in found.warnings if w.rule == "opened before"], " ".join(found.exploratory)
+
+
+def test_a_second_look_at_the_same_seeds_and_test_sets_is_told(tmp_path):
+    assert begun(tmp_path, "first", METHODS)[1:] == ([], "")
+    plan, (warned,), exploratory = begun(tmp_path, "looked", CHANGED)
+    assert "by the sweep first: what was chosen after a look" in warned
+    assert "by the sweep first, whose settings were others" in exploratory
+    _, (warned,), exploratory = begun(tmp_path, "again", CHANGED)
+    assert "by the sweeps first, looked: what" in warned
+    assert "by the sweep first, whose settings were others" in exploratory  # nothing was changed since the other
+    assert begun(tmp_path, "fresh", CHANGED, draw=1)[1:] == ([], "")
+    seeds = [set(read_record(f"{tmp_path}/sweeps/{name}")["confirm_seeds"]) for name in ("first", "again", "fresh")]
+    assert seeds[0] == seeds[1]
+    assert not seeds[0] & seeds[2]
+
+    console = Console(record=True, width=200)
+    show(plan, console)
+    assert "by the sweeps again, first; confirm: {draw: 1} gives others." in console.export_text()
+
+
+def test_what_was_noted_first_stays(tmp_path):
+    begun(tmp_path, "first", METHODS)
+    begun(tmp_path, "second", CHANGED)
+    assert begun(tmp_path, "first", METHODS)[1:] == ([], "")
+
+
+def test_a_storage_and_a_sweep_that_was_moved_are_told_apart(tmp_path):
+    _, _, ledger = sweeps.opened(sweeps.config(tmp_path, name="one"))
+    with pytest.raises(UserError, match=r"is a storage with the sweeps one; give one: .*/sweeps/one"):
+        read_record(str(tmp_path))
+    moved = shutil.copytree(ledger.url, tmp_path / "moved")
+    assert read_record(str(moved))["name"] == "one"
+    with pytest.raises(UserError, match=r"holds a sweep\.json, but its models are found from"):
+        reopen(str(moved))
+    with pytest.raises(UserError, match=r"no sweep at .*/none: it has no sweep\.json"):
+        reopen(str(tmp_path / "none"))
