@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saeft_ray.features.change import born_and_died, change, effect, masses, shares, total
+from saeft_ray.features.change import born_and_died, change, effect, mass_by_class, shares, total
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.dealt import dealt
 from saeft_ray.features.retention import retention
@@ -70,11 +70,11 @@ def test_masses_by_class_are_those_of_dense_codes(signed):
     given, dense = codes(rng, signed=signed)
     labels = rng.integers(0, 5, len(dense))
     found = np.zeros((5, 9))
-    label, feature, mass = masses(given, labels)
+    label, feature, mass = mass_by_class(given, labels)
     found[label, feature] = mass
     assert np.abs(found - change(given, given, labels, 5).mass).max() <= 1e-12
     assert (mass > 0).all()
-    assert not len(masses(given._replace(value=np.zeros_like(given.value)), labels).mass)
+    assert not len(mass_by_class(given._replace(value=np.zeros_like(given.value)), labels).mass)
 
 
 def test_no_image_and_no_activity_give_zeros():

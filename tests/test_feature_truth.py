@@ -35,23 +35,17 @@ def moved(sweep, monkeypatch):
     plan, ledger, store = sweep
 
     def found(version, move):
+        frozen, known = Frozen(plan, store, CPU), compute.embeddings_of
+
+        def embeddings(plan, store, spec, name, device):
+            if spec is None:
+                return known(plan, store, spec, name, device)
+            x = frozen.raw[frozen.names.index(name)]
+            return (x + np.linalg.norm(x, axis=1, keepdims=True) * move(spec, name)).astype(np.float32)
+
         monkeypatch.setattr(summary_of, "KINDS", ("trained",))
         monkeypatch.setitem(compute.VERSIONS, "record", version)
-        monkeypatch.setitem(compute.VERSIONS, "embeddings", version)
-        for name in SETS:
-            compute.embeddings_of(plan, store, None, name, CPU)
-        frozen = Frozen(plan, store, CPU)
-        sizes = {len(x): name for name, x in zip(frozen.names, frozen.raw, strict=True)}
-        assert len(sizes) == len(SETS)
-
-        def embeddings(spec, split, device):
-            name = sizes[len(split.labels)]
-            x = frozen.raw[frozen.names.index(name)]
-            length = np.linalg.norm(x, axis=1, keepdims=True)
-            return (x + length * move(spec, name)).astype(np.float32)
-
-        monkeypatch.setattr(compute, "tuned_classifier", lambda plan, spec, store: spec)
-        monkeypatch.setattr(compute, "embeddings", embeddings)
+        monkeypatch.setattr(compute, "embeddings_of", embeddings)
         return summary_of.what_changed(plan, ledger, store), frozen
 
     return found

@@ -84,7 +84,7 @@ def born_and_died(frozen: SparseCodes, tuned: SparseCodes) -> tuple[Pairs, Pairs
     return born, died
 
 
-def masses(codes: SparseCodes, labels: NDArray[np.int64]) -> Masses:
+def mass_by_class(codes: SparseCodes, labels: NDArray[np.int64]) -> Masses:
     """The mass of every feature by class, from `labels` (N,) ≥ 0 of the images. O(N k log k): never classes × D."""
     row, atom, value = codes.entries()
     cell, inverse = np.unique(labels[row] * codes.width + atom, return_inverse=True)

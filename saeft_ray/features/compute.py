@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from saeft_ray.draws import seed_of
 from saeft_ray.features.activity import values_at
-from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, change, masses
+from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, change, mass_by_class
 from saeft_ray.features.cka import Cka, linear
 from saeft_ray.features.codes import SparseCodes, encode, stacked
 from saeft_ray.features.dealt import dealt
@@ -145,17 +145,17 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
     codes = {
         name: (frozen_codes(plan, store, read, name, device), encode(dictionary, x)) for name, (_, x) in raw.items()
     }
-    changes, dealt_mass, born, died, strength, dealt_born, by_class = {}, {}, {}, {}, {}, {}, {}
+    changes, masses, born, died, strength, dealt_born, by_class = {}, {}, {}, {}, {}, {}, {}
     for name, (x0, x) in raw.items():
         s0, s = codes[name]
         changes[name] = change(s0, s)
         controls = [encode(dictionary, dealt(x0, x, seed, draw)) for draw in range(DRAWS)]
-        dealt_mass[name] = np.mean([change(s0, control).mass for control in controls], axis=0)
+        masses[name] = np.mean([change(s0, control).mass for control in controls], axis=0)
         if read.kind == "trained":
             born[name], died[name] = born_and_died(s0, s)
             strength[name] = np.abs(values_at(s.matrix(), *born[name])).astype(np.float32)
             dealt_born[name], _ = born_and_died(s0, controls[0])
-            by_class[name] = masses(s, split_of(plan, name).labels)
+            by_class[name] = mass_by_class(s, split_of(plan, name).labels)
     as_read = _Parts(*(_as_read(dictionary, np.concatenate([raw[name][side] for name in names])) for side in (0, 1)))
     s0, s = (stacked([codes[name][side] for name in names]) for side in (0, 1))
     return TrialRecord(
@@ -166,7 +166,7 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
         seen=seen(dictionary, *as_read, s0, s),
         gain=retention(s0, as_read.tuned - as_read.frozen, dictionary.encoder.cpu().numpy()).gain,
         changes=changes,
-        dealt=dealt_mass,
+        dealt=masses,
         born=born,
         died=died,
         strength=strength,
