@@ -15,13 +15,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from saeft_ray.features.change import change, effect
+from saeft_ray.features.change import change, effect, mass_by_class
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.testing import assess, live
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import DictionarySettings
 
-D_MODEL, K, CHUNK = 512, 32, 512
+D_MODEL, K, CHUNK, CLASSES = 512, 32, 512, 1000
 T = TypeVar("T")
 
 
@@ -47,6 +47,9 @@ def main() -> None:
     tuned.value[:, K * 3 // 4 :] *= ~(tuned.index[:, K * 3 // 4 :, None] == frozen.index[:, None]).any(2)
     moved, seconds = _timed(lambda: change(frozen, tuned))
     print(f"change of a trial: {seconds:.2f} s")
+    labels = r.integers(0, CLASSES, given.images)
+    _, seconds = _timed(lambda: mass_by_class(tuned, labels))
+    print(f"its mass by {CLASSES} classes: {seconds:.2f} s")
     left = moved.mass - moved.mass0 - (moved.added + moved.strengthened - moved.weakened - moved.removed)
     print(f"largest error of its identity: {np.abs(left).max():.1g}")
 

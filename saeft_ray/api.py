@@ -181,8 +181,8 @@ class Sweep:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`, and on `features` and `changes` where `features` has
-                found them; without it, mean accuracies in % of each method.
+            sql: a query on the tables `results` and `examples`, and on `features`, `changes` and `firings` where
+                `features` has found them; without it, mean accuracies in % of each method.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
@@ -215,7 +215,8 @@ class Sweep:
         out: str | Path | None = None,
     ) -> WrittenFeatures:
         """Finds which features fine-tuning added and removed, from stored weights, and writes the page: `.found` is
-        what it says, `.page` where features.html is, `.features_table()` and `.changes_table()` are Arrow tables.
+        what it says, `.page` where features.html is; `.features_table()`, `.changes_table()` and `.firings_table()` are
+        Arrow tables.
 
         Arguments:
             methods: labels of methods; without it, all that were trained.

@@ -1,7 +1,8 @@
 """`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
-`features` and `changes` have one line per feature, and per feature × method × against, where they were found.
+`features` and `changes` have one line per feature, and per feature × method × against, where they were found; `firings`
+has one per set and class of each of these.
 """
 
 import argparse

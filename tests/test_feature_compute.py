@@ -131,6 +131,24 @@ def test_numbers_of_features_are_those_of_the_records(summary, sweep):
     assert moved.grew == sum(change.effect.verdict == "grew" for change in changes.values())
 
 
+def test_firings_are_those_of_the_records_by_set_and_class(summary, sweep):
+    plan = sweep[0]
+    known, classes = records(sweep, "ft"), set(plan.config.data.class_names())
+    table = summary.firings.to_pandas()
+    whole = table.groupby(["method", "against", "feature"])[["newly_active", "no_longer_active"]].sum()
+    for feature in summary.features:
+        for c in feature.changes:
+            found = whole.loc[(c.method, c.against, feature.index)]
+            assert found.tolist() == pytest.approx([c.born, c.died])
+            assert sum(share.new for share in c.new_sets) <= 1 + 1e-9
+    by_set = table[(table.method == "ft") & (table.against == "frozen")].groupby(["feature", "set"])["mass"].sum()
+    assert (set(table["class"]), set(table["set"])) == (classes, set(compute.sets_of(plan)))
+    for name in compute.sets_of(plan):
+        mass = np.mean([record.changes[name].mass for record in known], axis=0)
+        for feature in (f for f in summary.features if (f.index, name) in by_set.index):
+            assert by_set[feature.index, name] == pytest.approx(mass[feature.index])
+
+
 def test_pictures_of_newly_active_images_are_new_in_most_seeds(summary, sweep):
     born = [record.born for record in records(sweep, "ft")]
     for feature in summary.features[:40]:

@@ -11,7 +11,7 @@ from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features import content as c
 from saeft_ray.features import files, found
 from saeft_ray.features.each import serially
-from saeft_ray.features.tables import changes_table, features_table
+from saeft_ray.features.tables import FIRINGS, changes_table, features_table
 from saeft_ray.orchestration.reopen import _asked_of
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.query import query
@@ -109,6 +109,28 @@ def test_what_was_written_is_read_again_and_answers_sql(tmp_path):
     _, lines = query(SCHEMA.empty_table(), asked, files.asked_tables(asked, str(tmp_path)))
     assert lines == [("grew", 2)]
     assert files.as_csv(FOUND).count("\n") == 3
+
+
+def test_firings_have_a_file_of_their_own_and_answer_sql(tmp_path):
+    line = {
+        "method": "ft", "against": "frozen", "feature": 7, "set": "UCI", "class": "one", "mass_before": 1.0,
+        "mass": 2.0, "newly_active": 3.5, "no_longer_active": 0.0,
+    }  # fmt: skip
+    table = FIRINGS.empty_table().from_pylist([line], FIRINGS)
+    files.keep(replace(FOUND, firings=table), str(tmp_path))
+    assert "firings" not in (tmp_path / files.JSON).read_text()
+    asked = "SELECT x.class, x.newly_active, c.born FROM firings x JOIN changes c USING (feature, method, against)"
+    _, lines = query(SCHEMA.empty_table(), asked, files.asked_tables(asked, str(tmp_path)))
+    assert lines == [("one", 3.5, 3.0)]
+    (tmp_path / files.FIRED).write_bytes(b"PAR1 and no more")
+    assert "firings" not in files.asked_tables("SELECT * FROM changes", str(tmp_path))
+    with pytest.raises(Damaged, match=r"firings\.parquet: cannot be read"):
+        files.asked_tables(asked, str(tmp_path))
+    (tmp_path / files.FIRED).unlink()
+    with pytest.raises(UserError, match="nothing was found"):
+        files.asked_tables(asked, str(tmp_path))
+    files.keep(FOUND, str(tmp_path))
+    assert files.asked_tables(asked, str(tmp_path))["firings"].num_rows == 0
 
 
 def test_what_is_not_ours_is_damaged():

@@ -26,6 +26,22 @@ def test_a_planted_feature_is_named_and_a_random_one_is_not():
     assert found.words[0, 0] == 2
     assert found.f1[0, 0] > 0.95
     assert found.named.tolist() == [True, False]
+    assert found.p_f1[0] <= 0.05 < found.p_f1[1]
+
+
+def test_the_null_of_f1_is_uniform_for_directions_without_meaning_and_one_for_what_is_never_active():
+    generator = np.random.default_rng(2)
+    x = generator.standard_normal((2000, 12))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    bank, often = np.eye(12)[:8], generator.integers(20, 600, 150)
+    directions = generator.standard_normal((150, 12))
+    ranks = np.argsort(np.argsort(-x @ directions.T, axis=0), axis=0)
+    active = sparse.csc_matrix((ranks < often).astype(float))
+    word = (directions @ bank.T).argmax(1)[:, None]
+    p = names.p_of_f1(x, bank, often, names.text_f1(x, active, bank, word)[:, 0], seed=1)
+    assert abs(np.mean(p) - 0.5) < 0.1
+    assert 0.01 <= np.mean(p <= 0.05) <= 0.12
+    assert names.p_of_f1(x, bank, np.zeros(3, int), np.zeros(3), seed=1).tolist() == [1, 1, 1]
 
 
 def test_a_feature_that_two_words_fit_gets_no_name_unless_they_mean_the_same():

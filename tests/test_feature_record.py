@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saeft_ray.features.change import born_and_died, change, effect, shares, total
+from saeft_ray.features.change import born_and_died, change, effect, mass_by_class, shares, total
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.dealt import dealt
 from saeft_ray.features.retention import retention
@@ -62,6 +62,19 @@ def test_the_record_is_that_of_dense_codes_and_adds_up(seed, signed):
     for whole, parts in zip(found, apart, strict=True):
         assert parts.sum(0) == pytest.approx(whole)
     assert np.array_equal(apart.on0[1], on0[groups == 1].sum(0))
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_masses_by_class_are_those_of_dense_codes(signed):
+    rng = np.random.default_rng(3)
+    given, dense = codes(rng, signed=signed)
+    labels = rng.integers(0, 5, len(dense))
+    found = np.zeros((5, 9))
+    label, feature, mass = mass_by_class(given, labels)
+    found[label, feature] = mass
+    assert np.abs(found - change(given, given, labels, 5).mass).max() <= 1e-12
+    assert (mass > 0).all()
+    assert not len(mass_by_class(given._replace(value=np.zeros_like(given.value)), labels).mass)
 
 
 def test_no_image_and_no_activity_give_zeros():

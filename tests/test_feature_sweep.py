@@ -49,10 +49,11 @@ def test_the_door_computes_nothing_twice_and_says_what_it_found(done, capsys, mo
 
 
 def test_sql_and_python_give_the_same_tables(done, capsys):
-    by_sql = done.results("SELECT count(*) AS n FROM changes").to_pylist()[0]["n"]
-    assert by_sql == len(done.features().changes_table()) > 0
+    found = done.features()
+    for name, table in (("changes", found.changes_table()), ("firings", found.firings_table())):
+        assert done.results(f"SELECT count(*) AS n FROM {name}").to_pylist()[0]["n"] == len(table) > 0
     assert results.main([done.folder, "SELECT count(*) AS n FROM features"]) == 0
-    assert str(len(done.features().features_table())) in capsys.readouterr().out
+    assert str(len(found.features_table())) in capsys.readouterr().out
 
 
 def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path):

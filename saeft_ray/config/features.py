@@ -33,7 +33,9 @@ class Features(Section):
     labels: str | None = None
     """A CSV file that says what is on the images: the columns `image`, `attribute` and maybe `set`."""
     sets: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """The sets whose images are looked at; default, and what `all` means: every test set."""
+    """The sets whose images are looked at; default, and what `all` means: every test set. `selection` may be named too;
+    it is not looked at unasked, for hyperparameters were chosen on it and its images are like those of training, so
+    that in the numbers of all sets together they would hide what happens on shifts."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     least: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The least change of a feature that counts, as a share: 0.1 is a tenth more or less."""

@@ -29,6 +29,11 @@ def born(before: Matrix, after: Matrix) -> Matrix:
     return fresh.tocsc()
 
 
+def values_at(matrix: Matrix, rows: Ints, columns: Ints) -> Floats:
+    """(L,) float64 values of a sparse matrix at L places; scipy gives no array where there is no place."""
+    return np.asarray(matrix[rows, columns], np.float64).reshape(-1) if len(rows) else np.zeros(0)
+
+
 def pattern(matrix: Matrix) -> Matrix:
     """The same places, each holding 1."""
     out = matrix.copy()

@@ -38,6 +38,14 @@ class Pairs(NamedTuple):
     feature: NDArray[np.int32]
 
 
+class Masses(NamedTuple):
+    """The mass of the features on the images of each class, where it is not 0."""
+
+    label: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    mass: Floats
+
+
 def change(frozen: SparseCodes, tuned: SparseCodes, groups: NDArray[np.int64] | None = None, count: int = 1) -> Change:
     """The change of every feature from `frozen` to `tuned` codes of the same images; with `groups` (N,), numbers below
     `count`, of every group by itself. O(N k log k) time and O(G D) memory: never N × D."""
@@ -74,6 +82,15 @@ def born_and_died(frozen: SparseCodes, tuned: SparseCodes) -> tuple[Pairs, Pairs
     found = (np.setdiff1d(a, b, assume_unique=True) for a, b in ((key1, key0), (key0, key1)))
     born, died = (Pairs(*(part.astype(np.int32) for part in np.divmod(keys, frozen.width))) for keys in found)
     return born, died
+
+
+def mass_by_class(codes: SparseCodes, labels: NDArray[np.int64]) -> Masses:
+    """The mass of every feature by class, from `labels` (N,) ≥ 0 of the images. O(N k log k): never classes × D."""
+    row, atom, value = codes.entries()
+    cell, inverse = np.unique(labels[row] * codes.width + atom, return_inverse=True)
+    label, feature = np.divmod(cell, codes.width)
+    mass = np.bincount(inverse, np.abs(value), minlength=len(cell)).astype(np.float64)
+    return Masses(label.astype(np.int32), feature.astype(np.int32), mass)
 
 
 def total(changes: list[Change]) -> Change:

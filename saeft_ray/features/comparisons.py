@@ -31,6 +31,8 @@ class Comparison(NamedTuple):
     gone: list[Matrix]
     dealt: list[Matrix]
     strength: Matrix  # (N, D) of newly active pairs the mean over seeds, else the frozen activation
+    before: Matrix  # (sets × C, D) mass of what it is compared with, by cell as in `frozen.of_cell`, mean over seeds
+    after: Matrix  # (sets × C, D) the same of the method
 
     def born(self) -> Floats:
         """(D,) mean number of images on which a feature is newly active."""
@@ -73,6 +75,8 @@ def to_frozen(
         gone=[frozen.pooled(record.died, width) for record in records],
         dealt=[frozen.pooled(record.dealt_born, width) for record in records],
         strength=active + _strength(records, frozen, width),
+        before=(frozen.of_cell.T @ active).tocsr(),
+        after=_by_cell(records, frozen, width),
     )
 
 
@@ -98,6 +102,8 @@ def to_method(
         gone=[_ones(each < 0) for each in moved],
         dealt=[],
         strength=active + _strength(mine, frozen, width) + _strength(other, frozen, width),
+        before=_by_cell(other, frozen, width),
+        after=_by_cell(mine, frozen, width),
     )
 
 
@@ -109,6 +115,11 @@ def _signed(record: TrialRecord, frozen: Frozen, width: int) -> Matrix:
 def _strength(records: list[TrialRecord], frozen: Frozen, width: int) -> Matrix:
     pooled = [frozen.pooled(record.born, width, record.strength) for record in records]
     return sum(pooled[1:], pooled[0]) / len(pooled)
+
+
+def _by_cell(records: list[TrialRecord], frozen: Frozen, width: int) -> Matrix:
+    masses = [frozen.by_cell(record.by_class, width) for record in records]
+    return sum(masses[1:], masses[0]) / len(masses)
 
 
 def _ones(matrix: Matrix) -> Matrix:

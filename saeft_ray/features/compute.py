@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from saeft_ray.draws import seed_of
-from saeft_ray.features.change import Change, Pairs, born_and_died, change
+from saeft_ray.features.activity import values_at
+from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, change, mass_by_class
 from saeft_ray.features.cka import Cka, linear
 from saeft_ray.features.codes import SparseCodes, encode, stacked
 from saeft_ray.features.dealt import dealt
@@ -29,7 +30,7 @@ from saeft_ray.sae import Dictionary
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
-VERSIONS = {"embeddings": 1, "codes": 1, "record": 2}
+VERSIONS = {"embeddings": 1, "codes": 1, "record": 3}
 DRAWS = 3  # of the control
 Array = NDArray[np.float32]
 
@@ -37,8 +38,8 @@ Array = NDArray[np.float32]
 @dataclass(frozen=True)
 class TrialRecord:
     """The record of one trial through one reader. By set: the change, the dealt movement's mass (D,), the pairs of
-    image and feature that are active newly, with their strength, and no longer, and newly after one dealt movement (all
-    pairs of the trained reader alone), and CKA of the embedding."""
+    image and feature that are active newly, with their strength, and no longer, and newly after one dealt movement, the
+    tuned mass by class (pairs and these of the trained reader alone), and CKA of the embedding."""
 
     trial: str
     method: str
@@ -52,6 +53,7 @@ class TrialRecord:
     died: dict[str, Pairs]
     strength: dict[str, Array]  # of the pairs `born`: the tuned code's magnitude
     dealt_born: dict[str, Pairs]
+    by_class: dict[str, Masses]
     similarity: dict[str, Cka]
 
 
@@ -143,7 +145,7 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
     codes = {
         name: (frozen_codes(plan, store, read, name, device), encode(dictionary, x)) for name, (_, x) in raw.items()
     }
-    changes, masses, born, died, strength, dealt_born = {}, {}, {}, {}, {}, {}
+    changes, masses, born, died, strength, dealt_born, by_class = {}, {}, {}, {}, {}, {}, {}
     for name, (x0, x) in raw.items():
         s0, s = codes[name]
         changes[name] = change(s0, s)
@@ -151,8 +153,9 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
         masses[name] = np.mean([change(s0, control).mass for control in controls], axis=0)
         if read.kind == "trained":
             born[name], died[name] = born_and_died(s0, s)
-            strength[name] = np.abs(np.asarray(s.matrix()[born[name]])).astype(np.float32)
+            strength[name] = np.abs(values_at(s.matrix(), *born[name])).astype(np.float32)
             dealt_born[name], _ = born_and_died(s0, controls[0])
+            by_class[name] = mass_by_class(s, split_of(plan, name).labels)
     as_read = _Parts(*(_as_read(dictionary, np.concatenate([raw[name][side] for name in names])) for side in (0, 1)))
     s0, s = (stacked([codes[name][side] for name in names]) for side in (0, 1))
     return TrialRecord(
@@ -168,6 +171,7 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
         died=died,
         strength=strength,
         dealt_born=dealt_born,
+        by_class=by_class,
         similarity={name: linear(raw[name][0], raw[name][1]) for name in names},
     )
 
@@ -188,6 +192,7 @@ def _write(record: TrialRecord, folder: Path) -> None:
                 arrays[f"{name}/{which} pairs"] = np.stack(pairs[name])
         if name in record.strength:
             arrays[f"{name}/strength"] = record.strength[name]
+            arrays |= {f"{name}/by class/{field}": x for field, x in record.by_class[name]._asdict().items()}
     save_file({name: np.ascontiguousarray(x) for name, x in arrays.items()}, folder / "record.safetensors")
     numbers = {"seen": record.seen, "similarity": record.similarity}
     (folder / "numbers.json").write_text(json.dumps(numbers))
@@ -213,5 +218,10 @@ def _read(folder: Path, spec: TrialSpec, kind: Kind, names: tuple[str, ...]) -> 
         died=pairs("died"),
         strength={name: arrays[f"{name}/strength"] for name in names if f"{name}/strength" in arrays},
         dealt_born=pairs("dealt"),
+        by_class={
+            name: Masses(*(arrays[f"{name}/by class/{field}"] for field in Masses._fields))
+            for name in names
+            if f"{name}/by class/mass" in arrays
+        },
         similarity={name: Cka(*found) for name, found in numbers["similarity"].items()},
     )

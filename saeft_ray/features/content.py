@@ -3,8 +3,8 @@
 Shapes: D features of a dictionary, N images of the pooled sets.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Verdict = Literal["grew", "shrank", "not found", "not tested"]
 
@@ -20,11 +20,13 @@ class Image:
 @dataclass(frozen=True, kw_only=True)
 class Name:
     """A word for a feature: `score` is the F1 of the word's text as a classifier of the feature's active images, `p`
-    how often a direction without meaning fits its best word as well."""
+    how often a direction without meaning fits its best word as well, `p_score` how often as many images without meaning
+    reach the score (None for a user's label, whose `p` is of the score)."""
 
     word: str
     score: float
     p: float
+    p_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +57,21 @@ class Effect:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Share:
+    """A class or a set: its share of the newly active images of a feature, and of those where it was active before."""
+
+    label: str
+    new: float
+    old: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class FeatureChange:
     """One feature under one method. `against` is "frozen" or the baseline method. `gain`: the share that images with
     the feature gained or lost apart from drift. `born`, `died`: mean number of images on which it fires and
     does not in what it is compared with, or the reverse; `other_classes`: share of the newly active that is not of the
-    class that the feature is named after."""
+    class that the feature is named after. `new_classes`, `new_sets`: where most of the newly active images are, of the
+    most changed features alone."""
 
     method: str
     against: str
@@ -71,13 +83,16 @@ class FeatureChange:
     shared: Shared | None
     born_images: tuple[Image, ...]
     died_images: tuple[Image, ...]
+    new_classes: tuple[Share, ...] = ()
+    new_sets: tuple[Share, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
     """One live feature of the dictionary that the record is read through. `live`: share of images where it is active
     in the frozen model. `words`: the best words with their scores, also where none is good enough to be its `name`.
-    `found`: how many of `of` other SAE seeds have a feature of the same direction."""
+    `found`: how many of `of` other SAE seeds have a feature of the same direction; `found_active`: of the same
+    activations on the same images."""
 
     index: int
     live: float
@@ -86,6 +101,7 @@ class Feature:
     words: tuple[tuple[str, float], ...]
     found: int | None
     of: int | None
+    found_active: int | None = None
     strongest: tuple[Image, ...]
     spread: tuple[Image, ...]
     changes: tuple[FeatureChange, ...]
@@ -167,7 +183,8 @@ class Specimen:
 @dataclass(frozen=True, kw_only=True)
 class WhatChanged:
     """Everything that is shown of what fine-tuning added and removed. `sentences` come first on the page; `missing`
-    says what could not be computed, and why. `readings[0]` is of the dictionary whose features are in `features`."""
+    says what could not be computed, and why. `readings[0]` is of the dictionary whose features are in `features`.
+    `firings` is the Arrow table of the features by set and class, which has a file of its own."""
 
     sweep: str
     alpha: float
@@ -181,3 +198,4 @@ class WhatChanged:
     similarities: tuple[Similarity, ...]
     specimens: tuple[Specimen, ...]
     missing: tuple[str, ...]
+    firings: Any = field(default=None, compare=False, repr=False)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from saeft_ray.features import sharing
 from saeft_ray.features.activity import Floats, Ints, Matrix
 from saeft_ray.features.comparisons import Comparison
-from saeft_ray.features.content import Feature, FeatureChange, Image, Shared
+from saeft_ray.features.content import Feature, FeatureChange, Image, Share, Shared
+from saeft_ray.features.firings import shares
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.naming import Named
 
@@ -24,9 +25,9 @@ _NUMBERS = 1 << 24  # of the shifts of all seeds, features and words
 
 
 class Stability(NamedTuple):
-    """In how many of `of` other SAE seeds each described feature is found."""
+    """In how many of `of` other SAE seeds each described feature is found, by its direction and by its activations."""
 
-    times: dict[int, int]
+    times: dict[int, tuple[int, int]]
     of: int
 
 
@@ -40,7 +41,7 @@ def described(
     places: Ints, named: Named, comparisons: list[Comparison], frozen: Frozen, stable: Stability
 ) -> tuple[Feature, ...]:
     """The features at `places` (F,), in that order; images for the most changed alone."""
-    shown = _most_changed(places, comparisons)
+    shown = set(most_changed(places, comparisons)[:SHOWN].tolist())
     class_of = named.class_of()
     told = {
         (c.method, c.against): (_shared(c, shown, named, frozen), _other_classes(c, class_of, frozen))
@@ -49,6 +50,7 @@ def described(
     mass = np.asarray(named.active.sum(0)).reshape(-1)
     born = [(c, c.born(), c.died()) for c in comparisons]
     often = {id(c): (_often(c.fresh), _often(c.gone)) for c in comparisons}
+    where = {id(c): _where(c, shown, named.active, frozen) for c in comparisons}
     features = []
     for feature in places.tolist():
         pictured = feature in shown
@@ -56,6 +58,7 @@ def described(
         for c, new, lost in born:
             shared, other = told[c.method, c.against]
             fresh, gone = often[id(c)] if pictured else (None, None)
+            of_classes, of_sets = where[id(c)]
             changes.append(
                 FeatureChange(
                     method=c.method,
@@ -68,8 +71,11 @@ def described(
                     shared=shared.get(feature),
                     born_images=_strip(fresh, c, feature, frozen),
                     died_images=_strip(gone, c, feature, frozen),
+                    new_classes=of_classes.get(feature, ()),
+                    new_sets=of_sets.get(feature, ()),
                 )
             )
+        found, found_active = stable.times.get(feature, (None, None)) if stable.of else (None, None)
         features.append(
             Feature(
                 index=feature,
@@ -77,7 +83,8 @@ def described(
                 mass=float(mass[feature]),
                 name=named.name(feature),
                 words=named.words(feature),
-                found=stable.times.get(feature) if stable.of else None,
+                found=found,
+                found_active=found_active,
                 of=stable.of or None,
                 strongest=frozen.strongest(named.active, feature, STRIP) if pictured else (),
                 spread=frozen.spread(named.active, feature, STRIP) if pictured else (),
@@ -87,13 +94,26 @@ def described(
     return tuple(features)
 
 
-def _most_changed(places: Ints, comparisons: list[Comparison]) -> set[int]:
-    """Those that surely changed before all others, then by the size of their effect."""
+def most_changed(places: Ints, comparisons: list[Comparison]) -> Ints:
+    """The features at `places` (F,), those that surely changed before all others, then by the size of their effect."""
     size = np.zeros(len(places))
     for c in comparisons:
         sure = np.array([c.tested.verdict(int(f)) in ("grew", "shrank") for f in places], bool)
         size = np.maximum(size, np.abs(c.tested.mean[places]) + 1000 * sure)
-    return set(places[np.argsort(-size, kind="stable")[:SHOWN]].tolist())
+    return places[np.argsort(-size, kind="stable")]
+
+
+def _where(
+    c: Comparison, shown: set[int], active: Matrix, frozen: Frozen
+) -> tuple[dict[int, tuple[Share, ...]], dict[int, tuple[Share, ...]]]:
+    """The classes and the sets of the newly active images of each shown feature."""
+    places = np.array(sorted(shown), np.int64)
+    fresh, before = _sum(c.fresh)[:, places], active[:, places]
+    classes, sets = (
+        {int(places[i]): found for i, found in shares(fresh, before, member, labels).items()}
+        for member, labels in ((frozen.of_class, frozen.classes), (frozen.of_set, frozen.names))
+    )
+    return classes, sets
 
 
 def _often(trials: list[Matrix]) -> Matrix:

@@ -1,28 +1,32 @@
-"""What changed as files: features.json holds all of it and is read again; features.csv has a line per change."""
+"""What changed as files: features.json holds what is shown and is read again; features.csv has a line per change;
+firings.parquet has the table of features by set and class."""
 
 import io
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
+import pyarrow.parquet as parquet
 from pydantic import TypeAdapter, ValidationError
 
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.features.tables import changes_table, tables
+from saeft_ray.features.tables import FIRINGS, changes_table, firings_table, tables
 from saeft_ray.records.read import read_file, write_file
 
-JSON, PAGE = "features.json", "features.html"
+JSON, PAGE, FIRED = "features.json", "features.html", "firings.parquet"
 _FORMAT = "saeft_ray.what_changed"
 _CONTENT = TypeAdapter(WhatChanged)
 
 
 def as_json(found: WhatChanged) -> str:
-    """All of it, with the name of the format."""
-    return json.dumps({"format": _FORMAT, **asdict(found)}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    """All but its table `firings`, with the name of the format."""
+    shown = asdict(replace(found, firings=None))
+    del shown["firings"]
+    return json.dumps({"format": _FORMAT, **shown}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def as_csv(found: WhatChanged) -> str:
@@ -47,7 +51,10 @@ def from_json(content: bytes, shown: str) -> WhatChanged:
 
 
 def keep(found: WhatChanged, storage: str, endpoint: str | None = None) -> None:
-    """Puts features.json into the folder or URL `storage` of its sweep, over an older one."""
+    """Puts features.json and firings.parquet into the folder or URL `storage` of its sweep, over older ones."""
+    out = io.BytesIO()
+    parquet.write_table(firings_table(found), out, compression="zstd")
+    write_file(storage, FIRED, out.getvalue(), endpoint)
     write_file(storage, JSON, as_json(found).encode(), endpoint)
 
 
@@ -62,13 +69,28 @@ def stored(storage: str, endpoint: str | None = None) -> WhatChanged | None:
 
 
 def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
-    """The tables `features` and `changes`, if `sql` names one of them. Raises UserError where nothing was found yet."""
-    if not re.search(r"\b(features|changes)\b", sql, re.IGNORECASE):
+    """The tables `features`, `changes` and `firings`, if `sql` names one of them. Raises UserError where nothing was
+    found yet, Damaged for files that were not written by `keep`."""
+    if not re.search(r"\b(features|changes|firings)\b", sql, re.IGNORECASE):
         return {}
     found = stored(storage, endpoint)
-    if found is None:
+    fired = _stored_firings(storage.rstrip("/"), endpoint) if re.search(r"\bfirings\b", sql, re.IGNORECASE) else {}
+    if found is None or fired is None:
         raise UserError(
-            f"{storage}: nothing was found of its features yet, so there are no tables `features` and `changes`; "
-            f"run python -m saeft_ray.features {storage}"
+            f"{storage}: nothing was found of its features yet, so there are no tables `features`, `changes` and "
+            f"`firings`; run python -m saeft_ray.features {storage}"
         )
-    return tables(found)
+    return {**tables(found), **fired}
+
+
+def _stored_firings(place: str, endpoint: str | None) -> dict[str, pa.Table] | None:
+    try:
+        found = parquet.read_table(pa.BufferReader(read_file(place, FIRED, endpoint)))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (pa.ArrowException, OSError) as error:
+        raise Damaged(
+            f"{place}/{FIRED}: cannot be read ({type(error).__name__}); remove it and run "
+            "`python -m saeft_ray.features` again"
+        ) from error
+    return {"firings": found.cast(FIRINGS)} if found.schema.names == FIRINGS.names else None

@@ -12,7 +12,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.each import Map
 from saeft_ray.features.files import PAGE
-from saeft_ray.features.tables import changes_table, features_table
+from saeft_ray.features.tables import changes_table, features_table, firings_table
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.redact import redacted
@@ -39,6 +39,11 @@ class WrittenFeatures(NamedTuple):
     def changes_table(self) -> pa.Table:
         """A line per feature × method × against, as in the SQL table `changes`."""
         return changes_table(self.found)
+
+    def firings_table(self) -> pa.Table:
+        """A line per method × against × feature × set × class where the feature has mass, as in the SQL table
+        `firings`."""
+        return firings_table(self.found)
 
 
 def never_lost(compute: Callable[..., WhatChanged], plan: Plan, ledger: Ledger, store: Store, each: Map) -> WhatChanged:

@@ -14,7 +14,7 @@ from scipy import sparse
 from saeft_ray.datasets import Split
 from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.features.activity import Ints, Matrix, activity, unit
-from saeft_ray.features.change import Pairs
+from saeft_ray.features.change import Masses, Pairs
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.compute import embeddings_of, frozen_codes, sets_of
 from saeft_ray.features.content import Image
@@ -66,6 +66,34 @@ class Frozen:
         """(N,) the number of each image's set."""
         return np.repeat(np.arange(len(self.names)), np.diff(self.starts))
 
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(self._plan.config.data.class_names())
+
+    @property
+    def of_class(self) -> Matrix:
+        """(N, C) sparse ones: the class of each image."""
+        return _members(self.labels, len(self.classes))
+
+    @property
+    def of_set(self) -> Matrix:
+        """(N, sets) sparse ones: the set of each image."""
+        return _members(self.sets, len(self.names))
+
+    @property
+    def of_cell(self) -> Matrix:
+        """(N, sets × C) sparse ones: the class of the set of each image, the first set's classes first."""
+        return _members(self.sets * len(self.classes) + self.labels, len(self.names) * len(self.classes))
+
+    def by_cell(self, found: dict[str, Masses], width: int) -> Matrix:
+        """(sets × C, `width`) sparse masses of all sets."""
+        starts = np.arange(len(self.names)) * len(self.classes)
+        rows = np.concatenate([found[name].label + start for name, start in zip(self.names, starts, strict=True)])
+        columns = np.concatenate([found[name].feature for name in self.names])
+        mass = np.concatenate([found[name].mass for name in self.names])
+        return sparse.csr_matrix((mass, (rows, columns)), shape=(len(self.names) * len(self.classes), width))
+
     def active(self, kind: Kind) -> Matrix:
         """(N, D) sparse magnitudes of the codes through the reader of this kind."""
         read = reader(self._plan, kind)
@@ -103,6 +131,10 @@ class Frozen:
         return self.images(
             order[np.unique(np.linspace(0, len(order) - 1, most).round().astype(int))] if len(order) else order
         )
+
+
+def _members(number: Ints, count: int) -> Matrix:
+    return sparse.csr_matrix((np.ones(len(number)), (np.arange(len(number)), number)), shape=(len(number), count))
 
 
 def _stacked(parts: Iterable[SparseCodes]) -> Matrix:

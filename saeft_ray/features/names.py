@@ -2,7 +2,8 @@
 
 A name is the word most like the mean of the images that a feature fires on. It is given only if the word's text tells
 those images from the others (F1), if no other word does nearly as well, and if a direction without meaning seldom fits
-any word as well (p).
+any word as well (p). How often sets of images without meaning reach the F1 (p_f1) is told and asks nothing: as a
+condition it would take four in ten names from trained dictionaries, which are no truer for it (docs/what_changed.md).
 
 Shapes: N images, D features, W words, d embedding width, m images or words a feature. `x` (N, d) are unit frozen
 embeddings, `active` (N, D) is the sparse matrix that `activity` gives. Nothing here is N × D or N × W at once.
@@ -24,8 +25,10 @@ MOST_P = 0.05
 RIVAL = 0.6  # of the name's F1 is the most that another word may have
 SAME = 0.75  # cosine of two words that are no rivals, such as synonyms
 DRAWS = 4000
+SETS = 200  # of images without meaning, for the null of F1
 WORDS = 5  # that are listed for each feature
 _BLOCK = 256  # words, or features, that are looked at together
+_SETS = 50
 
 
 class Names(NamedTuple):
@@ -35,6 +38,7 @@ class Names(NamedTuple):
     cosine: Floats  # (D, m)
     f1: Floats  # (D, m)
     p: Floats  # (D,) of the first word: how often a direction without meaning fits its own best word as well
+    p_f1: Floats  # (D,) how often its images, as many as the feature has, reach the first F1 with their own first word
     named: NDArray[np.bool_]  # (D,)
 
 
@@ -57,14 +61,14 @@ def names(
     m = min(WORDS, len(bank))
     if not m or not len(x):
         none = np.zeros((d, 0))
-        return Names(none.astype(np.int64), none, none, np.ones(d), np.zeros(d, bool))
+        return Names(none.astype(np.int64), none, none, np.ones(d), np.ones(d), np.zeros(d, bool))
     null = null_of(x, bank, seed)
     words, cosine, standardised = _best(mean_direction(x, active), bank, null, m)
     f1 = text_f1(x, active, bank, words)
-    p = p_of(standardised, null)
+    p, p_f1 = p_of(standardised, null), p_of_f1(x, bank, counts(active), f1[:, 0], seed)
     p[counts(active) == 0] = 1
     alone = rival_f1(f1, words, bank) <= RIVAL * f1[:, 0]
-    return Names(words, cosine, f1, p, (f1[:, 0] >= least_f1) & alone & (p <= most_p))
+    return Names(words, cosine, f1, p, p_f1, (f1[:, 0] >= least_f1) & alone & (p <= most_p))
 
 
 def mean_direction(x: Floats, active: Matrix) -> Floats:
@@ -124,11 +128,7 @@ def null_of(x: Floats, bank: Floats, seed: int, count: int = DRAWS) -> Null:
     A mixture of N centred embeddings with normal weights is a normal vector with their covariance, so d numbers are
     drawn for each and not N.
     """
-    centred = (x - x.mean(0)).astype(np.float64)
-    values, vectors = np.linalg.eigh(centred.T @ centred)
-    bits = draws.bits(seed, "names null", np.arange(count)[:, None], np.arange(x.shape[1])[None])
-    normal = ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
-    directions = unit((normal * np.sqrt(np.maximum(values, 0))) @ vectors.T)
+    directions = _without_meaning(x, seed, count)
     mean, sd, best = np.zeros(len(bank)), np.zeros(len(bank)), np.full(count, -np.inf)
     for start in range(0, len(bank), _BLOCK):
         block = slice(start, start + _BLOCK)
@@ -136,6 +136,34 @@ def null_of(x: Floats, bank: Floats, seed: int, count: int = DRAWS) -> Null:
         mean[block], sd[block] = cosines.mean(0), np.maximum(cosines.std(0), 1e-12)
         best = np.maximum(best, ((cosines - mean[block]) / sd[block]).max(1))
     return Null(mean, sd, np.sort(best))
+
+
+def p_of_f1(x: Floats, bank: Floats, often: Ints, f1: Floats, seed: int, count: int = SETS) -> Floats:
+    """(D,) how often sets of images without meaning reach the `f1` (D,) of features that are active on `often` (D,)
+    images; 1 for a feature that is never active.
+
+    Each set is the images most alike one of `count` directions without meaning, as many as the feature has, and its
+    word is the one most like the direction. O(count × N (d + log N)) time.
+    """
+    directions, centred = _without_meaning(x, seed, count), x - x.mean(0)
+    as_good, place = np.zeros(len(often)), np.maximum(often, 1) - 1
+    for start in range(0, count, _SETS):
+        block = directions[start : start + _SETS].astype(np.float32)
+        order = np.argsort(-(centred @ block.T), axis=0)
+        likeness = centred @ bank[(block @ bank.T).argmax(1)].T
+        member = likeness >= np.quantile(likeness, 1 - SHARE, axis=0)
+        both = np.cumsum(np.take_along_axis(member, order, axis=0), axis=0)[place]
+        as_good += (2 * both / (often[:, None] + member.sum(0)) >= f1[:, None]).sum(1)
+    return np.where(often > 0, (1 + as_good) / (1 + count), 1.0)
+
+
+def _without_meaning(x: Floats, seed: int, count: int) -> Floats:
+    """(count, d) unit directions of random mixtures of the centred embeddings."""
+    centred = (x - x.mean(0)).astype(np.float64)
+    values, vectors = np.linalg.eigh(centred.T @ centred)
+    bits = draws.bits(seed, "names null", np.arange(count)[:, None], np.arange(x.shape[1])[None])
+    normal = ndtri(((bits >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53)
+    return unit((normal * np.sqrt(np.maximum(values, 0))) @ vectors.T)
 
 
 def p_of(best: Floats, null: Null) -> Floats:

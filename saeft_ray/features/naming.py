@@ -57,7 +57,8 @@ class Named(NamedTuple):
         if not (self.bank.words and self.found.named[feature]):
             return self.attribute.get(feature)
         word, score = self.words(feature)[0]
-        return Name(word=word, score=score, p=float(self.found.p[feature]))
+        p, p_score = (float(each[feature]) for each in (self.found.p, self.found.p_f1))
+        return Name(word=word, score=score, p=p, p_score=p_score)
 
     def words(self, feature: int) -> tuple[tuple[str, float], ...]:
         """The best words with the F1 of their texts."""

@@ -14,9 +14,9 @@ import torch
 from saeft_ray import sae
 from saeft_ray.errors import UserError
 from saeft_ray.features import stability
-from saeft_ray.features.activity import Ints
-from saeft_ray.features.codes import encode
-from saeft_ray.features.compute import TrialRecord, embeddings_of, record_of_trial, sets_of
+from saeft_ray.features.activity import Ints, Matrix, activity, counts
+from saeft_ray.features.codes import encode, stacked
+from saeft_ray.features.compute import TrialRecord, embeddings_of, frozen_codes, record_of_trial, sets_of
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
@@ -75,7 +75,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Find:
-    """(F,) whether the SAE of another seed holds each of the `features` (F,) of the trained one; trained if need be."""
+    """(2, F) whether the SAE of another seed holds each of the `features` (F,) of the trained one, by its direction and
+    by its activations; trained if need be."""
 
     plan: Plan
     store: Store
@@ -87,11 +88,20 @@ class Find:
         own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
         folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
         other = sae.load(folder, self.plan.facts.model).to(device)
-        live = np.zeros(len(other.atoms), bool)
-        for name in sets_of(self.plan):
-            live[encode(other, embeddings_of(self.plan, self.store, None, name, device)).entries()[1]] = True
+        names = sets_of(self.plan)
+        codes = [encode(other, embeddings_of(self.plan, self.store, None, name, device)) for name in names]
+        active, its, stranger = self._active("trained"), activity(*stacked(codes)), self._active("random")
         atoms = own.atoms.numpy()[self.features]
-        return stability.held(atoms, other.atoms.cpu().numpy()[live]).astype(np.int64)
+        by_direction = stability.held(atoms, other.atoms.cpu().numpy()[counts(its) > 0])
+        by_activity = stability.held_active(active[:, self.features], its, stranger)
+        return np.stack([by_direction, by_activity]).astype(np.int64)
+
+    def _active(self, kind: Kind) -> Matrix:
+        """(N, D) sparse magnitudes of the frozen codes through this reader."""
+        read, device = reader(self.plan, kind), device_of(self.plan)
+        return activity(
+            *stacked([frozen_codes(self.plan, self.store, read, name, device) for name in sets_of(self.plan)])
+        )
 
 
 def device_of(plan: Plan) -> torch.device:

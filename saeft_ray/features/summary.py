@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from saeft_ray.features import testing
@@ -15,8 +16,9 @@ from saeft_ray.features.activity import Ints
 from saeft_ray.features.comparisons import FROZEN, Comparison, Records, to_frozen, to_method
 from saeft_ray.features.compute import trials
 from saeft_ray.features.content import Feature, Reading, Shortcut, Similarity, Specimen, WhatChanged
-from saeft_ray.features.described import Stability, chosen, described
+from saeft_ray.features.described import Stability, chosen, described, most_changed
 from saeft_ray.features.each import Map, serially
+from saeft_ray.features.firings import firings
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.movements import movement
 from saeft_ray.features.naming import Named, bank_of, labels_of, named, specimens
@@ -64,8 +66,11 @@ def what_changed(
     comparisons = run.comparisons(records["trained"], shown, baseline, frozen, readers)
     features: tuple[Feature, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
+    fired: pa.Table | None = None
     if comparisons:
         features = run.features(readers[0], comparisons, frozen)
+        places = most_changed(np.array([each_.index for each_ in features], np.int64), comparisons)
+        fired = firings(comparisons, places, frozen, missing)
         settings = plan.config.features
         shortcuts = reliances(comparisons, readers[0], frozen, plan.config.seed, settings.alpha, missing)
     first = next(found for found in records.values() if found)
@@ -78,6 +83,7 @@ def what_changed(
         shortcuts=shortcuts,
         similarities=run.similarities(first, [m for m in first if methods is None or m in methods], baseline, asked),
         specimens=specimens(readers, frozen),
+        fired=fired,
     )
 
 
@@ -172,8 +178,8 @@ class _Run:
             self.missing.append("Features are not looked for in other SAE seeds: the SAE is imported.")
             count = 0
         found = [*self._sound(self.each(Find(self.plan, self.store, places), range(1, count + 1)))]
-        times = np.sum(found, axis=0, dtype=int).tolist() if found else []
-        return Stability(dict(zip(places.tolist(), times, strict=False)), len(found))
+        times = np.sum(found, axis=0, dtype=int).T.tolist() if found else []
+        return Stability({f: (way, other) for f, (way, other) in zip(places.tolist(), times, strict=False)}, len(found))
 
     def _sound(self, results: Iterator[T | str]) -> Iterator[T]:
         """Results that are there; sentences go to `missing`."""
@@ -210,6 +216,7 @@ def _content(
     shortcuts: tuple[Shortcut, ...] = (),
     similarities: tuple[Similarity, ...] = (),
     specimens: tuple[Specimen, ...] = (),
+    fired: pa.Table | None = None,
 ) -> WhatChanged:
     settings = plan.config.features
     return WhatChanged(
@@ -225,4 +232,5 @@ def _content(
         similarities=similarities,
         specimens=specimens,
         missing=tuple(dict.fromkeys(missing)),
+        firings=fired,
     )
