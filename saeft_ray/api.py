@@ -248,6 +248,8 @@ class Sweep:
                 "methods, against and sets choose a part, and the report shows all; give a folder for it: out"
             )
         features_found.check_asked(plan, ledger, methods, against)
+        if out is None:
+            store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
         changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
