@@ -253,6 +253,8 @@ class Sweep:
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
         changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
+        if not changed.readings:  # what was found before is worth more
+            raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())
         if out is not None:
             write_features(changed, plan, Path(out))

@@ -143,7 +143,7 @@ def test_numbers_outlive_images_words_and_labels_and_the_page_says_so(tmp_path, 
     before = sweep.features()
     assert any("1 of 2 labels name an image that is in no set: nowhere.png" in each for each in before.found.missing)
     assert "data:image" in Path(before.page).read_text()
-    for name in ("train", "photos", "single"):
+    for name in tests:
         shutil.rmtree(tmp_path / name)
     words.unlink()
     labels.unlink()
@@ -156,3 +156,8 @@ def test_numbers_outlive_images_words_and_labels_and_the_page_says_so(tmp_path, 
     page = Path(after.page).read_text()
     assert "data:image" not in page  # the older page shows what was found with the words
     assert "gone" in page
+    shutil.rmtree(tmp_path / "train")  # classes are its folders
+    kept = Path(sweep.folder, "features.json").read_bytes()
+    with pytest.raises(UserError, match=r"nothing could be recorded of its features: .*train is missing"):
+        saeft_ray.open_sweep(sweep.folder).features()
+    assert Path(sweep.folder, "features.json").read_bytes() == kept

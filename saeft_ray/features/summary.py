@@ -196,10 +196,11 @@ def _unrecorded(plan: Plan, ledger: Ledger, methods: Sequence[str] | None) -> li
     said = [f"{method} trains no weights: its embeddings are those of the frozen model." for method in without]
     results = ledger.results("confirm")
     wanted = plan.config.methods if methods is None else tuple(dict.fromkeys(methods))
-    confirm = plan.config.confirm
-    planned = len(asked) if confirm.until else len(wanted) * confirm.max_seeds  # a range of seeds may end early
-    if later := planned - sum(spec.id in results for spec in asked):
-        said.append(f"The sweep has not ended: {later} of {planned} confirm trials are not there yet.")
+    # Methods with a range of seeds may end before its last.
+    every = asked if plan.config.confirm.until else plan.confirm(plan.config.methods)
+    planned = [spec for spec in every if spec.method in wanted]
+    if later := len(planned) - sum(spec.id in results for spec in asked):
+        said.append(f"The sweep has not ended: {later} of {len(planned)} confirm trials are not there yet.")
     said += [f"{spec.id} failed and has no record." for spec in asked if results.get(spec.id, 0.0) is None]
     known = {spec.method for spec in asked}
     return said + [f"{method} has no trial in the confirm phase." for method in wanted if method not in known]
