@@ -137,6 +137,7 @@ class Sweep:
         """Prints the same as tables on a rich `console`."""
         plan = Plan(self.config, find_facts(in_haste(self.config), planning=True))
         show(plan, console)
+        self._say_unread(console)
         return plan
 
     def run(self, *, local: bool = False, quiet: bool = False, join: bool = False) -> Self:
@@ -160,10 +161,19 @@ class Sweep:
         if not (local or join):
             _refuse_live_ray()
         plan = Plan(self.config, find_facts(self.config))
+        console = Console(stderr=quiet, quiet=quiet)
+        self._say_unread(console)
         with logs_named(self.folder, local):
-            drive(plan, self._store, local, Console(stderr=quiet, quiet=quiet))
+            drive(plan, self._store, local, console)
         self.__dict__.pop("_opened", None)
         return self
+
+    def _say_unread(self, console: Console) -> None:
+        if self.config.features.on:
+            from saeft_ray.features.naming import unread
+
+            for sentence in unread(self.config):
+                console.out(f"features.words: {sentence}", highlight=False)
 
     # What came of it ------------------------------------------------------------------------------------------
 
@@ -238,15 +248,14 @@ class Sweep:
             raise UserError(
                 "methods, against and sets choose a part, and the report shows all; give a folder for it: out"
             )
-        for label in [*(methods or ()), *([against] if against not in (None, "frozen") else [])]:
-            if label not in plan.config.methods:
-                raise UserError(f"{label!r} is not a method of this sweep; it has {', '.join(plan.config.methods)}")
-        for name in sets or ():
-            if name not in (known := ["selection", *plan.config.data.test_sets()]):
-                raise UserError(f"{name!r} is not a test set of this sweep; allowed: {', '.join(known)}")
+        features_found.check_asked(plan, ledger, methods, against)
+        if out is None:
+            store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
         changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
+        if not changed.readings:  # what was found before is worth more
+            raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())
         if out is not None:
             write_features(changed, plan, Path(out))

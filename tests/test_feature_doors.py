@@ -6,11 +6,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from saeft_ray.config.feature_files import Line, read_labels
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features import content as c
 from saeft_ray.features import files, found
 from saeft_ray.features.each import serially
+from saeft_ray.features.labels import labels
 from saeft_ray.features.tables import FIRINGS, changes_table, features_table
 from saeft_ray.orchestration.reopen import _asked_of
 from saeft_ray.records.preregistration import preregistration
@@ -68,15 +70,79 @@ def test_mistakes_have_their_place(given, words):
         made(features=given)
 
 
-def test_files_that_are_not_there_or_hold_nothing_are_problems(tmp_path):
+def test_files_and_sets_that_are_wrong_are_told_at_once_with_their_places(tmp_path):
     (tmp_path / "words").write_text("# nothing\n\n")
     (tmp_path / "labels").write_text("image,colour\n1,red\n")
-    section = made(features={"words": str(tmp_path / "words"), "labels": str(tmp_path / "labels")}).features
-    words, labels = section.problems()
-    assert "holds no word" in words
-    assert "no column 'attribute'" in labels
-    (gone,) = made(features={"words": str(tmp_path / "gone")}).features.problems()
-    assert gone.startswith("features.words:")
+    section = {"words": str(tmp_path / "words"), "labels": str(tmp_path / "labels"), "sets": ["UCI", "UKI", "UCI"]}
+    with pytest.raises(UserError) as told:
+        made(features=section)
+    for line in (
+        "features.sets.1: unknown set 'UKI', did you mean 'UCI'?",
+        "features.sets.2: 'UCI' stands there twice",
+        "holds no word",
+        "no column 'attribute'",
+    ):
+        assert line in str(told.value)
+    assert not made(features={**section, "sets": ["UCI"], "mode": "off"}).features.on
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (b"caf\xe9\n", "is not text in UTF-8"),
+        (b"navy\na\0b\n", "features.words.1: .* holds characters that cannot be shown"),
+        (b"x" * 400, "features.words.0: .* has 400 characters"),
+        ("\n".join(map(str, range(100_000))).encode(), "features.words: 100,000 words; at most 20,000"),
+        (None, "features.words: .*cannot be read"),
+    ],
+)
+def test_words_that_cannot_be_words_are_told_before_anything_runs(tmp_path, words, said):
+    if words is not None:
+        (tmp_path / "words").write_bytes(words)
+    with pytest.raises(UserError, match=said):
+        made(features={"words": str(tmp_path / "words")})
+
+
+def test_words_in_any_script_and_form_are_taken(tmp_path):
+    (tmp_path / "words").write_bytes("\ufeffnavy\r\n\r\n<script>\r\nمی‌خواهم\r\n青い\r\nnavy\r\n".encode())
+    assert made(features={"words": str(tmp_path / "words")}).features.on
+    assert made(features={"words": ["", " ", "नीला", "a\tb"]}).features.on
+    for given, said in ((["\ud800"], "cannot be shown"), ("a\0b", "cannot be a path")):
+        with pytest.raises(UserError, match=said):
+            made(features={"words": given})
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image;attribute\n1;red\n", "with commas between them"),
+        ("image,attribute,attribute\n1,red,blue\n", "column 'attribute' stands there 2 times"),
+        ("image,attribute,set\n0,red, shiny,UCI\n", "line 2 has more fields than the head"),
+        ("image,attribute,set\n0,red,UKI\n", "line 2: unknown set 'UKI', did you mean 'UCI'"),
+        ('image,attribute\n0,"red\n', "is not CSV"),
+        ("", "no column 'image', but nothing"),
+        ("image,attribute\n", "has no line below its head"),
+    ],
+)
+def test_labels_that_are_wrong_are_told_with_their_line(tmp_path, text, said):
+    (tmp_path / "labels").write_text(text)
+    with pytest.raises(UserError, match=f"features.labels: .*{said}"):
+        made(features={"labels": str(tmp_path / "labels")})
+
+
+def test_what_a_spreadsheet_writes_is_read(tmp_path):
+    (tmp_path / "labels").write_bytes(b'\xef\xbb\xbfimage,attribute,set,\r\n0,"red, or\r\nso",UCI,\r\n0,red\r\n')
+    lines = read_labels(str(tmp_path / "labels"))
+    assert [(line.image, line.attribute, line.set) for line in lines] == [
+        ("0", "red, or\nso", "UCI"),
+        ("0", "red", ""),
+    ]
+
+
+def test_a_number_of_thousands_of_digits_is_no_image():
+    found = labels([Line(2, "9" * 5000, "red", ""), Line(3, "1", "red", "UCI")], {"UCI": 2})
+    assert found.missing == 1
+    assert found.member.toarray().tolist() == [[0], [1]]
 
 
 def test_only_a_record_with_features_registers_them():

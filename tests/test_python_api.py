@@ -35,7 +35,7 @@ def page(tmp_path_factory):
         names = {}
         for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
             exec(block, names)
-        yield names
+        yield {**names, "folder": folder}
     finally:
         os.chdir(before)
 
@@ -69,6 +69,17 @@ def test_tables_and_report_of_the_page(page):
     assert page["comparison"].rows > 0
     with pytest.raises(UserError, match=r"SQL: .*nowhere"):
         page["done"].results("SELECT * FROM nowhere")
+
+
+def test_what_changed_of_the_page_is_tables_and_pages(page):
+    changes = page["changed"].changes_table().to_pylist()
+    assert {line["method"] for line in changes} == {"ft", "sae_ft"}
+    assert page["grew"].column_names == ["name", "method", "mean", "q"]
+    assert {(line["method"], line["against"]) for line in page["part"].changes_table().to_pylist()} == {
+        ("sae_ft", "frozen"),
+        ("sae_ft", "ft"),
+    }
+    assert Path(page["folder"], page["part"].page).exists()
 
 
 def test_a_model_of_the_page_is_what_export_writes(page, tmp_path):

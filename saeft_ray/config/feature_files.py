@@ -6,6 +6,7 @@ cats/a.png,striped,       a file name
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -34,30 +35,39 @@ def read_words(path: str) -> list[str]:
 
 
 def read_labels(path: str) -> list[Line]:
-    """The lines of a file of labels. Raises UserError, with line numbers, for a file that cannot be read, lacks a
-    column or a line, or has an empty image or attribute."""
-    rows = csv.DictReader(_text(path).splitlines())
+    """The lines of a file of labels. Raises UserError, with line numbers, for a file that cannot be read, a head that
+    is not ours, no line, and lines without an image or attribute or with more fields than the head."""
+    # Text that is cut into lines by anything but the reader would be cut inside of quotes too.
+    rows = csv.DictReader(io.StringIO(_text(path), newline=""), strict=True)
     found, wrong = [], []
     try:
-        header = [name.strip() for name in rows.fieldnames or ()]
-        rows.fieldnames = header
-        if lacking := [name for name in COLUMNS if name not in header]:
-            raise UserError(
-                f"{path}, line 1: no column {lacking[0]!r}, but {', '.join(header) or 'nothing'}; "
-                "the columns are image, attribute and, if images are numbered within sets, set"
-            )
+        rows.fieldnames = _head(path, rows.fieldnames or ())
         for row in rows:
             image, attribute, where = ((row.get(name) or "").strip() for name in (*COLUMNS, "set"))
-            if not image or not attribute:
+            if any(row.get(None) or ()):
+                wrong.append(f"line {rows.line_num} has more fields than the head (put quotes around a comma)")
+            elif not image or not attribute:
                 wrong.append(f"line {rows.line_num} has no {'attribute' if image else 'image'}")
             found.append(Line(rows.line_num, image, attribute, where))
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: is not CSV ({error})") from error
     if wrong:
-        raise UserError(f"{path}: {'; '.join(wrong[:SHOWN])}{more(wrong)}; give both or delete the line")
+        raise UserError(f"{path}: {'; '.join(wrong[:SHOWN])}{more(wrong)}; mend or delete the line")
     if not found:
         raise UserError(f"{path}: has no line below its head; give a line per image and attribute")
     return found
+
+
+def _head(path: str, given: Sequence[str]) -> list[str]:
+    """The names of the columns. Raises UserError if one of ours is not there once."""
+    names = [name.strip() for name in given]
+    allowed = "the columns are image, attribute and, if images are numbered within sets, set, with commas between them"
+    for name in COLUMNS:
+        if name not in names:
+            raise UserError(f"{path}, line 1: no column {name!r}, but {', '.join(names) or 'nothing'}; {allowed}")
+    if twice := [name for name in (*COLUMNS, "set") if names.count(name) > 1]:
+        raise UserError(f"{path}, line 1: column {twice[0]!r} stands there {names.count(twice[0])} times; {allowed}")
+    return names
 
 
 def more(found: Sequence[object]) -> str:
@@ -71,4 +81,8 @@ def _text(path: str) -> str:
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise UserError(
+            f"{path}: is not text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+        ) from error
+    except ValueError as error:  # a path with a zero byte
+        raise UserError(f"{path!r}: cannot be a path ({error}); give the path of a text file") from error

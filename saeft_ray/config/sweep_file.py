@@ -1,6 +1,5 @@
 """A sweep file, read: its config, or every mistake in it at once (docs/architecture.md 3.8)."""
 
-import difflib
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from saeft_ray.config.known import allowed, unknown
 from saeft_ray.config.registry import Registry
 from saeft_ray.config.schema import DATASETS, METHODS, ReportSettings, SweepConfig
 from saeft_ray.config.yaml_loader import Loader
@@ -99,7 +99,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                 trained = [name for name, other in methods.items() if other.trains]
                 yield (
                     f"methods.{label}.of",
-                    f"{method.base!r} is not a method of this sweep that trains; {_allowed(trained)}",
+                    f"{method.base!r} is not a method of this sweep that trains; {allowed(trained)}",
                 )
     if storage := sections.get("storage"):
         try:
@@ -108,20 +108,19 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             yield "storage", str(error)
     if methods and report:
         if report.baseline not in methods:
-            yield "report.baseline", _unknown("method", report.baseline, methods)
+            yield "report.baseline", unknown("method", report.baseline, methods)
         confirm = sections.get("confirm")
         if report.variance == "pooled" and confirm and confirm.until is not None:
             yield "report.variance", "pooled with confirm.seeds: {min, max}; looks know each method's own spread alone"
         for index, pair in enumerate(report.compare):
             for label in pair:
                 if label not in methods:
-                    yield f"report.compare.{index}", _unknown("method", label, methods)
+                    yield f"report.compare.{index}", unknown("method", label, methods)
             if pair[0] == pair[1]:
                 yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
     features, data = sections.get("features"), sections.get("data")
-    for index, name in enumerate(features.sets or () if features and data else ()):
-        if data and name not in (known := ["selection", *data.test_sets()]):
-            yield f"features.sets.{index}", _unknown("set", name, known)
+    if features:
+        yield from features.problems(["selection", *data.test_sets()] if data else None)
     if train and compute and train.batch_size % compute.workers:
         yield (
             "compute.workers",
@@ -169,15 +168,15 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     """One pydantic error in our words."""
     loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
     if kind == "extra_forbidden":
-        return loc, _unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
+        return loc, unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
     if kind == "missing":
         return loc, "is missing; a sweep file must give it"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
         known: Registry[Any] = METHODS if loc.startswith("methods") else DATASETS
         given = found.get("type") if isinstance(found, Mapping) else None
         if given is None:
-            return loc, f"found {_short(found)}; give a map with a type, {_allowed(known)}"
-        words = _unknown("type", str(given), known)
+            return loc, f"found {_short(found)}; give a map with a type, {allowed(known)}"
+        words = unknown("type", str(given), known)
         return loc, f"{words}. {why}" if (why := known.missing(str(given))) else words
     if kind == "string_pattern_mismatch":
         return (
@@ -222,15 +221,6 @@ def _keys(loc: Sequence[str | int]) -> list[str]:
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     fields = annotation.model_fields.items() if is_section else ()
     return [field.alias or name for name, field in fields if name != "type"]
-
-
-def _unknown(what: str, name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"unknown {what} {name!r}" + (f", did you mean {close[0]!r}?" if close else "") + f"; {_allowed(known)}"
-
-
-def _allowed(names: Any) -> str:
-    return "allowed: " + (", ".join(names) or "none")
 
 
 def _short(value: object) -> str:

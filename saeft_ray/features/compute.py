@@ -19,6 +19,7 @@ from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, chan
 from saeft_ray.features.cka import Cka, linear
 from saeft_ray.features.codes import SparseCodes, encode, stacked
 from saeft_ray.features.dealt import dealt
+from saeft_ray.features.examples import examples_of
 from saeft_ray.features.readers import Kind, Reader, dictionary_of, reader
 from saeft_ray.features.retention import retention
 from saeft_ray.features.seen import Seen, seen
@@ -155,7 +156,7 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
             born[name], died[name] = born_and_died(s0, s)
             strength[name] = np.abs(values_at(s.matrix(), *born[name])).astype(np.float32)
             dealt_born[name], _ = born_and_died(s0, controls[0])
-            by_class[name] = mass_by_class(s, split_of(plan, name).labels)
+            by_class[name] = mass_by_class(s, examples_of(plan, store, name).labels)
     as_read = _Parts(*(_as_read(dictionary, np.concatenate([raw[name][side] for name in names])) for side in (0, 1)))
     s0, s = (stacked([codes[name][side] for name in names]) for side in (0, 1))
     return TrialRecord(

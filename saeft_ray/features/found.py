@@ -1,14 +1,17 @@
 """What changed in a sweep that has ended: computed, told apart from what was registered, kept in the sweep's folder."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from saeft_ray.config.features import Features
+from saeft_ray.config.known import unknown
 from saeft_ray.errors import UserError
+from saeft_ray.features.comparisons import FROZEN
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.each import Map
 from saeft_ray.features.files import PAGE
@@ -72,12 +75,32 @@ def labelled(found: WhatChanged, registered: Mapping[str, Any] | None) -> WhatCh
     return replace(found, sentences=(f"The tests of features are exploratory: {why}.", *found.sentences))
 
 
+def check_asked(plan: Plan, ledger: Ledger, methods: Sequence[str] | None, against: str | None) -> None:
+    """Raises UserError for a method that the sweep does not have or that is compared with itself, and for a sweep of
+    which nothing can be recorded yet."""
+    for label in [*(methods or ()), *([against] if against not in (None, FROZEN) else [])]:
+        if label not in plan.config.methods:
+            raise UserError(unknown("method", label, plan.config.methods))
+    if methods and set(methods) == {against}:
+        raise UserError(f"{against!r} is compared with itself; give another method, or none for all")
+    if not any(value is not None for value in ledger.results("confirm").values()):
+        raise UserError(f"{ledger.url}: no trial of its confirm phase has ended; run the sweep first")
+
+
 def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
-    """`plan` with other settings of its section `features`; those that are None stay. Raises UserError for a file that
-    is not there."""
+    """`plan` with other settings of its section `features`; those that are None stay. Raises UserError for those that
+    are not what the section takes; recorded files may be gone, which is said where they are read."""
     given = {name: value for name, value in settings.items() if value is not None}
-    section = Features.model_validate({**plan.config.features.model_dump(), **given})
-    if mistakes := [*section.problems()]:
+    before = plan.config.features.model_dump()
+    try:
+        asked = Features.model_validate({"mode": before["mode"], **given})
+        section = Features.model_validate({**before, **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise UserError(f"{first['loc'][0]}: found {first['input']!r}; {first['msg']}") from None
+    known = ["selection", *plan.config.data.test_sets()]
+    asked = asked if asked.on else asked.model_copy(update={"mode": "summary"})
+    if mistakes := [f"{place.removeprefix('features.')}: {words}" for place, words in asked.problems(known)]:
         raise UserError("\n".join(mistakes))
     return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
 

@@ -11,16 +11,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from saeft_ray.datasets import Split
-from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.features.activity import Ints, Matrix, activity, unit
 from saeft_ray.features.change import Masses, Pairs
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.compute import embeddings_of, frozen_codes, sets_of
 from saeft_ray.features.content import Image
+from saeft_ray.features.examples import Examples, examples_of
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import split_of
 from saeft_ray.sae import Dictionary
 from saeft_ray.storage.store import Store
 
@@ -48,18 +46,18 @@ class Frozen:
         return unit(np.concatenate(self.raw)).astype(np.float32)
 
     @cached_property
-    def splits(self) -> dict[str, Split]:
-        return {name: split_of(self._plan, name) for name in self.names}
+    def _examples(self) -> dict[str, Examples]:
+        return {name: examples_of(self._plan, self._store, name) for name in self.names}
 
     @cached_property
     def labels(self) -> Ints:
         """(N,) the class of each image."""
-        return np.concatenate([split.labels for split in self.splits.values()])
+        return np.concatenate([each.labels for each in self._examples.values()])
 
     @property
     def files(self) -> dict[str, list[str]]:
         """The names of the images of those sets whose images are files."""
-        return {name: split.names for name, split in self.splits.items() if isinstance(split, FileSplit)}
+        return {name: each.files for name, each in self._examples.items() if each.files is not None}
 
     @cached_property
     def sets(self) -> Ints:

@@ -13,6 +13,8 @@ from scipy import sparse
 from saeft_ray.config.feature_files import SHOWN, Line, more
 from saeft_ray.features.activity import Floats, Matrix, counts, pattern
 
+MOST_DIGITS = 15
+
 
 class Labels(NamedTuple):
     """Attributes in order of name, which images have each, and how many lines name an image that is not there."""
@@ -67,6 +69,9 @@ def named(f1: Floats, least: float = 0.5) -> NDArray[np.int64]:
 def _numbered(line: Line, sizes: Mapping[str, int], start: Mapping[str, int]) -> list[int]:
     """The place of an image that is given by its number within a set."""
     name = line.set or next(iter(sizes), "")
-    if not line.image.isdecimal() or name not in sizes or int(line.image) >= sizes[name]:
+    # Python refuses to read thousands of digits, and no set has that many images.
+    if not line.image.isdecimal() or len(line.image) > MOST_DIGITS or name not in sizes:
+        return []
+    if int(line.image) >= sizes[name]:
         return []
     return [start[name] + int(line.image)]

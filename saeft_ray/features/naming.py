@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from saeft_ray.config.feature_files import read_labels, read_words
+from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
 from saeft_ray.features import labels, names, words
@@ -18,12 +19,15 @@ from saeft_ray.features.activity import Floats, Ints, Matrix, counts, pattern
 from saeft_ray.features.content import Name, Specimen
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.readers import Kind
+from saeft_ray.model import encoder
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import clip_of
 
 SPECIMENS = 5
 _DIRECTIONS: tuple[Kind, ...] = ("pca", "neurons")
 _LISTED = 3  # words of a feature, and notes on the bank
+_MANY = 3000  # texts from which a plan tells their number
+_NO_TOWER = (UserError, AttributeError, RuntimeError, TypeError, NotImplementedError, OSError)
 _NO_WORDS = words.Bank(words=(), embeddings=np.zeros((0, 0), np.float32))
 
 
@@ -80,15 +84,38 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
     """The words of the sweep; none, and a sentence in `missing`, where the text tower cannot read them."""
     config = plan.config
     try:
-        found = words.bank(clip_of(plan), config.data.class_names(), _given(config.features.words))
-    except (UserError, AttributeError, RuntimeError, TypeError, NotImplementedError, OSError) as error:
+        given = _given(config.features.words)
+    except UserError as error:  # it was there when the sweep began
+        given = ()
+        missing.append(f"No feature is named after features.words: {error}.")
+    try:
+        found = words.bank(clip_of(plan), config.data.class_names(), given)
+    except _NO_TOWER as error:
         missing.append(f"No feature has a name: the model's text tower gave no words ({error}).")
         return _NO_WORDS
-    lost = [each for each in found.said if " is read as " not in each]
-    missing += lost[:_LISTED]
-    if more := len(lost) - _LISTED if len(lost) > _LISTED else 0:
-        missing.append(f"{more} more words are left out or may be cut.")
+    missing += _told(found.said)
     return found
+
+
+def unread(config: SweepConfig) -> list[str]:
+    """What is to be said of the sweep's words before anything runs: those that its text tower cannot read, or cuts."""
+    if not config.features.on:
+        return []
+    listed, said = words.gathered(config.data.class_names(), _given(config.features.words))
+    try:
+        _, more = words.readable(encoder.tokenizer(config.model), listed)
+    except _NO_TOWER as error:
+        return [f"No feature will have a name: the model's text tower reads no words ({error})."]
+    texts = len(listed) * len(words.TEMPLATES)
+    slow = [f"the text tower reads {texts:,} texts for names, once all trials have ended."] if texts > _MANY else []
+    return slow + _told([*said, *more])
+
+
+def _told(said: Sequence[str]) -> list[str]:
+    """The first sentences on words that are left out or cut, and how many more there are."""
+    lost = [each for each in said if " is read as " not in each]
+    more = [f"{len(lost) - _LISTED:,} more words are left out or may be cut."] if len(lost) > _LISTED else []
+    return lost[:_LISTED] + more
 
 
 def _given(asked: str | Sequence[str] | None) -> Sequence[str]:
@@ -113,7 +140,7 @@ def labels_of(plan: Plan, frozen: Frozen, missing: list[str]) -> labels.Labels |
     try:
         found = labels.labels(read_labels(path), frozen.sizes, frozen.files)
     except UserError as error:
-        missing.append(str(error))
+        missing.append(f"No feature is named after features.labels: {error}.")
         return None
     missing += found.said
     return found

@@ -17,6 +17,7 @@ from saeft_ray.features import stability
 from saeft_ray.features.activity import Ints, Matrix, activity, counts
 from saeft_ray.features.codes import encode, stacked
 from saeft_ray.features.compute import TrialRecord, embeddings_of, frozen_codes, record_of_trial, sets_of
+from saeft_ray.features.examples import examples_of
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
@@ -53,6 +54,7 @@ class Prepare:
         device, said = device_of(self.plan), []
         for name in sets_of(self.plan):
             embeddings_of(self.plan, self.store, None, name, device)
+            examples_of(self.plan, self.store, name)
         for kind in kinds:
             try:
                 dictionary_of(reader(self.plan, kind), self.plan, self.store, device)

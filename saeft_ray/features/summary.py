@@ -54,7 +54,8 @@ def what_changed(
     baseline = plan.config.report.baseline if against is None else None if against == FROZEN else against
     asked = [spec for spec in trials(plan, ledger) if methods is None or spec.method in (*methods, baseline)]
     records = run.records(asked)
-    if baseline not in records["trained"]:
+    if baseline not in (None, *records["trained"]):
+        missing.append(f"No method is compared with {baseline}: it has no record.")
         baseline = None
     if not any(records.values()):
         return _content(plan, baseline, missing=missing)
@@ -200,8 +201,13 @@ def _unrecorded(plan: Plan, ledger: Ledger, methods: Sequence[str] | None) -> li
     without = dict.fromkeys(spec.method for spec in asked if spec.trained is None)
     said = [f"{method} trains no weights: its embeddings are those of the frozen model." for method in without]
     results = ledger.results("confirm")
+    wanted = plan.config.methods if methods is None else tuple(dict.fromkeys(methods))
+    # Methods with a range of seeds may end before its last.
+    every = asked if plan.config.confirm.until else plan.confirm(plan.config.methods)
+    planned = [spec for spec in every if spec.method in wanted]
+    if later := len(planned) - sum(spec.id in results for spec in asked):
+        said.append(f"The sweep has not ended: {later} of {len(planned)} confirm trials are not there yet.")
     said += [f"{spec.id} failed and has no record." for spec in asked if results.get(spec.id, 0.0) is None]
-    wanted = plan.config.methods if methods is None else methods
     known = {spec.method for spec in asked}
     return said + [f"{method} has no trial in the confirm phase." for method in wanted if method not in known]
 

@@ -4,7 +4,8 @@ Shapes: W words, C classes, P templates, d embedding width.
 """
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from saeft_ray.model.encoder import ClipModel
 
 TEMPLATES = ("a {}", "the {}", "a photo of a {}")
 BATCH = 256  # texts that go through the text tower at once
+Tokenize = Callable[[Sequence[str]], torch.Tensor]  # W texts to (W, tokens)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def bank(
     """The bank of the class names and of `more` words, each in `templates`, centred over the bank: the centre holds
     what all texts share. Words that the model cannot read are left out, and `said` tells which."""
     words, said = gathered(classes, more)
-    words, unread = _readable(model, words, templates)
+    words, unread = readable(model.tokenize, words, templates)
     said += unread
     if len(words) < 2:
         said.append(f"the bank has {len(words)} words that the model reads; features get names from 2 on")
@@ -62,7 +64,8 @@ def gathered(classes: Sequence[str], more: Sequence[str]) -> tuple[list[Word], l
     """Class names and `more` words as they are read, without duplicates, and what was cut or left out."""
     short = [cleaned(name) for name in classes]
     # Two classes that only their brackets tell apart ("crane (bird)", "crane (machine)") keep what the brackets say.
-    texts = [text if short.count(text) == 1 else _plain(name) for name, text in zip(classes, short, strict=True)]
+    times = Counter(short)
+    texts = [text if times[text] == 1 else _plain(name) for name, text in zip(classes, short, strict=True)]
     words: list[Word] = []
     said: list[str] = []
     seen: dict[str, str] = {}
@@ -75,7 +78,7 @@ def gathered(classes: Sequence[str], more: Sequence[str]) -> tuple[list[Word], l
             said.append(f"{name!r} is the same word as {seen[text.casefold()]!r} and is left out")
             continue
         seen[text.casefold()] = name
-        words.append(Word(label=name.strip(), text=text, label_of=number))
+        words.append(Word(label=" ".join(name.split()), text=text, label_of=number))
         if text != name.strip():
             said.append(f"{name!r} is read as {text!r}")
     return words, said
@@ -104,16 +107,18 @@ def _filled(template: str, text: str) -> str:
     return template.replace("{}", text)
 
 
-def _readable(model: ClipModel, words: Sequence[Word], templates: Sequence[str]) -> tuple[list[Word], list[str]]:
+def readable(
+    tokenize: Tokenize, words: Sequence[Word], templates: Sequence[str] = TEMPLATES
+) -> tuple[list[Word], list[str]]:
     """The words that the tokenizer knows, and what to say of those that it does not know or may cut."""
     kept, said = [], []
     longest = max(templates, key=len, default="{}")
     for start in range(0, len(words), BATCH):
         part = list(words[start : start + BATCH])
         try:
-            tokens = [model.tokenize([_filled(longest, word.text) for word in part])]
+            tokens = [tokenize([_filled(longest, word.text) for word in part])]
         except UserError:
-            part, tokens, unknown = _one_by_one(model, part, longest)
+            part, tokens, unknown = _one_by_one(tokenize, part, longest)
             said += unknown
         for word, row in zip(part, torch.cat(tokens) if tokens else (), strict=True):
             kept.append(word)
@@ -123,12 +128,12 @@ def _readable(model: ClipModel, words: Sequence[Word], templates: Sequence[str])
 
 
 def _one_by_one(
-    model: ClipModel, words: Sequence[Word], template: str
+    tokenize: Tokenize, words: Sequence[Word], template: str
 ) -> tuple[list[Word], list[torch.Tensor], list[str]]:
     kept, tokens, said = [], [], []
     for word in words:
         try:
-            tokens.append(model.tokenize([_filled(template, word.text)]))
+            tokens.append(tokenize([_filled(template, word.text)]))
         except UserError as error:
             said.append(f"{word.label!r} is left out: {error}")
             continue

@@ -116,18 +116,24 @@ def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> Cli
             ) from error
     if _convolutional(clip.visual):
         clip.visual.to(memory_format=torch.channels_last)
-    words = SHIPPED / f"{model.arch}.words.txt"
-    if words.exists():
-        tokenize: Any = WordTokenizer.read(words, clip.context_length)
-    else:
-        tokenize = open_clip.get_tokenizer(model.arch)
     size = clip.visual.image_size
     preprocess = clip.visual.preprocess_cfg
     clip.eval().requires_grad_(False)
     known = HALF if model.pretrained == "shipped" else None
     mean = model.mean or known or tuple(preprocess["mean"])
     std = model.std or known or tuple(preprocess["std"])
-    return ClipModel(clip, tokenize, size if isinstance(size, int) else size[0], mean, std)
+    return ClipModel(clip, tokenizer(model), size if isinstance(size, int) else size[0], mean, std)
+
+
+def tokenizer(model: Model) -> Callable[[Sequence[str]], Tensor]:
+    """What makes token ids (N, context length) of N texts for the model, without loading its weights."""
+    import open_clip
+
+    words = SHIPPED / f"{model.arch}.words.txt"
+    if not words.exists():
+        found: Callable[[Sequence[str]], Tensor] = open_clip.get_tokenizer(model.arch)
+        return found
+    return WordTokenizer.read(words, open_clip.get_model_config(model.arch)["text_cfg"]["context_length"])
 
 
 def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:

@@ -20,8 +20,6 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
     if len(unseen) < len(problems):
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
-    if mistakes := [*config.features.problems()]:
-        raise UserError("\n".join(mistakes))
     from saeft_ray.model import encoder
 
     model, d = encoder.identity(config.model, config.storage.endpoint, waits), encoder.width(config.model)

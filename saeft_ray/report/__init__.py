@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.features.files import PAGE, stored
-from saeft_ray.records.read import file_exists, read_record, read_rows, write_file
+from saeft_ray.features.files import JSON, PAGE, stored
+from saeft_ray.records.read import file_exists, read_file, read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
 
@@ -94,12 +94,19 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
     else:
         with tempfile.TemporaryDirectory() as folder:
             report = write_report(rows, record, Path(folder), what_changed, thumbnails)
+            kept = thumbnails is None and _shows(place, Path(folder), endpoint)
             for path in sorted(Path(folder).iterdir()):
-                # The page that is there may have the images that cannot be read now.
-                if thumbnails is None and path.name == PAGE and file_exists(place, PAGE, endpoint):
+                if kept and path.name == PAGE:
                     continue
                 write_file(place, path.name, path.read_bytes(), endpoint)
     return WrittenReport(report, place, complete="registration" in record and not report.open)
+
+
+def _shows(place: str, folder: Path, endpoint: str | None) -> bool:
+    """Whether the page at `place` shows what that in `folder` does: then it may have images that cannot be read now."""
+    if not (file_exists(place, PAGE, endpoint) and file_exists(place, JSON, endpoint)):
+        return False
+    return (folder / JSON).exists() and read_file(place, JSON, endpoint) == (folder / JSON).read_bytes()
 
 
 def _write(files: Mapping[str, str], out: Path) -> None:

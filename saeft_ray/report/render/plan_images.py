@@ -1,5 +1,7 @@
 """The images that a page shows, read from the data set of a sweep."""
 
+import logging
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +12,13 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import split_of
 from saeft_ray.report.render.thumbnails import Thumbnails
 
+_log = logging.getLogger(__name__)
+
 
 def images_of(plan: Plan) -> Thumbnails | None:
     """The images of the selection split and the test sets of `plan`; None where its data is not on this machine."""
-    if plan.config.data.problems():
+    if problems := plan.config.data.problems():
+        _log.warning("the page has no pictures, for the images are not here: %s", problems[0])
         return None
     splits: dict[str, Split | None] = {}
 

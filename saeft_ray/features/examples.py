@@ -1,0 +1,40 @@
+"""Class and file of every image of a set, kept beside its embeddings: numbers outlive the images that they came from.
+
+Shapes: N images of a set.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saeft_ray.datasets.images.split import FileSplit
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.tuned import split_of
+from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.store import Store
+
+_FILE = "examples.json"
+
+
+class Examples(NamedTuple):
+    """`files` are the names of the images, None where they are no files."""
+
+    labels: NDArray[np.int64]  # (N,)
+    files: list[str] | None
+
+
+def examples_of(plan: Plan, store: Store, name: str) -> Examples:
+    """The images of set `name`; looked up and kept if the store has none. Raises UserError if those are gone then."""
+
+    def build(folder: Path) -> None:
+        split = split_of(plan, name)
+        files = list(split.names) if isinstance(split, FileSplit) else None
+        (folder / _FILE).write_text(json.dumps({"labels": split.labels.tolist(), "files": files}), encoding="utf-8")
+
+    identity = {"data": plan.facts.data, "set": name, "version": 1}
+    folder = store.ensure("examples", fingerprint(identity, 24), build, identity)
+    found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+    return Examples(np.array(found["labels"], np.int64), found["files"])
