@@ -1,6 +1,6 @@
 """The section `features`: what is recorded of the changes inside the model, and the files that it names."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -43,6 +43,10 @@ class Features(Section):
     @property
     def on(self) -> bool:
         return self.mode != "off"
+
+    def of(self, test_sets: Iterable[str]) -> tuple[str, ...]:
+        """The sets of these whose images are looked at."""
+        return self.sets or tuple(test_sets)
 
     def problems(self) -> Iterator[str]:
         """What is wrong with the files that the section names, each problem with its dotted place."""

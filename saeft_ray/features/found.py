@@ -1,7 +1,7 @@
 """What changed in a sweep that has ended: computed, told apart from what was registered, kept in the sweep's folder."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -75,6 +75,13 @@ def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     if mistakes := [*section.problems()]:
         raise UserError("\n".join(mistakes))
     return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
+
+
+def part(methods: Sequence[str] | None, against: str | None, sets: Sequence[str] | None) -> str | None:
+    """The name of a folder for what these choose; None if they choose nothing, which is all."""
+    if methods is against is sets is None:
+        return None
+    return "-".join(["features", *(methods or ()), *(("against", against) if against else ()), *(sets or ())])
 
 
 def _nothing(plan: Plan, why: str) -> WhatChanged:
