@@ -14,10 +14,9 @@ from rich.console import Console
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.driver import drive, logs_named
+from saeft_ray.driver import drive, hands, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
-from saeft_ray.features.each import serially
 from saeft_ray.features.files import asked_tables, keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
@@ -25,6 +24,7 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
+from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.query import query_table, summary
 from saeft_ray.records.read import read_record, read_rows
@@ -159,7 +159,7 @@ class Sweep:
         if threading.current_thread() is not threading.main_thread():
             raise UserError("Sweep.run: called in a thread, which hears no signals; call it in the main thread")
         if not (local or join):
-            _refuse_live_ray()
+            _refuse_live_ray("Sweep.run")
         plan = Plan(self.config, find_facts(self.config))
         console = Console(stderr=quiet, quiet=quiet)
         self._say_unread(console)
@@ -223,6 +223,8 @@ class Sweep:
         sets: Sequence[str] | None = None,
         full: bool = False,
         out: str | Path | None = None,
+        local: bool = False,
+        join: bool = False,
     ) -> WrittenFeatures:
         """Finds which features fine-tuning added and removed, from stored weights, and writes the page: `.found` is
         what it says, `.page` where features.html is; `.features_table()`, `.changes_table()` and `.firings_table()` are
@@ -234,32 +236,37 @@ class Sweep:
             words: what features may be named after: words, or the path of a text file; without it, as recorded.
             sets: test sets to look at; without it, as recorded.
             full: everything that `features: full` computes.
-            out: a local folder for the page alone; without it the sweep's report is written anew, with the page.
+            out: a local folder for the page alone; without it the sweep's report is written anew, with the page. A part
+                (methods, against or sets) goes into a folder of its own beside the report, which shows all.
+            local, join: as `run` takes them.
 
-        Raises UserError for a part without `out`, an unknown method or set, a file that is not there, or weights or
-        images that are gone.
+        Raises UserError for an unknown method or set, a file that is not there, weights or images that are gone, and
+        for a Ray as `run` does.
 
         Example: `sweep.features().changes_table().to_pandas().query("verdict == 'grew'")`
         """
         from saeft_ray.features.summary import what_changed
 
         plan, ledger, store = self._opened
-        if out is None and not (methods is against is sets is None):
-            raise UserError(
-                "methods, against and sets choose a part, and the report shows all; give a folder for it: out"
-            )
         features_found.check_asked(plan, ledger, methods, against)
+        part = features_found.part(methods, against, sets)
         if out is None:
             store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
-        changed = what_changed(plan, ledger, store, methods=methods, against=against, each=serially)
+        if not (local or join):
+            _refuse_live_ray("Sweep.features")
+        with StopSignals() as signals, hands(plan, store, ledger, signals, local) as (_, each):
+            changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
         if not changed.readings:  # what was found before is worth more
             raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())
         if out is not None:
-            write_features(changed, plan, Path(out))
+            write_features(changed, plan, str(out))
             return WrittenFeatures(changed, str(out))
+        if part:
+            write_features(changed, plan, f"{self.folder}/{part}", self.endpoint)
+            return WrittenFeatures(changed, f"{self.folder}/{part}")
         keep(changed, self.folder, self.endpoint)
         return WrittenFeatures(changed, self.report().folder)
 
@@ -373,13 +380,13 @@ class Sweep:
         return Plan(self.config, plan.facts), ledger, store
 
 
-def _refuse_live_ray() -> None:
+def _refuse_live_ray(caller: str) -> None:
     """A sweep must not change the settings, signals and logs of somebody's Ray unasked."""
     ray = sys.modules.get("ray")
     if ray is not None and ray.is_initialized():
         address = ray.get_runtime_context().gcs_address
         raise UserError(
-            f"Sweep.run: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
+            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
             "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
             "its own or connects to that of compute.address; or give join=True to use this one as it is"
         )

@@ -45,20 +45,26 @@ def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Le
         console.out(line, highlight=False)
     ledger.register(record_of(plan, ran_by))
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
-    with Progress(console) if not console.quiet else Quiet() as watcher:
-        runner: Runner
-        if local:
-            from saeft_ray.orchestration.local import LocalRunner
+    watched = Progress(console) if not console.quiet else Quiet()
+    with watched as watcher, hands(plan, store, ledger, signals, local) as (runner, each):
+        run_phases(plan, ledger, runner, watcher)
+        _find_features(plan, ledger, store, each)
 
-            run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
-            _find_features(plan, ledger, store, serially)
-        else:
-            from saeft_ray.on_ray.ray_map import ray_map
-            from saeft_ray.on_ray.runner import RayRunner
 
-            with RayRunner(plan, store, ledger, signals) as runner:
-                run_phases(plan, ledger, runner, watcher)
-                _find_features(plan, ledger, store, ray_map(plan.config.compute))
+@contextmanager
+def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local: bool) -> Iterator[tuple[Runner, Map]]:
+    """Who runs trials, and how other work is done for many things: in this process if `local`, else by the Ray that
+    `plan` names, by the one that is here, or by one of our own that ends with the context."""
+    if local:
+        from saeft_ray.orchestration.local import LocalRunner
+
+        yield LocalRunner(plan, store, ledger, signals), serially
+    else:
+        from saeft_ray.on_ray.ray_map import ray_map
+        from saeft_ray.on_ray.runner import RayRunner
+
+        with RayRunner(plan, store, ledger, signals) as runner:
+            yield runner, ray_map(plan.config.compute)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:

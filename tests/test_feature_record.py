@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from saeft_ray.features.change import born_and_died, change, effect, mass_by_class, shares, total
+from saeft_ray.features.change import born_and_died, change, effect, mass, mass_by_class, shares, total
 from saeft_ray.features.codes import SparseCodes, encode
 from saeft_ray.features.dealt import dealt
 from saeft_ray.features.retention import retention
@@ -51,6 +51,7 @@ def test_the_record_is_that_of_dense_codes_and_adds_up(seed, signed):
     a, b = np.abs(a), np.abs(b)
     groups = rng.integers(0, 3, len(a))
     found, apart = change(frozen, tuned), change(frozen, tuned, groups, 3)
+    assert np.array_equal(mass(tuned), found.mass)
     on0, on = a > 0, b > 0
     assert found.born == pytest.approx((on & ~on0).sum(0))
     assert found.died == pytest.approx((on0 & ~on).sum(0))

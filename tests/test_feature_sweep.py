@@ -4,13 +4,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from test_folder import plant
 
 import saeft_ray
 from saeft_ray import results
 from saeft_ray.errors import UserError
 from saeft_ray.features.__main__ import main as features
+from saeft_ray.features.compute import embeddings_of
 
 import sweeps
 
@@ -25,7 +28,10 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    sweep = saeft_ray.load({**TINY, "storage": str(tmp_path_factory.mktemp("runs"))}).run(local=True, quiet=True)
+    sweep = saeft_ray.load({**TINY, "storage": str(tmp_path_factory.mktemp("runs"))})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("saeft_ray.features.compute.tuned_classifier", None)  # trials keep what they were evaluated by
+        sweep.run(local=True, quiet=True)
     sweep.report()
     return sweep
 
@@ -45,14 +51,30 @@ def test_the_report_has_the_section_and_a_page_of_all_features(done):
 def test_the_door_computes_nothing_twice_and_says_what_it_found(done, capsys, monkeypatch):
     monkeypatch.setattr("saeft_ray.features.compute._recorded", None)
     monkeypatch.setattr("saeft_ray.features.compute.embeddings", None)
-    assert features([done.folder]) == 0
+    assert features([done.folder, "--local"]) == 0
     said = capsys.readouterr().out
     assert "tested features" in said
     assert said.splitlines()[-1].endswith("report/features.html")
 
 
+def test_kept_embeddings_are_those_of_the_stored_weights(done):
+    spec = done.trial_of("mse")
+    kept = embeddings_of(*done._opened[::2], spec, "UCI", torch.device("cpu"))
+    _, tuned = done.embeddings(spec.id, "UCI")
+    np.testing.assert_array_equal(kept, tuned)
+
+
+def test_a_part_has_a_folder_of_its_own_and_the_report_still_shows_all(done, capsys):
+    whole = Path(f"{done.folder}/report/features.json").read_bytes()
+    assert features([done.folder, "--local", "--method", "mse", "--against", "ft", "--set", "UCI"]) == 0
+    page = Path(capsys.readouterr().out.splitlines()[-1])
+    assert page == Path(f"{done.folder}/features-mse-against-ft-UCI/features.html")
+    assert json.loads((page.parent / "features.json").read_text())["sets"] == ["UCI"]
+    assert Path(f"{done.folder}/report/features.json").read_bytes() == whole
+
+
 def test_sql_and_python_give_the_same_tables(done, capsys):
-    found = done.features()
+    found = done.features(local=True)
     for name, table in (("changes", found.changes_table()), ("firings", found.firings_table())):
         assert done.results(f"SELECT count(*) AS n FROM {name}").to_pylist()[0]["n"] == len(table) > 0
     assert results.main([done.folder, "SELECT count(*) AS n FROM features"]) == 0
@@ -63,7 +85,7 @@ def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path
     without = {name: value for name, value in TINY.items() if name != "features"}
     sweep = saeft_ray.load({**without, "confirm": {"seeds": 1}, "storage": str(tmp_path)}).run(local=True, quiet=True)
     assert "What changed" not in Path(sweep.report().page).read_text()
-    written = sweep.features()
+    written = sweep.features(local=True)
     assert any("exploratory" in sentence for sentence in written.found.sentences)
     assert "What changed" in Path(sweep.report().page).read_text()
 
@@ -82,7 +104,7 @@ def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path
 )
 def test_the_door_says_what_it_does_not_know_before_it_computes(done, tmp_path, capsys, monkeypatch, asked, said):
     monkeypatch.setattr("saeft_ray.features.summary.what_changed", None)
-    assert features([done.folder, "--out", str(tmp_path / "out"), *asked]) == 2
+    assert features([done.folder, "--out", str(tmp_path / "out"), "--local", *asked]) == 2
     assert capsys.readouterr().err.startswith(f"error: {said}")
     assert not (tmp_path / "out").exists()
 
@@ -90,7 +112,7 @@ def test_the_door_says_what_it_does_not_know_before_it_computes(done, tmp_path, 
 @pytest.mark.parametrize(("name", "given"), [("sets", []), ("words", 5), ("words", ["navy", 5])])
 def test_python_says_what_it_does_not_take(done, tmp_path, name, given):
     with pytest.raises(UserError, match=f"{name}: found"):
-        done.features(out=tmp_path, **{name: given})
+        done.features(out=tmp_path, local=True, **{name: given})
 
 
 def test_a_sweep_that_has_not_ended_says_so_and_one_without_a_trial_has_nothing_to_show(done, tmp_path):
@@ -98,12 +120,12 @@ def test_a_sweep_that_has_not_ended_says_so_and_one_without_a_trial_has_nothing_
     sweep = saeft_ray.open_sweep(str(tmp_path / "runs/sweeps/small"))
     first, *others = sorted(Path(sweep.folder, "trials").glob("confirm-mse-*"))
     shutil.rmtree(first)
-    written = sweep.features(out=tmp_path / "out", sets=["A"])
+    written = sweep.features(out=tmp_path / "out", sets=["A"], local=True)
     assert "The sweep has not ended: 1 of 6 confirm trials are not there yet." in written.found.missing
     for trial in [*others, *Path(sweep.folder, "trials").glob("confirm-ft-*")]:
         shutil.rmtree(trial)
     with pytest.raises(UserError, match="no trial of its confirm phase has ended"):
-        saeft_ray.open_sweep(sweep.folder).features()
+        saeft_ray.open_sweep(sweep.folder).features(local=True)
 
 
 def test_words_that_the_model_cannot_read_are_told_by_the_plan(tmp_path, monkeypatch):
@@ -141,14 +163,14 @@ def test_numbers_outlive_images_words_and_labels_and_the_page_says_so(tmp_path, 
             "features": {"words": str(words), "labels": str(labels), "stability": 0},
         }
     ).run(local=True, quiet=True)
-    before = sweep.features()
+    before = sweep.features(local=True)
     assert any("1 of 2 labels name an image that is in no set: nowhere.png" in each for each in before.found.missing)
     assert "data:image" in Path(before.page).read_text()
     for name in tests:
         shutil.rmtree(tmp_path / name)
     words.unlink()
     labels.unlink()
-    after = saeft_ray.open_sweep(sweep.folder).features()
+    after = saeft_ray.open_sweep(sweep.folder).features(local=True)
     numbers = ["feature", "mean", "born", "died", "gain", "verdict"]
     assert after.changes_table().select(numbers) == before.changes_table().select(numbers)
     assert any("features.words" in each for each in after.found.missing)
@@ -160,5 +182,5 @@ def test_numbers_outlive_images_words_and_labels_and_the_page_says_so(tmp_path, 
     shutil.rmtree(tmp_path / "train")  # classes are its folders
     kept = Path(sweep.folder, "features.json").read_bytes()
     with pytest.raises(UserError, match=r"nothing could be recorded of its features: .*train is missing"):
-        saeft_ray.open_sweep(sweep.folder).features()
+        saeft_ray.open_sweep(sweep.folder).features(local=True)
     assert Path(sweep.folder, "features.json").read_bytes() == kept

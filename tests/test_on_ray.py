@@ -87,6 +87,7 @@ def test_what_changed_is_found_by_tasks_and_is_that_of_one_process(tmp_path):
     assert one.features
     assert not one.missing
     assert tasks == one
+    assert there.features(join=True).found == one
 
 
 def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp_path, monkeypatch):

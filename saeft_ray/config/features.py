@@ -1,7 +1,7 @@
 """The section `features`: what is recorded of the changes inside the model, and the files that it names."""
 
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -51,6 +51,10 @@ class Features(Section):
     @property
     def on(self) -> bool:
         return self.mode != "off"
+
+    def of(self, test_sets: Iterable[str]) -> tuple[str, ...]:
+        """The sets of these whose images are looked at."""
+        return self.sets or tuple(test_sets)
 
     def problems(self, known: Sequence[str] | None) -> Iterator[tuple[str, str]]:
         """The dotted place of each mistake and its words: sets that the data do not have or that stand there twice, and

@@ -26,7 +26,13 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     parser.add_argument("--words", metavar="FILE", help="a text file: words to name features after, one per line")
     parser.add_argument("--set", metavar="SET", action="append", help="only images of this test set; may be repeated")
     parser.add_argument("--full", action="store_true", help="all that `features: full` computes")
-    parser.add_argument("--out", metavar="DIR", type=Path, help="a local folder (default: report/ inside STORAGE)")
+    parser.add_argument("--local", action="store_true", help="compute serially in this process, without Ray")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="a local folder (default: report/ in STORAGE, a part beside it)",
+    )
     options = parser.parse_args(arguments)
     return door.guarded(lambda: _find(options, endpoint), advice="Run the same command to continue")
 
@@ -34,7 +40,7 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
 def _find(options: argparse.Namespace, endpoint: str | None) -> int:
     written = open_sweep(options.storage, endpoint).features(
         methods=options.method, against=options.against, words=options.words, sets=options.set, full=options.full,
-        out=options.out,
+        out=options.out, local=options.local,
     )  # fmt: skip
     for sentence in written.found.sentences:
         print(sentence)

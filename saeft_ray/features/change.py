@@ -75,6 +75,12 @@ def change(frozen: SparseCodes, tuned: SparseCodes, groups: NDArray[np.int64] | 
     )
 
 
+def mass(codes: SparseCodes) -> Floats:
+    """(D,) the sum of magnitudes over images, as `change` has it."""
+    _, atom, value = codes.entries()
+    return np.bincount(atom, np.abs(value), minlength=codes.width).astype(np.float64)
+
+
 def born_and_died(frozen: SparseCodes, tuned: SparseCodes) -> tuple[Pairs, Pairs]:
     """The pairs of image and feature that are active in `tuned` alone, and those in `frozen` alone."""
     key0, _ = _keyed(frozen)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from saeft_ray.draws import seed_of
 from saeft_ray.features.activity import values_at
-from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, change, mass_by_class
+from saeft_ray.features.change import Change, Masses, Pairs, born_and_died, change, mass, mass_by_class
 from saeft_ray.features.cka import Cka, linear
 from saeft_ray.features.codes import SparseCodes, encode, stacked
 from saeft_ray.features.dealt import dealt
@@ -24,14 +24,21 @@ from saeft_ray.features.readers import Kind, Reader, dictionary_of, reader
 from saeft_ray.features.retention import retention
 from saeft_ray.features.seen import Seen, seen
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import embeddings, frozen_classifier, split_of, tuned_classifier
+from saeft_ray.orchestration.tuned import (
+    embeddings,
+    frozen_classifier,
+    identity_of_embeddings,
+    kept_embeddings,
+    split_of,
+    tuned_classifier,
+)
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.sae import Dictionary
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
-VERSIONS = {"embeddings": 1, "codes": 1, "record": 3}
+VERSIONS = {"codes": 1, "record": 3}
 DRAWS = 3  # of the control
 Array = NDArray[np.float32]
 
@@ -67,7 +74,7 @@ class _Parts(NamedTuple):
 
 def sets_of(plan: Plan) -> tuple[str, ...]:
     """The sets that a record is made on."""
-    return tuple(plan.config.features.sets or plan.config.data.test_sets())
+    return plan.config.features.of(plan.config.data.test_sets())
 
 
 def trials(plan: Plan, ledger: Ledger) -> list[TrialSpec]:
@@ -79,15 +86,11 @@ def trials(plan: Plan, ledger: Ledger) -> list[TrialSpec]:
 def embeddings_of(plan: Plan, store: Store, spec: TrialSpec | None, name: str, device: torch.device) -> Array:
     """(N, d) embeddings of set `name` by the model of `spec`, or by the frozen one if that is None."""
 
-    def build(folder: Path) -> None:
-        split = split_of(plan, name)
+    def made() -> Array:
         model = frozen_classifier(plan, store) if spec is None else tuned_classifier(plan, spec, store)
-        save_file({"embeddings": embeddings(model, split, device)}, folder / "embeddings.safetensors")
+        return embeddings(model, split_of(plan, name), device)
 
-    identity = identity_of_embeddings(plan, spec, name)
-    folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
-    found: Array = load_file(folder / "embeddings.safetensors")["embeddings"]
-    return found
+    return kept_embeddings(plan, store, spec, name, made)
 
 
 def frozen_codes(plan: Plan, store: Store, read: Reader, name: str, device: torch.device) -> SparseCodes:
@@ -126,19 +129,6 @@ def record_of_trial(plan: Plan, store: Store, spec: TrialSpec, kind: Kind, devic
     return _read(folder, spec, kind, sets_of(plan))
 
 
-def identity_of_embeddings(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
-    """What determines the embeddings of set `name` by the model of `spec`, or by the frozen one."""
-    ended = None if spec is None else plan.final_weights(spec).key
-    return {
-        "model": plan.facts.model,
-        "data": plan.facts.data,
-        "set": name,
-        "weights": ended,
-        "method": spec.settings.model_dump(mode="json") if spec and spec.base else None,  # what it makes of weights
-        "version": VERSIONS["embeddings"],
-    }
-
-
 def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: torch.device) -> TrialRecord:
     dictionary, names = dictionary_of(read, plan, store, device), sets_of(plan)
     seed = seed_of("record", plan.config.seed, spec.number)
@@ -151,7 +141,7 @@ def _recorded(plan: Plan, store: Store, spec: TrialSpec, read: Reader, device: t
         s0, s = codes[name]
         changes[name] = change(s0, s)
         controls = [encode(dictionary, dealt(x0, x, seed, draw)) for draw in range(DRAWS)]
-        masses[name] = np.mean([change(s0, control).mass for control in controls], axis=0)
+        masses[name] = np.mean([mass(control) for control in controls], axis=0)
         if read.kind == "trained":
             born[name], died[name] = born_and_died(s0, s)
             strength[name] = np.abs(values_at(s.matrix(), *born[name])).astype(np.float32)

@@ -105,6 +105,13 @@ def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
 
 
+def part(methods: Sequence[str] | None, against: str | None, sets: Sequence[str] | None) -> str | None:
+    """The name of a folder for what these choose; None if they choose nothing, which is all."""
+    if methods is against is sets is None:
+        return None
+    return "-".join(["features", *(methods or ()), *(("against", against) if against else ()), *(sets or ())])
+
+
 def _nothing(plan: Plan, why: str) -> WhatChanged:
     config = plan.config
     return WhatChanged(

@@ -13,14 +13,19 @@ import torch
 
 from saeft_ray.features.cka import Cka, Sums, linear
 from saeft_ray.features.comparisons import FROZEN, Records
-from saeft_ray.features.compute import embeddings_of, identity_of_embeddings, sets_of
+from saeft_ray.features.compute import embeddings_of, sets_of
 from saeft_ray.features.content import Similarity
 from saeft_ray.features.movements import mean_of_known
 from saeft_ray.features.recording import device_of, or_sentence
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import frozen_classifier, split_of, tuned_classifier
+from saeft_ray.orchestration.tuned import (
+    frozen_classifier,
+    identity_of_embeddings,
+    split_of,
+    tuned_classifier,
+)
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.tuned import kept_embeddings
 from saeft_ray.records.rows import Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -73,10 +74,13 @@ def run(
         yield Outcome([], None, "ok")
         return
     rows = _training_rows(plan, spec, history)
-    selection = None
+    selection, read_again = None, () if replay else _read_again(plan, spec)
     for dataset, role in _evaluated(plan, spec).items():
         split = context.split(dataset)
-        answers = predicted(model, split, worker.device, loaders=worker.loaders)
+        embedded: list[NDArray[np.float32]] | None = [] if dataset in read_again else None
+        answers = predicted(model, split, worker.device, loaders=worker.loaders, embedded=embedded)
+        if embedded:
+            kept_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
         right = answers == split.labels
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection
@@ -237,6 +241,14 @@ def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
         spec.row(plan.config.name, dataset, role, "accuracy", None, status="failed", error=error)
         for dataset, role in _evaluated(plan, spec).items()
     ]
+
+
+def _read_again(plan: Plan, spec: TrialSpec) -> tuple[str, ...]:
+    """The sets whose embeddings are kept for the record of what changed, which reads them in full precision."""
+    features = plan.config.features
+    if not features.on or spec.phase != "confirm" or spec.trained is None or plan.config.train.precision != "fp32":
+        return ()
+    return features.of(plan.config.data.test_sets())
 
 
 def _training_rows(plan: Plan, spec: TrialSpec, history: list[Epoch]) -> list[Row]:

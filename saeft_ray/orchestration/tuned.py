@@ -1,11 +1,15 @@
 """What the trials of a sweep left in its store: tuned models, dictionaries and their embeddings."""
 
 import copy
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file
 
 from saeft_ray import sae
@@ -16,6 +20,7 @@ from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import BATCH
 from saeft_ray.training.prefetch import ahead
@@ -80,6 +85,34 @@ def split_of(plan: Plan, name: str) -> Split:
     if problems := plan.config.data.problems():
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
     return plan.config.data.split(name, plan.facts.image_size)
+
+
+def kept_embeddings(
+    plan: Plan, store: Store, spec: TrialSpec | None, name: str, make: Callable[[], NDArray[np.float32]]
+) -> NDArray[np.float32]:
+    """(N, d) embeddings of set `name` by the model of `spec`, or by the frozen one if that is None, as the store has
+    them; those of `make` if it has none."""
+
+    def build(folder: Path) -> None:
+        save_numpy({"embeddings": make()}, folder / "embeddings.safetensors")
+
+    identity = identity_of_embeddings(plan, spec, name)
+    folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
+    found: NDArray[np.float32] = load_numpy(folder / "embeddings.safetensors")["embeddings"]
+    return found
+
+
+def identity_of_embeddings(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
+    """What determines the embeddings of set `name` by the model of `spec`, or by the frozen one."""
+    ended = None if spec is None else plan.final_weights(spec).key
+    return {
+        "model": plan.facts.model,
+        "data": plan.facts.data,
+        "set": name,
+        "weights": ended,
+        "method": spec.settings.model_dump(mode="json") if spec and spec.base else None,  # what it makes of weights
+        "version": 1,
+    }
 
 
 @torch.inference_mode()

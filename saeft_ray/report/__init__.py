@@ -14,6 +14,7 @@ from saeft_ray.features.files import JSON, PAGE, stored
 from saeft_ray.records.read import file_exists, read_file, read_record, read_rows, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
+from saeft_ray.storage.location import Location
 
 if TYPE_CHECKING:
     from saeft_ray.orchestration.plan import Plan
@@ -71,13 +72,18 @@ def write_report(
     return report
 
 
-def write_features(found: WhatChanged, plan: "Plan", out: Path) -> None:
-    """Writes features.html, features.json, features.csv and features.md into the local folder `out`. Raises UserError
-    if they cannot be written there."""
+def write_features(found: WhatChanged, plan: "Plan", place: Path | str, endpoint: str | None = None) -> None:
+    """Writes features.html, features.json, features.csv and features.md into the folder or URL `place`. Raises
+    UserError if they cannot be written there."""
     from saeft_ray.report.render import features_page
     from saeft_ray.report.render.plan_images import images_of
 
-    _write(features_page.files(found, images_of(plan)), out)
+    files = features_page.files(found, images_of(plan))
+    if Location(str(place), endpoint).local:
+        _write(files, Path(place))
+    else:
+        for name, text in files.items():
+            write_file(str(place), name, text.encode(), endpoint)
 
 
 def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = None) -> WrittenReport:

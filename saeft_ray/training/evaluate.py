@@ -19,16 +19,25 @@ def correct(model: Classifier, split: Split, device: torch.device, *, loaders: i
 
 
 @torch.inference_mode()
-def predicted(model: Classifier, split: Split, device: torch.device, *, loaders: int = 0) -> IntArray:
+def predicted(
+    model: Classifier,
+    split: Split,
+    device: torch.device,
+    *,
+    loaders: int = 0,
+    embedded: list[NDArray[np.float32]] | None = None,
+) -> IntArray:
     """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
-    render ahead."""
+    render ahead; `embedded` receives the (B, d) embeddings of every batch."""
     model.to(device).eval()
     groups = split.class_groups
     absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = []
     for images in ahead(split.images, batches, loaders, device):
-        logits = model(images.to(device, non_blocking=True)).logits
+        embeddings, logits = model(images.to(device, non_blocking=True))
+        if embedded is not None:
+            embedded.append(embeddings.cpu().numpy())
         if absent is not None:
             logits = logits.masked_fill(absent, -torch.inf)
         found.append(logits.argmax(1))
