@@ -156,10 +156,7 @@ class Sweep:
 
         Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
         """
-        if threading.current_thread() is not threading.main_thread():
-            raise UserError("Sweep.run: called in a thread, which hears no signals; call it in the main thread")
-        if not (local or join):
-            _refuse_live_ray("Sweep.run")
+        _check_caller("Sweep.run", local or join)
         plan = Plan(self.config, find_facts(self.config))
         console = Console(stderr=quiet, quiet=quiet)
         self._say_unread(console)
@@ -254,8 +251,7 @@ class Sweep:
             store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
-        if not (local or join):
-            _refuse_live_ray("Sweep.features")
+        _check_caller("Sweep.features", local or join)
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as (_, each):
             changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
         if not changed.readings:  # what was found before is worth more
@@ -380,10 +376,12 @@ class Sweep:
         return Plan(self.config, plan.facts), ledger, store
 
 
-def _refuse_live_ray(caller: str) -> None:
-    """A sweep must not change the settings, signals and logs of somebody's Ray unasked."""
+def _check_caller(caller: str, any_ray: bool) -> None:
+    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
     ray = sys.modules.get("ray")
-    if ray is not None and ray.is_initialized():
+    if not any_ray and ray is not None and ray.is_initialized():
         address = ray.get_runtime_context().gcs_address
         raise UserError(
             f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
