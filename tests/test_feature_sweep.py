@@ -143,6 +143,7 @@ def test_words_that_the_model_cannot_read_are_told_by_the_plan(tmp_path, monkeyp
     assert str(sweep.plan()).count("No feature will have a name: the model's text tower reads no words") == 1
 
 
+@pytest.mark.slow
 def test_numbers_outlive_images_words_and_labels_and_the_page_says_so(tmp_path, caplog):
     classes, words, labels = ("zero", "one"), tmp_path / "words", tmp_path / "labels"
     tests = {
