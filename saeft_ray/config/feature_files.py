@@ -5,12 +5,12 @@ image,attribute,set
 cats/a.png,striped,       a file name
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from saeft_ray.errors import UserError
+from saeft_ray.table_file import parse
 
 COLUMNS = ("image", "attribute")
 SHOWN = 5  # problems that one error tells
@@ -36,27 +36,15 @@ def read_words(path: str) -> list[str]:
 def read_labels(path: str) -> list[Line]:
     """The lines of a file of labels. Raises UserError, with line numbers, for a file that cannot be read, lacks a
     column or a line, or has an empty image or attribute."""
-    rows = csv.DictReader(_text(path).splitlines())
     found, wrong = [], []
-    try:
-        header = [name.strip() for name in rows.fieldnames or ()]
-        rows.fieldnames = header
-        if lacking := [name for name in COLUMNS if name not in header]:
-            raise UserError(
-                f"{path}, line 1: no column {lacking[0]!r}, but {', '.join(header) or 'nothing'}; "
-                "the columns are image, attribute and, if images are numbered within sets, set"
-            )
-        for row in rows:
-            image, attribute, where = ((row.get(name) or "").strip() for name in (*COLUMNS, "set"))
-            if not image or not attribute:
-                wrong.append(f"line {rows.line_num} has no {'attribute' if image else 'image'}")
-            found.append(Line(rows.line_num, image, attribute, where))
-    except csv.Error as error:
-        raise UserError(f"{path}, line {rows.line_num}: is not CSV ({error})") from error
+    # No comments: the name of an image may begin with "#".
+    for line in parse(path, _text(path), COLUMNS, ("set",), comments=False).lines:
+        image, attribute, where = (line.cells.get(name, "") for name in (*COLUMNS, "set"))
+        if not image or not attribute:
+            wrong.append(f"line {line.number} has no {'attribute' if image else 'image'}")
+        found.append(Line(line.number, image, attribute, where))
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong[:SHOWN])}{more(wrong)}; give both or delete the line")
-    if not found:
-        raise UserError(f"{path}: has no line below its head; give a line per image and attribute")
     return found
 
 
@@ -67,7 +55,8 @@ def more(found: Sequence[object]) -> str:
 
 def _text(path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a text file") from error
     except UnicodeDecodeError as error:

@@ -17,6 +17,7 @@ from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, R
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Scores, Trials, config, read_scores
+from saeft_ray.spelling import difference, other_spelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,7 +309,9 @@ def _ordered(scores: Scores, record: Mapping[str, Any], baseline: str | None) ->
 
 def _known(name: Any, known: set[str], what: str) -> str | None:
     if name is not None and name not in known:
-        raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}")
+        near = other_spelling(str(name), known)
+        hint = f"; {near!r} differs from it only in {difference(str(name), near)}" if near else ""
+        raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}{hint}")
     return None if name is None else str(name)
 
 

@@ -44,6 +44,7 @@ def warnings(
     methods that have a training of their own."""
     found = [
         *_elsewhere(record),
+        *_unused(record),
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
@@ -70,6 +71,11 @@ def _elsewhere(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
             )
 
 
+def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if columns := record.get("unused_columns"):
+        yield "unused columns", f"The table has columns that no number here rests on: {in_list(columns)}."
+
+
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
     declared = list(config(record).get("methods") or {})
     if not scores.methods:
@@ -83,6 +89,11 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
         yield (
             "no OOD set",
             "No OOD set was evaluated: the verdicts are about ID accuracy and say nothing about robustness.",
+        )
+    elif not scores.id_sets:
+        yield (
+            "no ID set",
+            "No ID set is named: every test set counts as a shift, and what a method does to ID accuracy is not known.",
         )
     drawn = (config(record).get("dictionary") or {}).get("seeds")
     seeds = {seed for trials in scores.methods.values() for seed in trials.seeds if seed is not None}
