@@ -14,9 +14,11 @@ from saeft_ray.report import numbers, provenance, secondary, sequential, verdict
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.headline import headline
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.scores import Scores, Trials, config, read_scores
+from saeft_ray.report.standing import Standing, standing
 from saeft_ray.spelling import difference, other_spelling
 
 
@@ -83,7 +85,8 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     scores, is_open = context.scores, context.open
     methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
-    lines = _lines(context)
+    stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
+    lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -97,13 +100,14 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=faults,
-        headline=verdicts.headline(primary.comparisons, context.baseline, is_open, bool(faults)),
+        headline=headline(primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults)),
+        standing=stands,
         methods=methods,
         primary=primary.comparisons,
-        id=_id(context),
+        id=on_id,
         shifts=_shifts(context),
         controls=controls,
-        load_bearing=_load_bearing(context, controls),
+        load_bearing=load_bearing,
         sensitivity=() if is_open else secondary.sensitivity(primary.family, record, context.alpha, context.margin),
         effective=_effective(context, primary.family, lines),
         lines=lines,
@@ -237,11 +241,13 @@ def _effective(context: Context, primary: Family, lines: Mapping[str, stats.Line
     return _closed(context, _decided(context, family).comparisons)
 
 
-def _load_bearing(context: Context, controls: tuple[Comparison, ...]) -> tuple[Control, ...]:
+def _load_bearing(context: Context, controls: tuple[Comparison, ...], stands: Standing) -> tuple[Control, ...]:
     return tuple(
         Control(
             question="Is the SAE load-bearing?",
-            answer=verdicts.load_bearing(c, context.questions[c.method, c.against], context.open),
+            answer=verdicts.load_bearing(
+                c, context.questions[c.method, c.against], context.open, stands.idle(c.method, c.against)
+            ),
             comparison=c,
         )
         for c in controls

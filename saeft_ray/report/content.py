@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.report.standing import Standing
 from saeft_ray.stats import Line, Mean, Paired
 
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
@@ -310,6 +311,7 @@ class Report:
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
     headline: str
+    standing: Standing
     methods: tuple[MethodResults, ...]
     primary: tuple[Comparison, ...]
     id: tuple[Comparison, ...]
