@@ -150,7 +150,8 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSummary:
-    """The trials that one phase spent on a method, and how the chosen configuration scored in it."""
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `next_score`: the
+    best of the others."""
 
     phase: str
     trials: int
@@ -161,6 +162,7 @@ class PhaseSummary:
     chosen_score: float | None
     chosen_seeds: int
     best_score: float | None
+    next_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

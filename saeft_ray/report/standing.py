@@ -12,12 +12,16 @@ from saeft_ray.report.scores import Scores, Trials
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """`references` were not fine-tuned. `unmoved` maps a method to the reference whose scores it has on every test set
-    and seed, up to `TOLERANCE`. `at_chance` are no better than guessing on any test set."""
+    and seed, up to `TOLERANCE` or one image. `at_chance` are no better than guessing on any test set.
+
+    In digit world the scores with `lambda_mse: 1e30` differ by at most 0.3 pp from the frozen model's on each set,
+    those with 1e6 by 0.4 and those with 3,000, which do learn, by up to 2.4.
+    """
 
     references: tuple[str, ...]
     unmoved: dict[str, str]
     at_chance: tuple[str, ...]
-    TOLERANCE: ClassVar[float] = 0.003
+    TOLERANCE: ClassVar[float] = 0.005
 
     def idle(self, *methods: str) -> bool:
         """Whether nothing can be learned of one of `methods`, since it did not move or only guesses."""
@@ -32,7 +36,7 @@ def standing(scores: Scores, facts: Mapping[str, MethodFacts], classes: int | No
         for name, trials in scores.methods.items()
         if name not in references
         for frozen in references
-        if _same(trials, scores.methods[frozen], Standing.TOLERANCE)
+        if _same(trials, scores.methods[frozen])
     }
     chance = tuple(
         name
@@ -62,11 +66,11 @@ def _is_reference(facts: MethodFacts, trials: Trials) -> bool:
     return facts.family == "frozen" or untrained
 
 
-def _same(trials: Trials, frozen: Trials, tolerance: float) -> bool:
+def _same(trials: Trials, frozen: Trials) -> bool:
     known: Mapping[str, Any] = frozen.scores.get(None) or {}
     scored = [scores for scores in trials.scores.values() if scores]
     return bool(scored and known) and all(
-        d in known and abs(score.value - known[d].value) <= tolerance
+        d in known and abs(score.value - known[d].value) <= max(Standing.TOLERANCE, 1 / (score.n or math.inf)) + 1e-9
         for scores in scored
         for d, score in scores.items()
     )

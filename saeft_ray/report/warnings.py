@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.content import Comparison, SearchSummary, Warning
 from saeft_ray.report.method_facts import facts_of
@@ -52,6 +53,7 @@ def warnings(
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
+        *noise.rules(scores, record, tuned),
     ]
     return tuple(Warning(rule=rule, text=text) for rule, text in found)
 
