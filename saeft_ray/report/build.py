@@ -17,6 +17,7 @@ from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, R
 from saeft_ray.report.headline import headline
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
+from saeft_ray.report.recipe import recipe
 from saeft_ray.report.scores import Scores, Trials, config, read_scores
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.spelling import difference, other_spelling
@@ -119,6 +120,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
         provenance=provenance.provenance(rows, record),
+        recipe=recipe(record, context.facts),
         what_changed=what_changed,
     )
 

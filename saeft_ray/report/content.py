@@ -296,6 +296,17 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a reader needs to repeat a sweep: what each method is, how all were trained, on which data, and which
+    dictionary was read (empty where no method reads one)."""
+
+    methods: tuple[Fact, ...]
+    training: tuple[Fact, ...]
+    data: tuple[Fact, ...]
+    dictionary: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a report shows. Accuracies and differences are fractions. `what_changed`: the record of features,
     where the sweep has one."""
@@ -331,4 +342,5 @@ class Report:
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
     provenance: tuple[Fact, ...]
+    recipe: Recipe | None
     what_changed: WhatChanged | None = None
