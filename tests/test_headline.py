@@ -6,6 +6,7 @@ from typing import Any
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings
 from saeft_ray.report.content import Report
+from saeft_ray.report.render.sections.verdicts import section
 
 from report_rows import record, rows
 
@@ -96,3 +97,12 @@ def test_one_weak_answer_outweighs_the_others() -> None:
     own["config"]["methods"] |= {"untrained": {**own["config"]["methods"]["sae_ft"], "dictionary": "untrained"}}
     headline = findings(table([*given, *twin]), own).headline
     assert "load-bearing? No: sae_ft and untrained have identical scores; sae_ft beats random_dictionary." in headline
+
+
+def test_the_card_of_a_trade_off_says_so() -> None:
+    given = with_values(rows(bits=False), "mse", lambda row: row.value - (0.1 if row.dataset == "ID" else 0))
+    found: Any = section(report(given))
+    cards = {card.title: card.note for block in found.blocks for card in block.cards}
+    assert cards["mse"].endswith("A trade-off, not a gain.")
+    assert "A reference: it was not fine-tuned." in cards["zero_shot"]
+    assert "trade-off" not in cards["sae_ft"]

@@ -89,6 +89,11 @@ def _group(c: Comparison, on_id: Comparison | None) -> str:
     return "better, ID undecided" if (c.verdict, on_id.verdict) == ("better", "undecided") else c.verdict
 
 
+def is_trade_off(c: Comparison, on_id: Comparison | None) -> bool:
+    """Whether a method gains on one side, ID or OOD, and loses on the other beyond the margin."""
+    return "trade-off" in _PHRASES[_group(c, on_id)]
+
+
 def _within(c: Comparison) -> bool:
     """Whether a difference is inside the declared margin; without one, no difference is."""
     return c.margin is not None and c.paired is not None and abs(c.paired.mean) <= c.margin

@@ -1,6 +1,7 @@
 """The verdict of each method against the baseline."""
 
 from saeft_ray.report.content import Comparison, Report
+from saeft_ray.report.headline import is_trade_off
 from saeft_ray.report.numbers import pp
 from saeft_ray.report.render.blocks import Card, Cards, Section
 from saeft_ray.report.render.phrases import difference
@@ -24,6 +25,7 @@ def _card(report: Report, c: Comparison, on_id: Comparison | None) -> Card:
         big = (f"{pp(d.mean, True)} pp", interval)
     if on_id is not None and on_id.paired is not None:
         note = f"{', '.join(report.id_sets)}: {difference(on_id)}, {on_id.verdict}."
+    note += " A trade-off, not a gain." if is_trade_off(c, on_id) else ""
     note = f"{note} {_standing(report, c.method)}".strip()
     return Card(title=c.method, verdict=c.verdict, text=c.sentence, big=big, note=note)
 
