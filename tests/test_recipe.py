@@ -33,7 +33,7 @@ def test_recipe_data_and_dictionary_are_in_the_report(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "report.md").read_text()
     page = (tmp_path / "report" / "report.html").read_text()
     for words in (
-        "1 epochs in batches of 128 images",
+        "1 epoch in batches of 128 images",
         "reached over the first 15 % of all steps, then a cosine to 0",
         "AdamW, weight decay 0.1",
         "1,500 images. Handwritten digits of MNIST in white ink on plain grounds",

@@ -45,7 +45,7 @@ def _training(record: Mapping[str, Any]) -> Facts:
     train = settings["train"]
     yield "model", f"{model.get('arch')}, weights {model.get('pretrained')}" if model else None
     yield "image size, embedding", _sizes_of(record)
-    yield "epochs, batch", f"{train.get('epochs')} epochs in batches of {train.get('batch_size')} images"
+    yield "epochs, batch", f"{count(train['epochs'], 'epoch')} in batches of {train.get('batch_size')} images"
     yield "optimizer", f"AdamW, weight decay {train.get('weight_decay')}, gradients clipped at {train.get('clip_norm')}"
     warmup = 100 * float(train.get("warmup") or 0)
     yield "learning rate", f"{train.get('lr')}, reached over the first {warmup:g} % of all steps, then a cosine to 0"
@@ -102,10 +102,7 @@ def _dictionary(record: Mapping[str, Any], facts: Mapping[str, MethodFacts]) -> 
         f"{settings.get('width')} atoms, {settings.get('k')} active in each image ({settings.get('activation')})",
     )
     yield "reads", "embeddings at length 1" if settings.get("input") == "unit" else "embeddings as they come"
-    yield (
-        "number",
-        f"{count(settings.get('seeds') or 1, 'dictionary').replace('dictionarys', 'dictionaries')} of each kind",
-    )
+    yield "drawn or trained", f"{settings.get('seeds') or 1} of each kind"
     if source := settings.get("from"):
         yield "trained one", f"not trained here, but taken from {source} ({record.get('imported')})"
         return
