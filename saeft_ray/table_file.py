@@ -35,7 +35,7 @@ def parse(path: str, text: str, needed: Sequence[str], maybe: Sequence[str] = ()
     delimiter = _delimiter(path, text, needed, comments)
     records = _records(path, text, delimiter, comments)
     number, titles = next(records)
-    columns = [title.strip().casefold() for title in titles]
+    columns = [" ".join(title.split()).casefold() for title in titles]
     for column in (*needed, *maybe):
         if columns.count(column) > 1:
             raise UserError(f"{path}, line {number}: {columns.count(column)} columns named {column}; keep one")
