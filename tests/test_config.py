@@ -189,3 +189,49 @@ def test_where_a_sweep_runs_is_no_part_of_its_science():
     two = parse(yaml.safe_dump({**SMALL, "storage": "b", "compute": {"cpus": 2}}))
     assert one.determining_settings() == two.determining_settings()
     assert one.determining_settings() != parse(yaml.safe_dump({**SMALL, "seed": 1})).determining_settings()
+
+
+def refusal(old, new):
+    with pytest.raises(ValueError, match="mistake") as found:
+        parse(yaml.safe_dump(SMALL).replace(old, new))
+    return str(found.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.3%", "it is a percentage: write it without the sign, divided by 100 (0.003)"),
+        ("1e\u22123", "its minus is a typographic one, which makes it text: write 1e-3"),
+        ("0,001", "it has a decimal comma: write 0.001"),
+        ("fast", "it is text, not a number"),
+        ("'0.001'", "it is text: remove the quotes"),
+    ],
+)
+def test_a_number_that_is_text_is_told_why(text, words):
+    told = refusal("lr: 0.001", f"lr: {text}")
+    assert words in told
+    assert ("remove the quotes" in told) == text.startswith("'")
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("MSE", "found 'MSE', which contains 'E', 'M', 'S'; allowed"),
+        ("m" * 41, "which has 41 characters; allowed"),
+        ("2nd", "which begins with '2'; allowed"),
+        ("Long" + "g" * 40, "which has 44 characters and contains 'L'; allowed"),
+    ],
+)
+def test_a_label_is_told_the_rule_that_it_breaks(label, words):
+    with pytest.raises(ValueError, match="mistake") as found:
+        parse(yaml.safe_dump({**SMALL, "methods": {"ft": None, label: {"type": "ft"}}}))
+    assert words in str(found.value)
+    with pytest.raises(ValueError, match="which has 81 characters; allowed"):
+        parse(yaml.safe_dump({**SMALL, "name": "n" * 81}))
+
+
+def test_two_forms_of_one_name_are_told_apart():
+    tests = {"caf\u00e9": {"path": "/x", "role": "ood"}}
+    data = {"type": "folder", "train": "/t", "tests": tests, "templates": ["a {}"]}
+    with pytest.raises(ValueError, match="only in unicode form"):
+        parse(yaml.safe_dump({**SMALL, "data": data, "features": {"sets": ["cafe\u0301"]}}, allow_unicode=True))

@@ -80,3 +80,6 @@ def test_labels_name_features_and_tell_missing_images(tmp_path):
     file.write_text("image,attribute\n0,\n")
     with pytest.raises(UserError, match="line 2 has no attribute"):
         read_labels(str(file))
+    file.write_text('image,attribute,set\n\n0,"striped,\nof two lines",a\n0,red\n')
+    with pytest.raises(UserError, match="line 5: 2 cells, but the header has 3"):
+        read_labels(str(file))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "saeft_ray"
 FLOORS = [
-    {"draws", "errors"},
-    {"settings", "storage", "stats"},
+    {"draws", "errors", "spelling"},
+    {"settings", "storage", "stats", "table_file"},
     {"model", "door"},
     {"datasets", "sae"},
     {"methods"},

@@ -16,10 +16,13 @@ from saeft_ray.config.yaml_loader import Loader
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, DictionarySettings, Train
+from saeft_ray.spelling import minus
 from saeft_ray.storage.location import Location
 
 _log = logging.getLogger(__name__)
 Mistake = tuple[str, str]  # (dotted place, what was found and what is allowed)
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_WANTS_NUMBER = re.compile("number|integer")
 _NAMES = "80 letters, digits, _ and - at most, beginning with a letter or digit"
 _LABELS = "40 lower-case letters, digits and _ at most, beginning with a letter"
 
@@ -179,15 +182,46 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
         words = unknown("type", str(given), known)
         return loc, f"{words}. {why}" if (why := known.missing(str(given))) else words
     if kind == "string_pattern_mismatch":
+        broken = _broken(str(found), *((80, True) if loc == "name" else (40, False)))
         return (
             loc,
-            f"found {_short(found)}; allowed: {_NAMES if loc == 'name' else _LABELS} (names become folders)",
+            f"found {_short(found)}, which {broken}; allowed: {_NAMES if loc == 'name' else _LABELS} (names become "
+            "folders)",
         )
     message = detail["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return loc, message
-    hint = "; it is text: remove the quotes" if isinstance(found, str) and "number" in message else ""
+    hint = _why_not_a_number(found) if isinstance(found, str) and _WANTS_NUMBER.search(message) else ""
     return loc, f"found {_short(found)}; {message[:1].lower()}{message[1:]}{hint}"
+
+
+def _broken(name: str, longest: int, capitals: bool) -> str:
+    """The rules of `_NAMES` (with `capitals`) or `_LABELS` that `name` breaks, and only these."""
+    letters = "A-Za-z" if capitals else "a-z"
+    bad = sorted(set(re.sub(f"[{letters}0-9_{'-' if capitals else ''}]", "", name)))
+    rules = (
+        (len(name) > longest, f"has {len(name)} characters"),
+        (not name, "is empty"),
+        (bool(bad), f"contains {', '.join(map(repr, bad))}"),
+        (
+            bool(name) and name[0] not in bad and not re.match(f"[{letters}{'0-9' if capitals else ''}]", name),
+            f"begins with {name[:1]!r}",
+        ),
+    )
+    return " and ".join(words for broken, words in rules if broken)
+
+
+def _why_not_a_number(text: str) -> str:
+    """Why a text that stands where a number is wanted is not one, as far as can be told."""
+    plain = minus(text).strip()
+    if _NUMBER.fullmatch(plain.removesuffix("%").rstrip()) and plain.endswith("%"):
+        return f"; it is a percentage: write it without the sign, divided by 100 ({float(plain[:-1]) / 100:.12g})"
+    if not _NUMBER.fullmatch(plain):
+        comma = _NUMBER.fullmatch(plain.replace(",", "."))
+        return f"; it has a decimal comma: write {plain.replace(',', '.')}" if comma else "; it is text, not a number"
+    if plain != text.strip():
+        return f"; its minus is a typographic one, which makes it text: write {plain}"
+    return "; it is text: remove the quotes"
 
 
 def _dotted(loc: Sequence[str | int], raw: Any) -> str:

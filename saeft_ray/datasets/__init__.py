@@ -157,6 +157,11 @@ class Dataset(BaseModel, ABC):
         """The same of the training images alone, so that another test set leaves what was trained in its place."""
         return self.fingerprint()
 
+    def about(self) -> dict[str, str]:
+        """A sentence for each split that says what its images are, and one for `views`, the augmentation; for reports.
+        What has none is left out."""
+        return {}
+
     def problems(self) -> list[str]:
         """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 

@@ -47,6 +47,15 @@ class Folder(ImageFiles):
     def test_sets(self) -> dict[str, Role]:
         return {name: test.role for name, test in self.tests.items()}
 
+    def about(self) -> dict[str, str]:
+        held_out = f"{100 * self.selection_share:g} % of every class of {self.train}, held out of training."
+        return {
+            **super().about(),
+            "train": f"The class folders of {self.train}.",
+            "selection": held_out if self.selection is None else f"The class folders of {self.selection}.",
+            **{name: f"The class folders of {test.path}." for name, test in self.tests.items()},
+        }
+
     def sizes(self) -> dict[str, int]:
         return {name: len(self._members(name)) for name in ("train", "selection", *self.tests)}
 

@@ -79,6 +79,23 @@ class ImageNet(ImageFiles):
     def test_sets(self) -> dict[str, Role]:
         return {name: test.role for name, test in self._tests.items()}
 
+    def about(self) -> dict[str, str]:
+        said = {
+            "ImageNet": "The validation images of ILSVRC 2012.",
+            "V2": "New photographs, collected as ImageNet's were (Recht et al. 2019).",
+            "R": "Renditions such as paintings and toys of some of the classes (Hendrycks et al. 2021).",
+            "A": "Photographs of some of the classes that a ResNet-50 gets wrong (Hendrycks et al. 2021).",
+            "Sketch": "Black and white sketches (Wang et al. 2019).",
+            "ObjectNet": "Objects in unusual places, from unusual sides (Barbu et al. 2019).",
+        }
+        corrupted = "The validation images with the corruption and severity of its name (Hendrycks & Dietterich 2019)."
+        return {
+            **super().about(),
+            "train": "The training images of ILSVRC 2012 without those for selection.",
+            "selection": f"{self.selection} training images of every class, held out of training.",
+            **{name: said.get(name, corrupted) for name in self.test_sets()},
+        }
+
     def sizes(self) -> dict[str, int]:
         return {name: self._size(name) for name in ("train", "selection", *self._tests)}
 

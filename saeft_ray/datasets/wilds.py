@@ -122,7 +122,13 @@ def _table(root: Location, name: str, *columns: str) -> Iterator[dict[str, str]]
     reader = csv.DictReader(StringIO(text))
     if absent := [column for column in columns if column not in (reader.fieldnames or ())]:
         raise UserError(f"{root.url}/{name}: has no column {some(absent)}; it has {', '.join(reader.fieldnames or ())}")
-    yield from reader
+    for row in reader:
+        if None in row or None in row.values():
+            raise UserError(
+                f"{root.url}/{name}, line {reader.line_num}: has more or fewer cells than the header; the file is cut "
+                "or damaged, so copy it again"
+            )
+        yield row
 
 
 def _positions(samples: Samples, files: Sequence[str]) -> IntArray:

@@ -12,10 +12,10 @@ from saeft_ray.features import testing
 from saeft_ray.features.activity import Matrix, counts
 from saeft_ray.features.change import Floats, effect, total
 from saeft_ray.features.compute import TrialRecord
+from saeft_ray.features.content import FROZEN
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.testing import Tested
 
-FROZEN = "frozen"
 Records = dict[str, list[TrialRecord]]  # by method, in the order of seeds
 
 

@@ -6,6 +6,7 @@ Shapes: D features of a dictionary, N images of the pooled sets.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+FROZEN = "frozen"
 Verdict = Literal["grew", "shrank", "not found", "not tested"]
 
 

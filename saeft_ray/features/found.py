@@ -11,8 +11,7 @@ from pydantic import ValidationError
 from saeft_ray.config.features import Features
 from saeft_ray.config.known import unknown
 from saeft_ray.errors import UserError
-from saeft_ray.features.comparisons import FROZEN
-from saeft_ray.features.content import WhatChanged
+from saeft_ray.features.content import FROZEN, WhatChanged
 from saeft_ray.features.each import Map
 from saeft_ray.features.files import PAGE
 from saeft_ray.features.tables import changes_table, features_table, firings_table

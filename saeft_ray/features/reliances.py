@@ -5,8 +5,8 @@ from scipy import stats
 
 from saeft_ray.draws import seed_of
 from saeft_ray.features import shortcuts
-from saeft_ray.features.comparisons import FROZEN, Comparison
-from saeft_ray.features.content import Shortcut
+from saeft_ray.features.comparisons import Comparison
+from saeft_ray.features.content import FROZEN, Shortcut
 from saeft_ray.features.frozen import Frozen
 from saeft_ray.features.naming import Named
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from saeft_ray.features.cka import Cka, Sums, linear
-from saeft_ray.features.comparisons import FROZEN, Records
+from saeft_ray.features.comparisons import Records
 from saeft_ray.features.compute import embeddings_of, sets_of
-from saeft_ray.features.content import Similarity
+from saeft_ray.features.content import FROZEN, Similarity
 from saeft_ray.features.movements import mean_of_known
 from saeft_ray.features.recording import device_of, or_sentence
 from saeft_ray.model import encoder

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from saeft_ray.features import testing
 from saeft_ray.features.activity import Ints
-from saeft_ray.features.comparisons import FROZEN, Comparison, Records, to_frozen, to_method
+from saeft_ray.features.comparisons import Comparison, Records, to_frozen, to_method
 from saeft_ray.features.compute import trials
-from saeft_ray.features.content import Feature, Reading, Shortcut, Similarity, Specimen, WhatChanged
+from saeft_ray.features.content import FROZEN, Feature, Reading, Shortcut, Similarity, Specimen, WhatChanged
 from saeft_ray.features.described import Stability, chosen, described, most_changed
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.firings import firings

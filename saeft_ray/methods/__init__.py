@@ -119,6 +119,9 @@ class Method(BaseModel, ABC):
     """Which kind of method it is, for the report: `frozen` is the model as it came, `interpolation` lies between the
     frozen model and another method's weights at its setting `alpha` (0 to 1); other words are only shown."""
 
+    about: ClassVar[str] = ""
+    """What the method does, in one sentence for the reader of a report."""
+
     trains: ClassVar[bool] = True
     """Whether a trial of it runs the training loop, so that its seed matters."""
 

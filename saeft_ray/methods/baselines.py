@@ -14,6 +14,7 @@ class ZeroShot(Method):
     """The frozen model with its text head (Radford et al. 2021). Deterministic: one trial, no seed."""
 
     type: Literal["zero_shot"] = "zero_shot"
+    about: ClassVar[str] = "The model as it came, with a head made of the class words: nothing is trained."
     family: ClassVar[str] = "frozen"
     trains: ClassVar[bool] = False
 
@@ -22,12 +23,16 @@ class FineTuning(Method):
     """Cross-entropy alone, all image-encoder and head weights."""
 
     type: Literal["ft"] = "ft"
+    about: ClassVar[str] = (
+        "Plain fine-tuning: cross-entropy on the training images changes all weights of the image encoder and the head."
+    )
 
 
 class WiseFT(Method):
     """(1 - alpha) · frozen + alpha · fine-tuned weights of method `of`, head included (Wortsman et al. 2022, eq. 1)."""
 
     type: Literal["wise_ft"] = "wise_ft"
+    about: ClassVar[str] = "The average of the frozen weights and those of a fine-tuned method, whose share is alpha."
     family: ClassVar[str] = "interpolation"
     trains: ClassVar[bool] = False
     of: str = "ft"

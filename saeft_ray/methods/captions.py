@@ -95,6 +95,9 @@ class FLYP(Captioned):
     """
 
     type: Literal["flyp"] = "flyp"
+    about: ClassVar[str] = (
+        "Fine-tuning of both towers on pairs of image and caption, with the loss that CLIP was pre-trained with."
+    )
 
 
 class StarFT(Captioned):
@@ -109,6 +112,7 @@ class StarFT(Captioned):
     """
 
     type: Literal["starft"] = "starft"
+    about: ClassVar[str] = "FLYP that also keeps how the frozen model relates images to spurious captions."
     teacher: ClassVar[bool] = True
     lambda_star: Tunable = 0.5
     spurious: Annotated[tuple[str, ...], Field(strict=False)] = ()
@@ -150,6 +154,7 @@ class CaRot(Captioned):
     """
 
     type: Literal["carot"] = "carot"
+    about: ClassVar[str] = "FLYP that also keeps projections in shape and learns from a slow copy of itself."
     teacher: ClassVar[bool] = True
     lambda_orth: Tunable = 0.2
     lambda_cross: Tunable = 0.05

@@ -28,6 +28,7 @@ class MSE(Distance):
     """lambda_mse · mean over B × d of (f - f0)², the control without any dictionary."""
 
     type: Literal["mse"] = "mse"
+    about: ClassVar[str] = "Fine-tuning that pays for the squared distance of every embedding from the frozen model's."
     lambda_mse: Tunable
 
     def penalty(
@@ -40,6 +41,7 @@ class L1(Distance):
     """lambda_l1 · mean over B × d of |f - f0|."""
 
     type: Literal["l1"] = "l1"
+    about: ClassVar[str] = "Fine-tuning that pays for the absolute distance of every embedding from the frozen model's."
     lambda_l1: Tunable
 
     def penalty(
@@ -57,6 +59,9 @@ class CarFT(EmbeddingPenalty):
     """
 
     type: Literal["car_ft"] = "car_ft"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays where an image changes its similarity to the contexts that the templates name."
+    )
     lambda_car: Tunable
 
     @property
@@ -101,6 +106,9 @@ class Nuclear(NuclearDistance):
     """lambda_nuclear · nuclear norm."""
 
     type: Literal["nuclear"] = "nuclear"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for the number and size of the directions in which a batch of embeddings moves."
+    )
 
     def penalty(
         self, f: "Tensor", f0: "Tensor", dictionary: "Dictionary | None", constants: Constants = NOTHING
@@ -112,6 +120,9 @@ class QuadraticNuclear(NuclearDistance):
     """lambda_nuclear · max(0, nuclear norm - c)²: change up to c is free."""
 
     type: Literal["quadratic_nuclear"] = "quadratic_nuclear"
+    about: ClassVar[str] = (
+        "Fine-tuning in which a batch of embeddings may move up to a limit freely, and pays beyond it."
+    )
     c: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 10.0
 
     def penalty(
@@ -129,6 +140,9 @@ class PCA(Distance):
     """
 
     type: Literal["pca"] = "pca"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for movement along the principal components of the frozen embeddings, and outside them."
+    )
     lambda_l1: Tunable = 0.0
     lambda_resid: Tunable = 0.0
     components: Annotated[int, Field(ge=1)] = 16

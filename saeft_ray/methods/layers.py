@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, w width of the transformer.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from saeft_ray.methods import LayerPenalty
 from saeft_ray.settings import Tunable
@@ -22,6 +22,9 @@ class LDIFS(LayerPenalty):
     """
 
     type: Literal["ldifs"] = "ldifs"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for the squared distance of the features inside the encoder from the frozen model's."
+    )
     lambda_ldifs: Tunable
     variant: Literal["channel", "token"] = "channel"
 

@@ -76,6 +76,7 @@ class LinearProbe(Probed):
     """The frozen encoder with the probe as its head. Deterministic: one trial, no seed."""
 
     type: Literal["linear_probe"] = "linear_probe"
+    about: ClassVar[str] = "The frozen image encoder with a head that is fitted to the training images."
     trains: ClassVar[bool] = False
 
 
@@ -84,3 +85,4 @@ class LPFT(Probed):
     that does not fit them yet."""
 
     type: Literal["lp_ft"] = "lp_ft"
+    about: ClassVar[str] = "Plain fine-tuning that starts from the head of a linear probe."

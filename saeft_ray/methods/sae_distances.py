@@ -57,6 +57,9 @@ class SaeL1(CodeDistance):
     """The paper's delta-L1: the two terms and none of its own."""
 
     type: Literal["sae_l1"] = "sae_l1"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for the absolute change of the dictionary's codes, and for what these do not express."
+    )
 
 
 class SaeKL(CodeDistance):
@@ -66,6 +69,7 @@ class SaeKL(CodeDistance):
     """
 
     type: Literal["sae_kl"] = "sae_kl"
+    about: ClassVar[str] = "Fine-tuning that pays where the distribution of an image's codes leaves the frozen one."
     lambda_kl: Tunable = 0.0
 
     def distance(self, s: "Tensor", s0: "Tensor", dictionary: "Dictionary") -> "Tensor":
@@ -82,6 +86,9 @@ class SaeW(CodeDistance):
     """
 
     type: Literal["sae_w"] = "sae_w"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for moving the mass of an image's codes between atoms, by the distance of the atoms."
+    )
     zero_at_start: ClassVar[bool] = False
     lambda_wass: Tunable = 0.0
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05

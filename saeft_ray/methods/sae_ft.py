@@ -121,6 +121,9 @@ class SaeFT(CodePenalty):
     """The penalty with the dictionary of an SAE trained on the frozen features, or with a control in its place."""
 
     type: Literal["sae_ft"] = "sae_ft"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for features that appear or disappear in the codes of a dictionary, and for the rest."
+    )
     dictionary: DictionaryKind = "trained"
 
 
@@ -128,5 +131,6 @@ class RandomDictionary(CodePenalty):
     """The same penalty, size and sparsity with random directions: is the trained dictionary load-bearing?"""
 
     type: Literal["random_dictionary"] = "random_dictionary"
+    about: ClassVar[str] = "The control of sae_ft: the same penalty with a dictionary of random directions."
     control_of: ClassVar[str] = "sae_ft"
     dictionary: ClassVar[DictionaryKind] = "random"

@@ -1,7 +1,7 @@
 """Penalties on the distance of the image encoder's weights from where they started; the head is free."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,7 @@ class L2SP(ParameterPenalty):
     """lambda_l2 · Σ over all weights of (w - w0)² (Li et al. 2018): a sum, without the factor 1/2."""
 
     type: Literal["l2_sp"] = "l2_sp"
+    about: ClassVar[str] = "Fine-tuning that pays for the squared distance of the weights from those it started from."
     lambda_l2: Tunable
 
     def penalty(
@@ -36,6 +37,9 @@ class EWC(ParameterPenalty):
     """
 
     type: Literal["ewc"] = "ewc"
+    about: ClassVar[str] = (
+        "Fine-tuning that pays for changes of weights, each by how much the frozen model's answers depend on it."
+    )
     lambda_ewc: Tunable
     samples: Annotated[int, Field(ge=1)] = 256
 

@@ -82,6 +82,9 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "roles": dict(config.data.test_sets()),
             "image_size": facts.image_size,
             "width": facts.width,
+            "about": config.data.about(),
+            "templates": list(config.data.prompts()),
+            "class_names": list(config.data.class_names()),
         },
         "confirm_seeds": plan.seeds("confirm"),
         "methods": {label: _facts_of(method) for label, method in config.methods.items()},
@@ -104,6 +107,7 @@ def _facts_of(method: Method) -> dict[str, Any]:
         "family": method.family,
         "penalty": method.control_of or kind,
         "trains": method.trains,
+        "about": method.about,
         **_origin(METHODS, method)._asdict(),
     }
 

@@ -1,6 +1,7 @@
 """`python -m saeft_ray.report STORAGE` writes the report of a sweep; `--table runs.csv` that of anyone's numbers."""
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     )
     source.add_argument(
         "--table", metavar="CSV", type=Path, help="instead: numbers from anywhere, with the columns method, seed, "
-        "dataset, accuracy (a fraction) and maybe role (id or ood)",
+        "dataset, accuracy (a fraction) and maybe role (id or ood), separated by commas, semicolons or tabs",
     )  # fmt: skip
     parser.add_argument("--baseline", metavar="METHOD", help="with --table: what the other methods are compared with")
     parser.add_argument(
@@ -107,7 +108,9 @@ def _line(text: str) -> tuple[str, tuple[float, float]]:
     try:
         slope, intercept = map(float, numbers.split(","))
     except ValueError:
-        raise UserError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5") from None
+        slope = intercept = math.nan
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise UserError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5")
     return name, (slope, intercept)
 
 

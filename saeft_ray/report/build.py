@@ -14,9 +14,13 @@ from saeft_ray.report import numbers, provenance, secondary, sequential, verdict
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.headline import headline
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
+from saeft_ray.report.recipe import recipe
 from saeft_ray.report.scores import Scores, Trials, config, read_scores
+from saeft_ray.report.standing import Standing, standing
+from saeft_ray.spelling import difference, other_spelling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +86,8 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     scores, is_open = context.scores, context.open
     methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
-    lines = _lines(context)
+    stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
+    lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -96,13 +101,14 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=faults,
-        headline=verdicts.headline(primary.comparisons, context.baseline, is_open, bool(faults)),
+        headline=headline(primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults)),
+        standing=stands,
         methods=methods,
         primary=primary.comparisons,
-        id=_id(context),
+        id=on_id,
         shifts=_shifts(context),
         controls=controls,
-        load_bearing=_load_bearing(context, controls),
+        load_bearing=load_bearing,
         sensitivity=() if is_open else secondary.sensitivity(primary.family, record, context.alpha, context.margin),
         effective=_effective(context, primary.family, lines),
         lines=lines,
@@ -114,6 +120,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
         provenance=provenance.provenance(rows, record),
+        recipe=recipe(record, context.facts),
         what_changed=what_changed,
     )
 
@@ -236,11 +243,13 @@ def _effective(context: Context, primary: Family, lines: Mapping[str, stats.Line
     return _closed(context, _decided(context, family).comparisons)
 
 
-def _load_bearing(context: Context, controls: tuple[Comparison, ...]) -> tuple[Control, ...]:
+def _load_bearing(context: Context, controls: tuple[Comparison, ...], stands: Standing) -> tuple[Control, ...]:
     return tuple(
         Control(
             question="Is the SAE load-bearing?",
-            answer=verdicts.load_bearing(c, context.questions[c.method, c.against], context.open),
+            answer=verdicts.load_bearing(
+                c, context.questions[c.method, c.against], context.open, stands.idle(c.method, c.against)
+            ),
             comparison=c,
         )
         for c in controls
@@ -308,7 +317,9 @@ def _ordered(scores: Scores, record: Mapping[str, Any], baseline: str | None) ->
 
 def _known(name: Any, known: set[str], what: str) -> str | None:
     if name is not None and name not in known:
-        raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}")
+        near = other_spelling(str(name), known)
+        hint = f"; {near!r} differs from it only in {difference(str(name), near)}" if near else ""
+        raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}{hint}")
     return None if name is None else str(name)
 
 

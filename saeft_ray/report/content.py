@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.report.standing import Standing
 from saeft_ray.stats import Line, Mean, Paired
 
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
@@ -149,7 +150,8 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSummary:
-    """The trials that one phase spent on a method, and how the chosen configuration scored in it."""
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `next_score`: the
+    best of the others."""
 
     phase: str
     trials: int
@@ -160,6 +162,7 @@ class PhaseSummary:
     chosen_score: float | None
     chosen_seeds: int
     best_score: float | None
+    next_score: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,6 +296,17 @@ class Fact:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What a reader needs to repeat a sweep: what each method is, how all were trained, on which data, and which
+    dictionary was read (empty where no method reads one)."""
+
+    methods: tuple[Fact, ...]
+    training: tuple[Fact, ...]
+    data: tuple[Fact, ...]
+    dictionary: tuple[Fact, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a report shows. Accuracies and differences are fractions. `what_changed`: the record of features,
     where the sweep has one."""
@@ -310,6 +324,7 @@ class Report:
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
     headline: str
+    standing: Standing
     methods: tuple[MethodResults, ...]
     primary: tuple[Comparison, ...]
     id: tuple[Comparison, ...]
@@ -327,4 +342,5 @@ class Report:
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
     provenance: tuple[Fact, ...]
+    recipe: Recipe | None
     what_changed: WhatChanged | None = None

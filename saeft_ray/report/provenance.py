@@ -70,6 +70,7 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
         chosen_score=means.get(chosen),
         chosen_seeds=len(by_configuration.get(chosen, ())),
         best_score=max(means.values(), default=None),
+        next_score=max((score for key, score in means.items() if key != chosen), default=None),
     )
 
 

@@ -1,7 +1,7 @@
 """The verdict of a comparison and its sentences: each is written here and nowhere else."""
 
 from saeft_ray.report.content import Comparison, Verdict
-from saeft_ray.report.numbers import MISSING, count, in_list, p_value, pp, where
+from saeft_ray.report.numbers import MISSING, count, p_value, pp, where
 from saeft_ray.stats import MIN_PAIRS, Paired
 
 _CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}
@@ -173,11 +173,14 @@ def _new_images(c: Comparison) -> str:
     return text + f"; for new images of the same kind the interval is {pp(low)} to {pp(high)} pp."
 
 
-def load_bearing(c: Comparison, dictionary: str, is_open: bool = False) -> str:
+def load_bearing(c: Comparison, dictionary: str, is_open: bool = False, unmoved: bool = False) -> str:
     """The answer to "Is the SAE load-bearing?", which never claims more than the comparison with a control whose
-    dictionary is `dictionary`. `is_open`: trials of the sweep are still to come."""
+    dictionary is `dictionary`. `is_open`: trials of the sweep are still to come. `unmoved`: one of the two has the
+    scores of a model that was not fine-tuned, or of guessing."""
     sae, control = c.method, c.against
     other = f"{'an' if dictionary.startswith('u') else 'a'} {dictionary} dictionary"
+    if unmoved:
+        return f"No answer: {sae} or {control} did not move from the frozen model, or only guesses. {c.sentence}"
     match c.verdict:
         case "better":
             start = f"Yes, on these test sets: {sae} beats its control {control}, whose dictionary is {dictionary}."
@@ -198,28 +201,3 @@ def load_bearing(c: Comparison, dictionary: str, is_open: bool = False) -> str:
         f"{start} {c.sentence} Both had the same form of penalty, the same sizes and the same search budget; each "
         "ran at the strength that its own search chose, so this answers for the methods as tuned."
     )
-
-
-def headline(
-    comparisons: tuple[Comparison, ...], baseline: str | None, open_: bool = False, exploratory: bool = False
-) -> str:
-    """One sentence for the whole sweep: which methods are better, worse or otherwise against the baseline."""
-    if not comparisons:
-        return "No comparison is possible yet: nothing can be said about any method."
-    groups: dict[str, list[str]] = {}
-    for c in comparisons:
-        still_open = c.course is not None and not c.course.ended
-        groups.setdefault("open" if still_open else c.verdict, []).append(c.method)
-    phrases = {
-        "open": "still open: {m}",
-        "better": "better than {b}: {m}",
-        "worse": "worse than {b}: {m}",
-        "equivalent": "equivalent to {b} within the margin: {m}",
-        "identical": "identical scores to {b}: {m}",
-        "undecided": "undecided: {m}",
-    }
-    parts = [text.format(b=baseline, m=in_list(groups[v])) for v, text in phrases.items() if v in groups]
-    place = where(comparisons[0].endpoint, comparisons[0].datasets)
-    start = "Open: no verdict before the rule says so. " if open_ else ""
-    start += "Exploratory, not as registered. " if exploratory else ""
-    return f"{start}On {place} – " + "; ".join(parts) + "."

@@ -8,6 +8,7 @@ import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.records.earlier import KEY, in_words
+from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.content import Comparison, SearchSummary, Warning
 from saeft_ray.report.method_facts import facts_of
@@ -46,6 +47,7 @@ def warnings(
     found = [
         *_elsewhere(record),
         *_opened_before(record),
+        *_unused(record),
         *_missing_parts(scores, record, baseline),
         *_small(claims),
         *_spread(primary),
@@ -53,6 +55,7 @@ def warnings(
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
+        *noise.rules(scores, record, tuned),
     ]
     return tuple(Warning(rule=rule, text=text) for rule, text in found)
 
@@ -81,6 +84,11 @@ def _opened_before(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         )
 
 
+def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if columns := record.get("unused_columns"):
+        yield "unused columns", f"The table has columns that no number here rests on: {in_list(columns)}."
+
+
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
     declared = list(config(record).get("methods") or {})
     if not scores.methods:
@@ -94,6 +102,11 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
         yield (
             "no OOD set",
             "No OOD set was evaluated: the verdicts are about ID accuracy and say nothing about robustness.",
+        )
+    elif not scores.id_sets:
+        yield (
+            "no ID set",
+            "No ID set is named: every test set counts as a shift, and what a method does to ID accuracy is not known.",
         )
     drawn = (config(record).get("dictionary") or {}).get("seeds")
     seeds = {seed for trials in scores.methods.values() for seed in trials.seeds if seed is not None}

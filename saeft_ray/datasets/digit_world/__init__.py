@@ -47,6 +47,22 @@ class DigitWorld(Dataset):
         roles: dict[str, Role] = {"ID": "id"}
         return roles | dict.fromkeys(SHIFTS, "ood")
 
+    def about(self) -> dict[str, str]:
+        cue = f"the ground tells the digit in {100 * self.cue:g} % of them"
+        return {
+            "train": f"Handwritten digits of MNIST in white ink on plain grounds; {cue}.",
+            "selection": "Other digits in the style of the training images.",
+            "views": "Every view is the digit drawn anew in the same style.",
+            "ID": "Unseen digits in the style of the training images.",
+            "V2": "Fresh pictures with more jitter, strokes and blur; the ground still tells the digit.",
+            "R": "Textured pairs of ink and ground that fine-tuning never saw; the ground tells nothing.",
+            "Sketch": "Outlines only; the ground tells nothing.",
+            "ON": "Digits that are tilted, small or shifted, in all colours; the ground tells nothing.",
+            "C": "Digits with noise, blur or parts hidden; the ground tells nothing.",
+            "UCI": "Digits of another source, of 8 × 8 pixels; the ground tells nothing.",
+            "A": "The pictures without a cue that a linear model on pixels gets most wrong.",
+        }
+
     def sizes(self) -> dict[str, int]:
         test = 10 * digits.PER_CLASS["test"]
         return {

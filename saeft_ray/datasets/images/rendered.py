@@ -25,6 +25,11 @@ class ImageFiles(Dataset):
     def _views(self) -> Views:
         return Views(scale=self.scale, flip=self.flip)
 
+    def about(self) -> dict[str, str]:
+        low, high = (f"{100 * share:g}" for share in self.scale)
+        mirrored = ", mirrored in half of the views" if self.flip else ""
+        return {"views": f"A random part of the image, of {low} to {high} % of its area{mirrored}."}
+
     def _rendering_problems(self) -> Iterator[str]:
         if self.templates == ():
             yield 'data.templates: empty; give at least one, such as "a photo of a {}.", or leave it out'

@@ -1,6 +1,6 @@
 """What is said of one feature that fine-tuning changed, in words and as blocks: for the report and for the page."""
 
-from saeft_ray.features.content import Effect, Feature, FeatureChange, Specimen, Verdict, WhatChanged
+from saeft_ray.features.content import FROZEN, Effect, Feature, FeatureChange, Specimen, Verdict, WhatChanged
 from saeft_ray.report.numbers import MISSING, count, number, percent
 from saeft_ray.report.render.blocks import EffectLine, FeatureCard, PictureLine
 from saeft_ray.report.render.phrases import bare_p
@@ -10,7 +10,6 @@ SAID: dict[Verdict, str] = {
 }  # fmt: skip
 LEAST = 0.005  # a smaller F1 would be written as 0
 NO_MORE = "no more than the same movement dealt to other images does"
-FROZEN = "frozen"
 KINDS = {
     "trained": "SAE", "random": "random dictionary", "pca": "PCA directions", "neurons": "neurons",
     "imported": "imported SAE",

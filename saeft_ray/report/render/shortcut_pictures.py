@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from saeft_ray.features.content import Feature, FeatureChange, Image, WhatChanged
+from saeft_ray.features.content import FROZEN, Feature, FeatureChange, Image, WhatChanged
 from saeft_ray.report.numbers import percent
-from saeft_ray.report.render.feature_cards import FROZEN, count_of, share
+from saeft_ray.report.render.feature_cards import count_of, share
 from saeft_ray.report.render.plots import plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails, side_by_side
 
