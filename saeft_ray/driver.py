@@ -41,7 +41,7 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
     commit = _commit()
-    for line in ledger.begin(commit):
+    for line in (*plan.facts.notes, *ledger.begin(commit)):
         console.out(line, highlight=False)
     ledger.register(record_of(plan, commit))
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)

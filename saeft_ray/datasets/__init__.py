@@ -163,3 +163,7 @@ class Dataset(BaseModel, ABC):
         After nothing worse than NotSeen, `sizes` and `fingerprint` answer with what was published.
         """
         return []
+
+    def notes(self) -> list[str]:
+        """Sentences about what a user should know of data without problems: what was passed over, for example."""
+        return []

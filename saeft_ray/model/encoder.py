@@ -116,11 +116,7 @@ def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> Cli
             ) from error
     if _convolutional(clip.visual):
         clip.visual.to(memory_format=torch.channels_last)
-    words = SHIPPED / f"{model.arch}.words.txt"
-    if words.exists():
-        tokenize: Any = WordTokenizer.read(words, clip.context_length)
-    else:
-        tokenize = open_clip.get_tokenizer(model.arch)
+    tokenize: Any = _word_tokenizer(model) or open_clip.get_tokenizer(model.arch)
     size = clip.visual.image_size
     preprocess = clip.visual.preprocess_cfg
     clip.eval().requires_grad_(False)
@@ -226,6 +222,36 @@ def unfit(model: Model, compute: Compute) -> list[str]:
     if compute.checkpoint_activations:
         found.append(f"compute.checkpoint_activations: {model.arch} has no blocks that can; leave it out")
     return found
+
+
+def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Says which words of the templates and classes a model of few words does not know, without loading weights."""
+    words = _word_tokenizer(model)
+    if words is None:
+        return []
+    texts = {f"data.templates: {prompt!r}": prompt.replace("{}", " ") for prompt in prompts}
+    texts |= {f"data.classes: {name!r}": name for name in class_names}
+    advice = f"give words that it has ({words.place}), or another model"
+    found = [
+        f"{place}: {model.arch} has no word {' or '.join(map(repr, unknown))}; {advice}"
+        for place, text in texts.items()
+        if (unknown := words.unknown(text))
+    ]
+    if found:
+        return found
+    try:
+        words([prompt.replace("{}", name) for prompt in prompts for name in class_names])
+    except UserError as error:  # too long
+        return [f"data.templates: {error}"]
+    return []
+
+
+def _word_tokenizer(model: Model) -> WordTokenizer | None:
+    """The tokenizer of a model in this package; None for others, which read any word."""
+    words = SHIPPED / f"{model.arch}.words.txt"
+    if not words.exists():
+        return None
+    return WordTokenizer.read(words, int(_architecture(model)["text_cfg"]["context_length"]))
 
 
 def _convolutional(tower: nn.Module) -> bool:

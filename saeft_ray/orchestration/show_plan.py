@@ -35,7 +35,7 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), settings)
     for table in (artifacts, values, trials):
         console.print(table, "")
-    for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
+    for words in filter(None, (*plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
