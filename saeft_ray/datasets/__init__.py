@@ -157,6 +157,11 @@ class Dataset(BaseModel, ABC):
         """The same of the training images alone, so that another test set leaves what was trained in its place."""
         return self.fingerprint()
 
+    def search_fingerprint(self) -> str:
+        """The same of the images for training and selection, which the search sees: where it stays, test images that
+        were not opened yet may be mended."""
+        return self.fingerprint()
+
     def problems(self) -> list[str]:
         """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 

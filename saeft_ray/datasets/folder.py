@@ -76,6 +76,10 @@ class Folder(ImageFiles):
     def train_fingerprint(self) -> str:
         return fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
 
+    def search_fingerprint(self) -> str:
+        selection = self._tree(self.selection).fingerprint if self.selection else None
+        return fingerprint({"train": self.train_fingerprint(), "selection": selection})
+
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been fixed since
         self.__dict__.pop("_shared", None)

@@ -18,3 +18,4 @@ class Facts(NamedTuple):
     templates: int = 1  # of the zero-shot head
     unseen: tuple[str, ...] = ()  # what a plan could not look at; nothing runs on such facts
     notes: tuple[str, ...] = ()  # what a user should know of the data
+    search: str = ""  # the fingerprint of the images that the search sees

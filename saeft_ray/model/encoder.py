@@ -26,6 +26,7 @@ from saeft_ray.storage.retry import WAITS, Waits
 SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
 T = TypeVar("T")
+_NAMED = 5  # how many of many are named in one problem
 WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
 HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
@@ -229,14 +230,15 @@ def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str])
     words = _word_tokenizer(model)
     if words is None:
         return []
-    texts = {f"data.templates: {prompt!r}": prompt.replace("{}", " ") for prompt in prompts}
-    texts |= {f"data.classes: {name!r}": name for name in class_names}
-    advice = f"give words that it has ({words.place}), or another model"
-    found = [
-        f"{place}: {model.arch} has no word {' or '.join(map(repr, unknown))}; {advice}"
-        for place, text in texts.items()
-        if (unknown := words.unknown(text))
-    ]
+    given = {"data.templates": [prompt.replace("{}", " ") for prompt in prompts], "data.classes": list(class_names)}
+    found = []
+    for place, texts in given.items():
+        if unknown := list(dict.fromkeys(word for text in texts for word in words.unknown(text))):
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            found.append(
+                f"{place}: {model.arch} has no word {', '.join(map(repr, unknown[:_NAMED]))}{more}; its words are in "
+                f"{words.place}; give words that it has, or another model"
+            )
     if found:
         return found
     try:

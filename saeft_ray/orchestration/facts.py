@@ -41,6 +41,7 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         imported=_imported(config, model, d, waits) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
         train=data.train_fingerprint(),
+        search=data.search_fingerprint(),
         unseen=unseen,
         notes=() if unseen else tuple(data.notes()),
     )
@@ -48,7 +49,8 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet_requirements(facts)
     ]
     unmet += encoder.unfit(config.model, config.compute)
-    unmet += encoder.unreadable(config.model, data.prompts(), data.class_names())
+    if not unseen:  # the words of data that was not seen may be any
+        unmet += encoder.unreadable(config.model, data.prompts(), data.class_names())
     if unmet:
         raise UserError("\n".join(unmet))
     return facts

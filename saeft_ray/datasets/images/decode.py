@@ -134,7 +134,10 @@ def _upright(stored: Image.Image, orientation: int, deep: bool) -> Image.Image:
 
 def _is_deep(stored: Image.Image) -> bool:
     """Whether colours have 16 bits, of which Pillow keeps the upper half; known only before anything is decoded."""
-    return ";16" in str(getattr(stored, "tile", ""))
+    for _, _, _, how in getattr(stored, "tile", ()):
+        if ";16" in str(how) or (stored.format == "PPM" and isinstance(how, tuple) and how[1] > 255):
+            return True
+    return False
 
 
 def _check_range(stored: Image.Image) -> None:

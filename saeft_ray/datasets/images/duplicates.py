@@ -14,7 +14,7 @@ from saeft_ray.datasets.images.files import Samples
 from saeft_ray.draws import IntArray
 
 _SNIPPET = 64  # bytes from the middle, which tell nearly all files of one size apart
-_LOOKS = 20_000  # files of which a snippet is read
+_LOOKS = 100_000  # files of which a snippet is read
 _FAR_LOOKS = 2_000  # the same at a URL, where each is a request
 
 
@@ -49,7 +49,7 @@ class _File(NamedTuple):
 
 def shared(splits: Mapping[str, Members]) -> list[Shared]:
     """The images that the `splits` share, for each two that share any. Files are compared if their sizes agree, at most
-    20,000 of them, or 2,000 where they lie at a URL; the words then say how many could not be."""
+    100,000 of them, or 2,000 where they lie at a URL; the words then say how many could not be."""
     names = list(splits)
     groups, left = _of_equal_size(list(splits.values()))
     for key in (_File.snippet, _File.digest):

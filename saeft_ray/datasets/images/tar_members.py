@@ -1,7 +1,7 @@
 """The images of a tar and their classes, by WebDataset's rule for names.
 
-Files are one sample if their names agree up to the first dot after the last slash. An image's class is the folder in its
-name, or the number in the `.cls` of its sample.
+Files are one sample if their names agree up to the first dot after the last slash. An image's class is the folder in
+its name, or the number in the `.cls` of its sample.
 """
 
 import os
