@@ -18,7 +18,7 @@ from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images.decode import centre
 from saeft_ray.errors import Corrupt
 
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 
 def png(seed: int) -> bytes:
@@ -50,12 +50,15 @@ FILE = st.sampled_from(
         "b/8.png",
     ]
 )
-KIND = st.sampled_from(["image"] * 5 + ["empty", "link", "dangling", "loop", "folder"])
-TREES = st.dictionaries(st.tuples(st.one_of(st.just(""), CLASS, CLASS, CLASS), FILE), KIND, max_size=12)
+KIND = st.sampled_from(["image"] * 12 + ["empty", "link", "link", "link", "dangling", "loop", "folder"])
+TREES = st.dictionaries(st.tuples(st.one_of(st.just(""), CLASS, CLASS, CLASS), FILE), KIND, max_size=5)
 
 
 def grow(root: Path, tree: dict[tuple[str, str], str]) -> None:
-    root.mkdir()
+    for number, name in enumerate("ab0"):
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            (root / name / f"base{i}.png").write_bytes(png(100 + 10 * number + i))
     for number, ((folder, name), kind) in enumerate(tree.items()):
         path = root / folder / name
         with contextlib.suppress(FileExistsError, NotADirectoryError, IsADirectoryError):  # two names, one place
@@ -102,29 +105,30 @@ def test_every_file_of_a_tree_is_used_counted_or_refused(tree: dict[tuple[str, s
         for name in ("train", "selection", "photos"):
             split = data.split(name, 6)
             assert [classes[label] for label in split.labels] == [file.partition("/")[0] for file in split.names]
-            assert len(split.images(np.arange(len(split.labels)))) == data.sizes()[name] > 0
+            assert len(split.labels) == data.sizes()[name] > 0
+        split = data.split("train", 6)
+        assert len(split.images(np.arange(len(split.labels)))) == len(split.labels)
 
 
 KEY = st.sampled_from(["a", "b", "a.0", "a.1", "d/a", "d/b", "d.x/a", "./c", "e/__MACOSX/a", ".f"])
-MEMBERS = st.lists(
-    st.tuples(
-        KEY, st.sampled_from(["png", "PNG", "jpg", "cls", "cls", "json", "seg.png"]), st.sampled_from([*"01", "x", ""])
-    ),
-    min_size=1,
-    max_size=8,
-)
+SUFFIX = st.sampled_from(["png", "PNG", "json", "seg.png", "cls"])
+MEMBERS = st.dictionaries(st.tuples(KEY, SUFFIX), st.sampled_from([*"0011x"]), min_size=1, max_size=5)
 
 
 @FEW
-@given(MEMBERS)
+@given(MEMBERS, st.booleans())
 def test_every_image_of_a_tar_has_the_label_of_its_own_key_or_the_tar_is_refused(
-    members: list[tuple[str, str, str]],
+    members: dict[tuple[str, str], str], labelled: bool
 ) -> None:
     with scratch() as root:
         (root / "tars").mkdir()
         contents = {}
         with tarfile.open(root / "tars" / "0.tar", "w") as tar:
-            for number, (key, suffix, label) in enumerate(members):
+            whole = {(f"{name}/base{name}", "png"): "" for name in "01"}
+            whole |= {(f"{name}/base{name}", "cls"): name for name in "01" if labelled}
+            if labelled:  # every image gets a label, so that not each tar is refused
+                whole |= {(key, "cls"): "0" for key, suffix in members if suffix.lower().endswith("png")}
+            for number, ((key, suffix), label) in enumerate((whole | members).items()):
                 content = label.encode() if suffix == "cls" else png(number)
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size = len(content)

@@ -52,7 +52,7 @@ def shared(splits: Mapping[str, Members]) -> list[Shared]:
     100,000 of them, or 2,000 where they lie at a URL; the words then say how many could not be."""
     names = list(splits)
     groups, left = _of_equal_size(list(splits.values()))
-    for key in (_File.snippet, _File.digest):
+    for key in (_File.snippet, _File.digest) if groups else ():
         with ThreadPoolExecutor(16) as pool:
             groups = [part for parts in pool.map(partial(_apart, key=key), groups) for part in parts]
     found: dict[tuple[int, int], list[_File]] = defaultdict(list)
