@@ -41,7 +41,7 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
 
 def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
     ran_by = commit()
-    for line in ledger.begin(ran_by):
+    for line in (*plan.facts.notes, *ledger.begin(ran_by)):
         console.out(line, highlight=False)
     ledger.register(record_of(plan, ran_by))
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)

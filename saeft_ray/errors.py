@@ -5,6 +5,7 @@
     │   ├── Taken                  another driver runs this sweep
     │   ├── NoRoom                 the node's cache cannot hold what must be read
     │   ├── Unseen                 a place is missing or does not answer
+    │   ├── Gone                   a file that was listed is no longer there (also FileNotFoundError)
     │   └── Corrupt                a file is not a whole image
     ├── Unfinished (RuntimeError)  trials could not be run; what ended is safe, exit status 1
     ├── Unavailable (OSError)      storage refuses or stays away; exit status 1
@@ -35,6 +36,10 @@ class NoRoom(UserError):
 
 class Unseen(UserError):
     """A place that is missing or does not answer from here."""
+
+
+class Gone(UserError, FileNotFoundError):
+    """A file that was there when its folder was listed, and is no longer."""
 
 
 class Corrupt(UserError):

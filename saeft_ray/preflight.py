@@ -212,7 +212,8 @@ def bucket(rehearsal: Rehearsal) -> str:
 def data(rehearsal: Rehearsal) -> str:
     plan = rehearsal.plan
     sizes = ", ".join(f"{name} {count:,}" for name, count in plan.facts.sizes.items())
-    return f"{plan.facts.classes:,} classes; images: {sizes}; fingerprint {plan.facts.data[:12]}"
+    found = f"{plan.facts.classes:,} classes; images: {sizes}; fingerprint {plan.facts.data[:12]}"
+    return "\n".join([found, *plan.facts.notes])
 
 
 def weights(rehearsal: Rehearsal) -> str:

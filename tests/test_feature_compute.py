@@ -212,7 +212,7 @@ def test_a_trial_without_its_weights_is_missing_and_the_others_are_there(sweep, 
     store.remove("endpoint", plan.final_weights(gone).key)
     monkeypatch.setattr("saeft_ray.features.summary.KINDS", ("trained",))
     monkeypatch.setitem(compute.VERSIONS, "record", 99)
-    monkeypatch.setitem(compute.VERSIONS, "embeddings", 99)
+    shutil.rmtree(tmp_path / "copy/artifacts/embeddings")
     found = what_changed(only(plan, sets=["A"], stability=0), ledger, store)
     assert {m.method: m.seeds for m in found.readings[0].movements} == {"ft": 2, "wise_ft": 2}
     assert any(line.startswith(f"{gone.id}: its weights are not in") for line in found.missing)

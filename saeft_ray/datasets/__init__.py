@@ -162,9 +162,18 @@ class Dataset(BaseModel, ABC):
         What has none is left out."""
         return {}
 
+    def search_fingerprint(self) -> str:
+        """The same of the images for training and selection, which the search sees: where it stays, test images that
+        were not opened yet may be mended."""
+        return self.fingerprint()
+
     def problems(self) -> list[str]:
         """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 
         After nothing worse than NotSeen, `sizes` and `fingerprint` answer with what was published.
         """
+        return []
+
+    def notes(self) -> list[str]:
+        """Sentences about what a user should know of data without problems: what was passed over, for example."""
         return []

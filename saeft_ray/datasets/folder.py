@@ -1,6 +1,6 @@
 """Your own images: one folder per split, in it one folder per class."""
 
-import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -10,13 +10,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Role
+from saeft_ray.datasets.images.duplicates import Members, Shared, shared
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.places import overlaps
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import FileSplit
+from saeft_ray.datasets.words import alike
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "selection", "test", "tests", "testing", "eval"}
 
 
 class TestFolder(BaseModel):
@@ -37,6 +42,8 @@ class Folder(ImageFiles):
     tests: dict[str, TestFolder]
     selection: Place | None = None  # folder; without one, a share of `train` is held out
     selection_share: float = Field(default=0.1, gt=0, lt=1)  # of every class
+    # What to do about images that two splits share. No result depends on it, so that it is no part of the identity.
+    duplicates: Literal["warn", "refuse"] = Field(default="warn", exclude=True)
     classes: dict[str, str] | None = None  # folder name → words; without it the folder name, "_" as a space
 
     def class_names(self) -> Sequence[str]:
@@ -78,9 +85,20 @@ class Folder(ImageFiles):
     def train_fingerprint(self) -> str:
         return fingerprint({"train": self._tree(self.train).fingerprint, **self._drawn})
 
+    def search_fingerprint(self) -> str:
+        selection = self._tree(self.selection).fingerprint if self.selection else None
+        return fingerprint({"train": self.train_fingerprint(), "selection": selection})
+
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been fixed since
-        return list(self._settings_problems()) + list(self._folder_problems())
+        self.__dict__.pop("_shared", None)
+        found = list(self._settings_problems()) + list(self._folder_problems())
+        return found or list(self._split_problems())
+
+    def notes(self) -> list[str]:
+        places = self._places()
+        passed_over = [f"{key}: {words}" for key, path in places.items() for words in self._tree(path).notes()]
+        return passed_over + [f"{self._key(one.name)}: {one.words}" for one in self._shared]
 
     @property
     def _drawn(self) -> dict[str, object]:
@@ -129,35 +147,81 @@ class Folder(ImageFiles):
             yield f"data.tests.{name}: the name is taken by a split; give the test set another"
         yield from self._rendering_problems()
 
-    def _folder_problems(self) -> Iterator[str]:
+    def _places(self) -> dict[str, str]:
+        """The places that the settings name, by where they do."""
         places = {"data.train": self.train}
         if self.selection is not None:
             places["data.selection"] = self.selection
-        places |= {f"data.tests.{name}.path": test.path for name, test in self.tests.items()}
+        return places | {self._key(name): test.path for name, test in self.tests.items()}
+
+    def _key(self, split: str) -> str:
+        return f"data.tests.{split}.path" if split in self.tests else f"data.{split}"
+
+    def _folder_problems(self) -> Iterator[str]:
+        places = self._places()
         known: set[str] | None = None
-        seen: dict[str, str] = {}
         with ThreadPoolExecutor(8) as pool:  # places that do not answer are waited for together
             looked = list(pool.map(self._look, places.values()))
-        for (place, path), tree in zip(places.items(), looked, strict=True):
+        yield from overlaps(
+            {key: tree.place for key, tree in zip(places, looked, strict=True) if isinstance(tree, Samples)}
+        )
+        for place, tree in zip(places, looked, strict=True):
             if not isinstance(tree, Samples):
                 yield f"{place}: {tree}"
                 continue
-            before = seen.setdefault(os.path.realpath(tree.place), place)
-            if before != place:
-                yield f"{place}: {path} is also {before}; every split needs images of its own"
             yield from (f"{place}: {words}" for words in tree.problems())
             if place == "data.train":
                 known = set(tree.classes)
-                yield from self._class_problems(known)
+                yield from self._class_problems(tree)
             elif known:
                 strangers = sorted(set(tree.classes) - known)
                 if strangers:
                     yield f"{place}: {some(strangers)} in no class folder of data.train; rename or remove"
 
-    def _class_problems(self, known: set[str]) -> Iterator[str]:
-        if self.classes is None or not known:
+    def _class_problems(self, train: Samples) -> Iterator[str]:
+        if not train.classes:
             return
-        if extra := sorted(set(self.classes) - known):
-            yield f"data.classes: {some(extra)} in no class folder of data.train; correct or remove"
-        if nameless := sorted(known - set(self.classes)):
-            yield f"data.classes: no words for {some(nameless)}; give every folder of data.train a name"
+        yield from (f"data.train: {words}" for words in _level_problems(train))
+        known = set(train.classes)
+        if self.classes is not None:
+            if extra := sorted(set(self.classes) - known):
+                yield f"data.classes: {some(extra)} in no class folder of data.train; correct or remove"
+            if nameless := sorted(known - set(self.classes)):
+                yield f"data.classes: no words for {some(nameless)}; give every folder of data.train a name"
+        words = self.class_names()
+        for group in alike(words):
+            same = ", ".join(f"{train.classes[i]!r} ({words[i]!r})" for i in group)
+            yield f"data.classes: {same} cannot be told apart by their words; give each class words of its own"
+        if nothing := [name for name, word in zip(train.classes, words, strict=True) if not word.strip()]:
+            yield f"data.classes: {some(nothing)} have no words; give each class a name"
+
+    def _split_problems(self) -> Iterator[str]:
+        """What is wrong with splits whose places are sound."""
+        if not self.sizes()["selection"]:
+            yield (
+                f"data.selection_share: each class of {self.train} has one image, so none can be held out; add "
+                "images, or give data.selection a folder of its own"
+            )
+        yield from (
+            f"{self._key(one.name)}: {one.words}; every split needs images of its own"
+            for one in self._shared
+            if self.duplicates == "refuse" or (one.whole and (one.name != "selection" or self.selection))
+        )
+
+    @cached_property
+    def _shared(self) -> list[Shared]:
+        """Images that two splits have in common, found by their content."""
+        return shared({name: Members(self._tree(path), self._members(name)) for name, path in self._paths().items()})
+
+
+def _level_problems(train: Samples) -> Iterator[str]:
+    """Sentences about class folders that are none: one alone, or the folders of splits."""
+    below = Counter(file.split("/")[1] for file in train.files if file.count("/") > 1)
+    hint = f", such as {train.place}/{train.classes[0]}, which holds {some(sorted(below))}" if below else ""
+    if len(train.classes) == 1:
+        yield (
+            f"{train.place} has one class folder, {train.classes[0]!r}, and there is nothing to tell it from; give "
+            f"the folder that holds the class folders{hint}"
+        )
+    elif len(train.classes) > 1 and {name.lower() for name in train.classes} <= _SPLITS:
+        yield f"{train.place} has folders of splits ({some(train.classes)}), not of classes; give one of them{hint}"

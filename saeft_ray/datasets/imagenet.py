@@ -12,9 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import NotSeen, Role
 from saeft_ray.datasets.images import imagenet_classes
+from saeft_ray.datasets.images.duplicates import Members, shared
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.imagenet_classes import A_CLASS, PUBLISHED, among, objectnet_classes, wnid_of
+from saeft_ray.datasets.images.places import overlaps
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import FileSplit
 from saeft_ray.draws import IntArray
@@ -125,6 +127,9 @@ class ImageNet(ImageFiles):
             }
         )
 
+    def search_fingerprint(self) -> str:
+        return self.train_fingerprint()  # selection is held out of it
+
     def problems(self) -> list[str]:
         self._found.clear()  # a folder may have been fixed since
         self._chosen.clear()
@@ -133,7 +138,15 @@ class ImageNet(ImageFiles):
         if not settings:
             with ThreadPoolExecutor(8) as pool:  # seven places that do not answer would take seven times as long
                 list(pool.map(self._look, ("train", *self._tests)))
-        return settings or [words for name in ("train", *self._tests) for words in self._place_problems(name)]
+        if settings:
+            return settings
+        return [*self._overlaps(), *(words for name in ("train", *self._tests) for words in self._place_problems(name))]
+
+    def notes(self) -> list[str]:
+        seen = ["train", "selection", *self._tests]
+        splits = {name: Members(self._samples(name), self._members(name)) for name in seen}
+        passed_over = [f"data: {words}" for name in ("train", *self._tests) for words in self._samples(name).notes()]
+        return passed_over + [f"{self._key(one.name)}: {one.words}" for one in shared(splits)]
 
     # Places ----------------------------------------------------------------------------------------------------
 
@@ -152,7 +165,7 @@ class ImageNet(ImageFiles):
             for corruption in self.c.corruptions:
                 for severity in self.c.severities:
                     place = f"{self.c.path.rstrip('/')}/{corruption}/{severity}"
-                    found[f"C-{corruption}-{severity}"] = Shift("c", place, "ood", "ImageNet")
+                    found[f"C-{corruption}-{severity}"] = Shift(f"c, {corruption} {severity}", place, "ood", "ImageNet")
         return found
 
     @cached_property
@@ -185,6 +198,10 @@ class ImageNet(ImageFiles):
 
     def _seen_tests(self) -> list[str]:
         return [name for name in self._tests if self._is_seen(name)]
+
+    def _key(self, name: str) -> str:
+        """Where the settings name the place of a split."""
+        return f"data.{self._tests[name].key if name in self._tests else name}"
 
     # Images ----------------------------------------------------------------------------------------------------
 
@@ -248,6 +265,11 @@ class ImageNet(ImageFiles):
     def _published(self, name: str) -> int:
         return round(PUBLISHED[name] * len(self.wnids) / len(imagenet_classes.synsets()))
 
+    def _overlaps(self) -> Iterator[str]:
+        return overlaps(
+            {"data.train": self.train} | {self._key(name): test.place for name, test in self._tests.items()}
+        )
+
     # Problems --------------------------------------------------------------------------------------------------
 
     def _settings_problems(self) -> Iterator[str]:
@@ -258,7 +280,7 @@ class ImageNet(ImageFiles):
         yield from self._rendering_problems()
 
     def _place_problems(self, name: str) -> Iterator[str]:
-        key = "data.train" if name == "train" else f"data.{self._tests[name].key}"
+        key = self._key(name)
         try:
             samples = self._samples(name)
             labels = self._labels(name, samples)

@@ -17,3 +17,5 @@ class Facts(NamedTuple):
     blocks: int | None = None  # of the image encoder, if it is a vision transformer whose blocks can be read
     templates: int = 1  # of the zero-shot head
     unseen: tuple[str, ...] = ()  # what a plan could not look at; nothing runs on such facts
+    notes: tuple[str, ...] = ()  # what a user should know of the data
+    search: str = ""  # the fingerprint of the images that the search sees

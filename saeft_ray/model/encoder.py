@@ -26,6 +26,7 @@ from saeft_ray.storage.retry import WAITS, Waits
 SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
 T = TypeVar("T")
+_NAMED = 5  # how many of many are named in one problem
 WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
 HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
@@ -129,11 +130,8 @@ def tokenizer(model: Model) -> Callable[[Sequence[str]], Tensor]:
     """What makes token ids (N, context length) of N texts for the model, without loading its weights."""
     import open_clip
 
-    words = SHIPPED / f"{model.arch}.words.txt"
-    if not words.exists():
-        found: Callable[[Sequence[str]], Tensor] = open_clip.get_tokenizer(model.arch)
-        return found
-    return WordTokenizer.read(words, open_clip.get_model_config(model.arch)["text_cfg"]["context_length"])
+    found: Callable[[Sequence[str]], Tensor] = _word_tokenizer(model) or open_clip.get_tokenizer(model.arch)
+    return found
 
 
 def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:
@@ -232,6 +230,37 @@ def unfit(model: Model, compute: Compute) -> list[str]:
     if compute.checkpoint_activations:
         found.append(f"compute.checkpoint_activations: {model.arch} has no blocks that can; leave it out")
     return found
+
+
+def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Says which words of the templates and classes a model of few words does not know, without loading weights."""
+    words = _word_tokenizer(model)
+    if words is None:
+        return []
+    given = {"data.templates": [prompt.replace("{}", " ") for prompt in prompts], "data.classes": list(class_names)}
+    found = []
+    for place, texts in given.items():
+        if unknown := list(dict.fromkeys(word for text in texts for word in words.unknown(text))):
+            more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+            found.append(
+                f"{place}: {model.arch} has no word {', '.join(map(repr, unknown[:_NAMED]))}{more}; its words are in "
+                f"{words.place}; give words that it has, or another model"
+            )
+    if found:
+        return found
+    try:
+        words([prompt.replace("{}", name) for prompt in prompts for name in class_names])
+    except UserError as error:  # too long
+        return [f"data.templates: {error}"]
+    return []
+
+
+def _word_tokenizer(model: Model) -> WordTokenizer | None:
+    """The tokenizer of a model in this package; None for others, which read any word."""
+    words = SHIPPED / f"{model.arch}.words.txt"
+    if not words.exists():
+        return None
+    return WordTokenizer.read(words, int(_architecture(model)["text_cfg"]["context_length"]))
 
 
 def _convolutional(tower: nn.Module) -> bool:

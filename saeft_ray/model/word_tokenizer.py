@@ -24,7 +24,7 @@ class WordTokenizer:
             raise UserError(f"{place} must open with {PAD}, close with {END} and hold {START}")
         self.vocabulary = tuple(vocabulary)
         self.context_length = context_length
-        self._place = place
+        self.place = place
         self._ids = {word: number for number, word in enumerate(vocabulary)}
 
     @classmethod
@@ -42,12 +42,19 @@ class WordTokenizer:
         special = {self._ids[word] for word in (PAD, START, END)}
         return [" ".join(self.vocabulary[token] for token in row if token not in special) for row in tokens.tolist()]
 
+    def unknown(self, text: str) -> list[str]:
+        """The words of `text` that the vocabulary has not."""
+        return [word for word in _words(text) if word not in self._ids]
+
     def _encode(self, text: str) -> list[int]:
-        words = [word for word in (part.strip(".,!?") for part in text.lower().split()) if word]
-        unknown = [word for word in words if word not in self._ids]
-        if unknown:
-            raise UserError(f"{text!r}: the model has no word {unknown[0]!r}; its words are in {self._place}")
+        words = _words(text)
+        if unknown := self.unknown(text):
+            raise UserError(f"{text!r}: the model has no word {unknown[0]!r}; its words are in {self.place}")
         if len(words) + 2 > self.context_length:
             raise UserError(f"{text!r} has {len(words)} words; the model reads at most {self.context_length - 2}")
         ids = [self._ids[START], *(self._ids[word] for word in words), self._ids[END]]
         return ids + [self._ids[PAD]] * (self.context_length - len(ids))
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip(".,!?") for part in text.lower().split()) if word]

@@ -88,7 +88,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         self._attempts = Attempts()
         self._failures: dict[str, Failure] = {}  # reported by trials that are about to end
         self._passed_on = False
-        self.halted: Unfinished | None = None
+        self.halted: Unfinished | UserError | None = None
 
     @property
     def closed(self) -> bool:
@@ -134,7 +134,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         failure = failure or death_of(trial)
         try:
             wait = self._attempts.wait(spec.id, failure)
-        except Unfinished as reason:
+        except (Unfinished, UserError) as reason:
             self.halted = reason
             return
         if wait is None:
@@ -145,7 +145,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             self._again.append((time.monotonic() + wait, spec))
 
     def check(self) -> None:
-        """Raises Unfinished if trials could not be run."""
+        """Raises Unfinished if trials could not be run, UserError if a mistake of the user's kept them."""
         if self.halted:
             raise self.halted
         self._attempts.check(self._queue.phase)

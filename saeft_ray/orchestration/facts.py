@@ -1,7 +1,10 @@
 """What a sweep must know of its model and data, found out once before anything runs."""
 
+from collections.abc import Iterator
+
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.datasets import NotSeen
+from saeft_ray.datasets import Dataset, NotSeen
+from saeft_ray.datasets.images.files import some
 from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
 from saeft_ray.storage.retry import HASTY, Waits
@@ -18,6 +21,8 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     data, waits = config.data, config.data.waits
     problems = data.problems()
     unseen = tuple(problem for problem in problems if planning and isinstance(problem, NotSeen))
+    if not problems:
+        problems = [*_useless(data)]
     if len(unseen) < len(problems):
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
     from saeft_ray.model import encoder
@@ -34,15 +39,28 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         imported=_imported(config, model, d, waits) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
         train=data.train_fingerprint(),
+        search=data.search_fingerprint(),
         unseen=unseen,
+        notes=() if unseen else tuple(data.notes()),
     )
     unmet = [
         f"methods.{label}: {words}" for label, m in config.methods.items() for words in m.unmet_requirements(facts)
     ]
     unmet += encoder.unfit(config.model, config.compute)
+    if not unseen:  # the words of data that was not seen may be any
+        unmet += encoder.unreadable(config.model, data.prompts(), data.class_names())
     if unmet:
         raise UserError("\n".join(unmet))
     return facts
+
+
+def _useless(data: Dataset) -> Iterator[str]:
+    """What makes a comparison on `data` say nothing, whatever data set it is and has not told itself."""
+    names, sizes = data.class_names(), data.sizes()
+    if len(names) < 2:
+        yield f"data: has {some(names) or 'no class'} and no other, so that every answer is right; give two or more"
+    if empty := [name for name, size in sizes.items() if not size]:
+        yield f"data: no images for {', '.join(empty)}; complete the data"
 
 
 def _imported(config: SweepConfig, model: dict[str, str], d: int, waits: Waits) -> str:

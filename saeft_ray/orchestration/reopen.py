@@ -58,6 +58,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         classes=data["classes"],
         imported=record["imported"],
         train=data["train"],
+        search=data.get("search", ""),
     )
     return Plan(config, facts), ledger, store
 
@@ -77,6 +78,7 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
         "data": {
             "fingerprint": facts.data,
             "train": facts.train,
+            "search": facts.search,
             "classes": facts.classes,
             "sizes": facts.sizes,
             "roles": dict(config.data.test_sets()),

@@ -39,7 +39,7 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), settings)
     for table in (artifacts, values, trials):
         console.print(table, "")
-    for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
+    for words in filter(None, (*plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
     if words := _opened_before(plan, store):
         console.out(words, highlight=False)

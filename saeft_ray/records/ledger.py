@@ -33,7 +33,7 @@ from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
-from saeft_ray.storage.checksum import from_json, mark, seal
+from saeft_ray.storage.checksum import from_json, mark, seal, to_json
 from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.fingerprint import canonical
 
@@ -79,7 +79,8 @@ class Ledger:
             return record
         known = self.record()
         different = list(_differences(_today(known["config"]), record["config"]))
-        if known["data"]["fingerprint"] != record["data"]["fingerprint"]:
+        mended = self._has_mended_tests(known, record)
+        if known["data"]["fingerprint"] != record["data"]["fingerprint"] and not mended:
             different.append("data: the files have changed since")
         if known["model"] != record["model"]:
             different.append(f"model: was {known['model']}, is now {record['model']}")
@@ -95,7 +96,20 @@ class Ledger:
             )
         for what, old, new in changes(known, record):
             _log.warning("%s: was %s when this sweep began and is %s now; both are recorded", what, old, new)
+        if mended:
+            _log.warning(
+                "data: test images have changed since this sweep began; none was scored before, both are recorded"
+            )
+            known = known | {"data": record["data"], "data_before": [*known.get("data_before", []), known["data"]]}
+            self._folder.replace(RECORD, to_json(known, self._folder.lease))
         return known
+
+    def _has_mended_tests(self, known: dict[str, Any], record: dict[str, Any]) -> bool:
+        """Whether nothing but test images changed, and no trial has been scored on them."""
+        old, new = known["data"], record["data"]
+        same = bool(old.get("search")) and old["search"] == new["search"]
+        changed = old["fingerprint"] != new["fingerprint"]
+        return same and changed and not any(trial.startswith("confirm-") for trial in self.finished())
 
     def record(self) -> dict[str, Any]:
         """The registered record. Raises FileNotFoundError if there is no such sweep."""

@@ -14,10 +14,19 @@ from PIL import Image, ImageOps
 
 from saeft_ray.errors import Corrupt
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib", ".ppm", ".pgm"}
+    | {".pbm", ".pnm", ".tif", ".tiff", ".jp2", ".j2k", ".jpx", ".tga", ".pcx", ".qoi", ".sgi", ".dds", ".psd", ".ico"}
+)
+UNREADABLE = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".eps", ".exr", ".hdr", ".dcm", ".dng", ".raw", ".cr2", ".cr3"}
+    | {".nef", ".arw", ".orf", ".rw2", ".raf"}
+)
+"""Pictures of types that Pillow does not read."""
 RENDER_VERSION = 2  # raise it when the same file would give other pixels
 TRIES = 10
 SLOTS = 4 * TRIES + 1  # random numbers of one view
+_DARK = 4096  # of 65,536 levels: a picture without a brighter pixel was stored with fewer bits than its file says
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -38,7 +47,8 @@ def centre(data: bytes, name: str, size: int, border: int = 0) -> Pixels:
     `border` pixels at every edge are cut off before. Raises Corrupt, which names the file `name`.
     """
     with _named(name), Image.open(BytesIO(data)) as stored:
-        image = _upright(stored, _orientation(stored))
+        deep = _is_deep(stored)
+        image = _upright(stored, _orientation(stored), deep)
     return centre_of(
         image.crop((border, border, image.width - border, image.height - border)) if border else image, size
     )
@@ -62,7 +72,7 @@ def part(
     half, a quarter or an eighth where the part still has `size` pixels then. Raises Corrupt.
     """
     with _named(name), Image.open(BytesIO(data)) as stored:
-        orientation = _orientation(stored)
+        deep, orientation = _is_deep(stored), _orientation(stored)
         width, height = stored.size
         turned = orientation >= 5
         box = box_of(*((height, width) if turned else (width, height)), scale, draw[:-1])
@@ -70,7 +80,7 @@ def part(
         if reduced > 1:
             stored.draft(None, (width // reduced, height // reduced))  # the mode stays
         shrunk = round(width / stored.width)
-        image = _upright(stored, orientation)
+        image = _upright(stored, orientation, deep)
     if shrunk > 1:
         left, top = (round(edge / shrunk) for edge in box[:2])
         right, bottom = (round(edge / shrunk) for edge in box[2:])
@@ -98,20 +108,63 @@ def box_of(width: int, height: int, scale: tuple[float, float], draw: NDArray[np
 def check(data: bytes, name: str) -> None:
     """Raises Corrupt for what is visibly no image, without decoding its pixels."""
     with _named(name), Image.open(BytesIO(data)) as image:
+        _check_range(image)
         image.verify()
 
 
-def _upright(stored: Image.Image, orientation: int) -> Image.Image:
-    """The picture decoded, upright and in RGB."""
+def _upright(stored: Image.Image, orientation: int, deep: bool) -> Image.Image:
+    """The picture decoded, upright and in RGB. Raises ValueError for pixels that would come out black."""
+    _check_range(stored)
     stored.load()
     image: Image.Image = stored
     if orientation in _TURNS:
         image = image.transpose(_TURNS[orientation])
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would cut off at 255
-        image = Image.fromarray((np.asarray(image, np.float32) / 257).clip(0, 255).round().astype(np.uint8))
-    if image.mode == "P" and "transparency" in image.info:
+        grey = np.asarray(image, np.float32)
+        _check_bright(float(grey.max()))
+        image = Image.fromarray((grey / 257).clip(0, 255).round().astype(np.uint8))
+    elif deep and image.mode in ("RGB", "RGBA"):
+        _check_bright(256 * max(_extremes(band)[1] for band in image.split()[:3]) + 255)
+    if image.mode in ("P", "PA") and (image.mode == "PA" or "transparency" in image.info):
         image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA"):
+        _check_opaque(image)
     return image.convert("RGB")
+
+
+def _is_deep(stored: Image.Image) -> bool:
+    """Whether colours have 16 bits, of which Pillow keeps the upper half; known only before anything is decoded."""
+    for _, _, _, how in getattr(stored, "tile", ()):
+        if ";16" in str(how) or (stored.format == "PPM" and isinstance(how, tuple) and how[1] > 255):
+            return True
+    return False
+
+
+def _check_range(stored: Image.Image) -> None:
+    """Raises ValueError for numbers of which the file does not say what is black and what is white."""
+    if stored.mode == "F" or (stored.mode == "I" and stored.format not in ("PPM", "PNG")):
+        kind = "floating-point" if stored.mode == "F" else "32-bit or signed"
+        raise ValueError(f"its {kind} pixels have no known range; save it with 8 or 16 bits")
+
+
+def _check_bright(brightest: float) -> None:
+    if 0 < brightest < _DARK:
+        raise ValueError(
+            f"no 16-bit pixel is brighter than {brightest:.0f} of 65535, so it would be black; save it with 8 bits, "
+            "or scaled to all 16"
+        )
+
+
+def _check_opaque(image: Image.Image) -> None:
+    """Raises ValueError for a picture that is drawn in its transparency alone, and is one colour without it."""
+    *colours, alpha = (_extremes(band) for band in image.split())
+    if alpha[0] != alpha[1] and all(low == high for low, high in colours):
+        raise ValueError("only its transparency differs from pixel to pixel; put it onto a background")
+
+
+def _extremes(band: Image.Image) -> tuple[float, float]:
+    pixels = np.asarray(band)
+    return float(pixels.min()), float(pixels.max())
 
 
 def _orientation(stored: Image.Image) -> int:

@@ -7,17 +7,19 @@ import hashlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import AfterValidator
 
-from saeft_ray.datasets.images.decode import SUFFIXES, check
+from saeft_ray.datasets.images.decode import SUFFIXES, UNREADABLE, check
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Corrupt, UserError
 from saeft_ray.storage.fingerprint import fingerprint
@@ -25,6 +27,10 @@ from saeft_ray.storage.location import Location
 
 _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers are checked
 _NAMED = 5  # how many of many are named in one problem
+_OF_SYSTEMS = frozenset(
+    {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "system volume information", "lost+found"}
+    | {"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
+)
 
 
 def _absolute(path: str) -> str:
@@ -40,7 +46,14 @@ Place = Annotated[str, AfterValidator(_absolute)]
 
 
 class Samples(ABC):
-    """`files` are names below `place`, sorted; `sizes` their bytes; `classes` the folders, those without images too."""
+    """`files` are names below `place`, sorted; `sizes` their bytes; `classes` the folders, those without images too.
+
+    `passed_over` counts what else lies there, by suffix; `faults` are sentences about what cannot be used.
+    """
+
+    passed_over: Mapping[str, int] = MappingProxyType({})
+    faults: Sequence[str] = ()
+    far = False  # whether to read a file is a request to a server
 
     def __init__(self, place: str, classes: Sequence[str], files: Sequence[str], sizes: ArrayLike) -> None:
         self.place, self.classes, self.files = place, tuple(classes), tuple(files)
@@ -53,6 +66,10 @@ class Samples(ABC):
     def read_once(self, i: int) -> bytes:
         """The same, where few files will be read: on the machine that plans a sweep."""
         return self.read(i)
+
+    def read_part(self, i: int, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of file `i`, on the machine that plans a sweep."""
+        return self.read_once(i)[start:end]
 
     def check_capacity(self) -> None:  # noqa: B027 - most need nothing
         """Raises UserError if this machine cannot hold what it must read."""
@@ -97,8 +114,18 @@ class Samples(ABC):
         yield from self.damaged_files()
 
     def damaged_files(self) -> Iterator[str]:
-        """Sentences about files that are not images, among those that are looked at."""
+        """Sentences about files that are not images: those of no bytes, and others among those that are looked at."""
+        yield from self.faults
+        if empty := np.flatnonzero(self.sizes == 0).tolist():
+            names = some([self.files[i] for i in empty])
+            yield f"{self.place} has images of 0 bytes ({names}); restore or remove them"
         yield from (fault for _, fault in self._sampled if fault)
+
+    def notes(self) -> Iterator[str]:
+        """Sentences about what is there and not used."""
+        if self.passed_over:
+            counts = ", ".join(f"{count:,} {what}" for what, count in sorted(self.passed_over.items()))
+            yield f"{self.place}: passed over {counts}"
 
     @cached_property
     def _sampled(self) -> list[tuple[str, str]]:
@@ -109,6 +136,8 @@ class Samples(ABC):
 
     def _look(self, i: int) -> tuple[str, str]:
         data = self.read_once(i)
+        if not data:  # told of all of them
+            return hashlib.sha256(data).hexdigest(), ""
         try:
             check(data, self.name(i))
         except Corrupt as error:
@@ -122,9 +151,16 @@ class LocalFolder(Samples):
     def read(self, i: int) -> bytes:
         return Path(self.place, self.files[i]).read_bytes()
 
+    def read_part(self, i: int, start: int, end: int) -> bytes:
+        with Path(self.place, self.files[i]).open("rb") as file:
+            file.seek(start)
+            return file.read(end - start)
+
 
 class RemoteFolder(Samples):
     """Files at a URL, fetched one by one: for a few thousand; more of them are for shards."""
+
+    far = True
 
     def __init__(self, location: Location, files: dict[str, int], classes: Sequence[str]) -> None:
         super().__init__(location.url, classes, list(files), list(files.values()))
@@ -133,9 +169,36 @@ class RemoteFolder(Samples):
     def read(self, i: int) -> bytes:
         return (self._location / self.files[i]).read()
 
+    def read_part(self, i: int, start: int, end: int) -> bytes:
+        return (self._location / self.files[i]).read(start, end)
 
-def is_image(file: str) -> bool:
-    return "/" in file and "/." not in f"/{file}" and Path(file).suffix.lower() in SUFFIXES
+
+def of_system(name: str) -> bool:
+    """Whether a file or folder of this name is a system's own, or hidden."""
+    return name.startswith(".") or name.lower() in _OF_SYSTEMS
+
+
+def sort_out(listed: Iterable[tuple[str, int]]) -> tuple[list[tuple[str, int]], Counter[str], list[str]]:
+    """(the images in class folders, by name; what else there is, counted; pictures that cannot be read) of the paths
+    and sizes `listed`. What belongs to a system is in none of them."""
+    images, others, unreadable = [], Counter[str](), []
+    for file, size in listed:
+        if any(of_system(name) for name in file.split("/")):
+            continue
+        suffix = suffix_of(file)
+        if "/" in file and suffix in SUFFIXES:
+            images.append((file, size))
+        elif "/" in file and suffix in UNREADABLE:
+            unreadable.append(file)
+        else:
+            others[f"{suffix or 'without a suffix'}{' outside the class folders' * (suffix in SUFFIXES)}"] += 1
+    return sorted(images), others, sorted(unreadable)
+
+
+def suffix_of(file: str) -> str:
+    """The last suffix of a name, in small letters and with its dot; empty if there is none."""
+    name = file.rpartition("/")[2]
+    return f".{name.rpartition('.')[2].lower()}" if "." in name else ""
 
 
 def _rank(file: str) -> bytes:

@@ -1,20 +1,23 @@
 """Finds the images at a place: in a folder of class folders, here or at a URL, or in tar shards."""
 
 import os
-from collections.abc import Iterator
+import stat
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from saeft_ray.datasets.images import shards
-from saeft_ray.datasets.images.files import LocalFolder, RemoteFolder, Samples, is_image
+from saeft_ray.datasets.images.files import LocalFolder, RemoteFolder, Samples, of_system, some, sort_out, suffix_of
 from saeft_ray.errors import Unavailable, Unseen, UserError
-from saeft_ray.storage.location import Location
+from saeft_ray.storage.location import Entry, Location
 
 
 def find(location: Location) -> Samples:
-    """The images at `location`. Raises Unseen if it is missing or unreachable, UserError for what cannot be used."""
+    """The images at `location`. Links are followed. Raises Unseen if it is missing or unreachable, UserError for what
+    cannot be used."""
     place = location.url
     try:
-        listed = location.entries()
+        listed = _entries(place) if location.local else location.entries()
     except FileNotFoundError as error:
         raise Unseen(f"{place} is missing; correct the path") from error
     except NotADirectoryError as error:
@@ -25,23 +28,104 @@ def find(location: Location) -> Samples:
         raise UserError(f"{place} cannot be opened: {error}") from error
     except Exception as error:  # what a server answers, in the words of its library
         raise Unseen(f"{place} cannot be read: {str(error) or type(error).__name__}") from error
-    tars = {name: entry.size for name, entry in listed.items() if name.endswith(".tar")}
-    if shards.INDEX in listed or tars:
-        return shards.opened(location, tars, shards.INDEX in listed)
-    classes = sorted(name for name, entry in listed.items() if entry.is_folder and not name.startswith("."))
+    files = {name: entry.size for name, entry in listed.items() if not entry.is_folder}
+    tars = {name: size for name, size in files.items() if name.endswith(".tar") and not of_system(name)}
+    classes = sorted(name for name, entry in listed.items() if entry.is_folder and not of_system(name))
+    tree = _Tree(location, files, classes)
+    if shards.INDEX in files or tars:
+        if tree.images:
+            held = sorted({file.partition("/")[0] for file, _ in tree.images})
+            raise UserError(
+                f"{place} has archives ({some(sorted(tars) or [shards.INDEX])}) and class folders ({some(held)}); "
+                "move one of them elsewhere"
+            )
+        return shards.opened(location, tars, shards.INDEX in files)
+    names, sizes = [file for file, _ in tree.images], [size for _, size in tree.images]
+    found: Samples
     if location.local:
-        found = sorted((file, size) for name in classes for file, size in _images(Path(place, name), name))
-        return LocalFolder(place, classes, [file for file, _ in found], [size for _, size in found])
-    return RemoteFolder(
-        location, {file: size for file, size in sorted(location.files().items()) if is_image(file)}, classes
-    )
+        found = LocalFolder(place, classes, names, sizes)
+    else:
+        found = RemoteFolder(location, dict(tree.images), classes)
+    found.passed_over, found.faults = tree.passed_over, tree.faults
+    return found
 
 
-def _images(folder: Path, prefix: str) -> Iterator[tuple[str, int]]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _images(Path(entry.path), f"{prefix}/{entry.name}")
-        elif is_image(f"{prefix}/{entry.name}"):
-            yield f"{prefix}/{entry.name}", entry.stat().st_size
+class _Tree:
+    """What lies in and below a folder, sorted into what is used, what is passed over, and what is wrong."""
+
+    def __init__(self, location: Location, top: Mapping[str, int], classes: Sequence[str]) -> None:
+        self._broken = list[str]()
+        self._odd = Counter[str]()
+        self._real = dict[tuple[int, int], list[str]]()  # the class folders that one folder stands for
+        if location.local:
+            self._broken += [name for name in top if not (of_system(name) or Path(location.url, name).exists())]
+            top = {name: size for name, size in top.items() if name not in self._broken}
+            below = [found for name in classes for found in self._class(location.url, name)]
+        elif classes:
+            below = [(file, size) for file, size in location.files().items() if "/" in file]
+        else:
+            below = []
+        self.images, others, unreadable = sort_out([*top.items(), *below])
+        self.passed_over = others + self._odd
+        self.faults = list[str]()
+        if self._broken:
+            self.faults.append(
+                f"{location.url} has links that lead to nothing ({some(sorted(self._broken))}); restore or remove them"
+            )
+        if unreadable:
+            kinds = ", ".join(sorted({suffix_of(file) for file in unreadable}))
+            self.faults.append(
+                f"{location.url} has {len(unreadable):,} pictures of types that cannot be read ({kinds}: "
+                f"{some(unreadable)}); convert or remove them"
+            )
+        self.faults += [
+            f"{location.url}: the class folders {some(names)} are one folder; remove all but one of these links"
+            for names in self._real.values()
+            if len(names) > 1
+        ]
+
+    def _class(self, place: str, name: str) -> Iterator[tuple[str, int]]:
+        path = f"{place}/{name}"
+        self._real.setdefault(_identity(path), []).append(name)
+        return self._walk(path, name, (_identity(place),))
+
+    def _walk(self, folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, int]]:
+        here = _identity(folder)
+        if here in above:
+            self._odd["link back to a folder above"] += 1
+            return
+        for entry in _inside(folder):
+            if of_system(entry.name):
+                continue
+            name = f"{prefix}/{entry.name}"
+            try:
+                found = entry.stat()
+            except OSError:
+                self._broken.append(name)
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                yield from self._walk(entry.path, name, (*above, here))
+            elif stat.S_ISREG(found.st_mode):
+                yield name, found.st_size
+            else:  # to read a pipe would take for ever
+                self._odd["special file"] += 1
+
+
+def _entries(folder: str) -> dict[str, Entry]:
+    """The entries of a local folder, links followed."""
+    return {
+        entry.name: Entry(entry.stat().st_size if entry.is_file() else 0, entry.is_dir()) for entry in _inside(folder)
+    }
+
+
+def _inside(folder: str) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except PermissionError as error:
+        raise UserError(f"{folder}: this user may not read it; give the right to, or remove it") from error
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = Path(path).stat()
+    return found.st_dev, found.st_ino

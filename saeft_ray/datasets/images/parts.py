@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import NotSeen
+from saeft_ray.datasets.images.duplicates import Members, shared
 from saeft_ray.datasets.images.files import LocalFolder, Samples
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
+from saeft_ray.datasets.words import alike
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import Unseen
 from saeft_ray.storage.fingerprint import fingerprint
@@ -86,9 +88,27 @@ class Tabled(ImageFiles):
         views = self._views.identity()
         return fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
+    def search_fingerprint(self) -> str:
+        if not self._is_seen:
+            return "not seen"
+        return fingerprint({"train": self.train_fingerprint(), "selection": self._parts[1]["selection"].fingerprint()})
+
     def problems(self) -> list[str]:
         self.__dict__.pop("_found", None)  # it may have been fixed since
         return list(self._problems())
+
+    def notes(self) -> list[str]:
+        names, parts = self._parts
+        splits = {name: Members(part.samples, part.members) for name, part in parts.items()}
+        same = [" and ".join(repr(names[i]) for i in group) for group in alike(names)]
+        return [
+            *(f"data: {words}" for samples in self._listings() for words in samples.notes()),
+            *(f"data: the words of the classes {group} cannot be told apart" for group in same),
+            *(f"data: {one.name}: {one.words}" for one in shared(splits)),
+        ]
+
+    def _listings(self) -> list[Samples]:
+        return list({id(part.samples): part.samples for part in self._parts[1].values()}.values())
 
     def _problems(self) -> Iterator[str]:
         yield from self._rendering_problems()
@@ -100,7 +120,7 @@ class Tabled(ImageFiles):
         except (OSError, ValueError, KeyError) as error:
             yield f"data: {error}"
             return
-        for samples in {id(part.samples): part.samples for part in parts.values()}.values():
+        for samples in self._listings():
             yield from (f"data: {words}" for words in samples.damaged_files())
         if empty := [name for name, part in parts.items() if not len(part.members)]:
             yield f"data: no images for {', '.join(empty)}; complete the data"

@@ -3,18 +3,19 @@
 `index.parquet` holds one line per image (name, shard, offset, size), in the order of the names, and in its metadata one
 entry per shard (name, size, SHA-256). It is written last: without it a shard that we wrote does not count.
 Tars without an index are indexed when they are first opened: their images are those whose name has a folder, their
-class, or a `.cls` next to it, the number of their class.
+class, or a `.cls` next to it, the number of their class (`tar_members.py`).
 """
 
 import json
 import os
 import tarfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import file_digest, sha256
 from io import BytesIO, FileIO
 from pathlib import Path
 from threading import Lock
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,8 +24,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from saeft_ray.datasets.images.cache import Cache, Remote
-from saeft_ray.datasets.images.decode import SUFFIXES
 from saeft_ray.datasets.images.files import Samples
+from saeft_ray.datasets.images.tar_members import images_of, members_of
 from saeft_ray.errors import UserError
 from saeft_ray.storage.location import Location
 
@@ -47,6 +48,7 @@ class Index(NamedTuple):
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
     size: NDArray[np.int64]
+    passed_over: Mapping[str, int] = MappingProxyType({})  # what else the tars hold, counted by suffix
 
 
 class TarShards(Samples):
@@ -58,6 +60,7 @@ class TarShards(Samples):
             location.url, sorted({file.partition("/")[0] for file in index.files}), index.files, index.size
         )
         self.shards, self._shard, self._offset = index.shards, index.shard, index.offset
+        self.passed_over, self.far = index.passed_over, not location.local
         self._held: OrderedDict[int, FileIO] = OrderedDict()
         self._process, self._lock = os.getpid(), Lock()
 
@@ -84,10 +87,13 @@ class TarShards(Samples):
         return data
 
     def read_once(self, i: int) -> bytes:
+        return self.read(i) if self._location.local else self.read_part(i, 0, int(self.sizes[i]))
+
+    def read_part(self, i: int, start: int, end: int) -> bytes:
         if self._location.local:
-            return self.read(i)
-        start = int(self._offset[i])
-        return _remote(self._location, self.shards[int(self._shard[i])]).read(start, start + int(self.sizes[i]))
+            return self.read(i)[start:end]
+        first, end = int(self._offset[i]), min(end, int(self.sizes[i]))
+        return _remote(self._location, self.shards[int(self._shard[i])]).read(first + start, first + end)
 
     def check_capacity(self) -> None:
         if not self._location.local:
@@ -149,7 +155,10 @@ def to_parquet(index: Index) -> bytes:
         "offset": index.offset,
         "size": index.size,
     }
-    table = pa.table(columns).replace_schema_metadata({"shards": json.dumps([*index.shards])})
+    about = {"shards": json.dumps([*index.shards])}
+    if index.passed_over:
+        about["passed_over"] = json.dumps(dict(index.passed_over))
+    table = pa.table(columns).replace_schema_metadata(about)
     sink = BytesIO()
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
@@ -159,7 +168,9 @@ def from_parquet(data: bytes) -> Index:
     table = pq.read_table(BytesIO(data))
     shards = tuple(Shard(*entry) for entry in json.loads(table.schema.metadata[b"shards"]))
     files = tuple(name.decode(errors="surrogateescape") for name in table["name"].to_pylist())
-    return Index(shards, files, *(table[name].to_numpy() for name in ("shard", "offset", "size")))
+    passed_over = json.loads(table.schema.metadata.get(b"passed_over", b"{}"))
+    shard, offset, size = (table[name].to_numpy() for name in ("shard", "offset", "size"))
+    return Index(shards, files, shard, offset, size, passed_over)
 
 
 def scanned(location: Location, tars: Mapping[str, int], digests: bool = False) -> Index:
@@ -170,24 +181,30 @@ def scanned(location: Location, tars: Mapping[str, int], digests: bool = False) 
     """
     place = location.url
     shards = [Shard(name, size, None, (location / name).info().tag) for name, size in sorted(tars.items())]
-    kept = Cache().folder / f"index-{sha256(json.dumps([place, shards]).encode()).hexdigest()}.parquet"
+    kept = Cache().folder / f"index-2-{sha256(json.dumps([place, shards]).encode()).hexdigest()}.parquet"
     if not location.local:
         Cache().check(sum(tars.values()), place)
         if kept.exists() and not digests:
             return from_parquet(kept.read_bytes())
-    lines = []
+    lines, passed_over = [], Counter[str]()
     for number, shard in enumerate(shards):
         with _open(location, shard) as file:
             if digests:
                 shards[number] = Shard(shard.name, shard.size, file_digest(file, "sha256").hexdigest())
                 file.seek(0)
             try:
-                lines += [(member, number, offset, length) for member, offset, length in _members(file)]
+                members = members_of(file)
             except (tarfile.TarError, EOFError) as error:
                 raise UserError(f"{place}/{shard.name}: is cut off or no tar ({error}); restore it") from error
+            try:
+                images, others = images_of(file, members)
+            except ValueError as error:
+                raise UserError(f"{place}/{shard.name}: {error}") from error
+        lines += [(name, number, offset, length) for name, offset, length in images]
+        passed_over += others
     if not lines:
         raise UserError(f"{place}: its tars hold no image; correct the path")
-    index = sorted_index(shards, lines)
+    index = sorted_index(shards, lines)._replace(passed_over=passed_over)
     if not location.local and not digests:
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(to_parquet(index))
@@ -201,31 +218,6 @@ def sorted_index(shards: Sequence[Shard], lines: Sequence[tuple[str, int, int, i
     numbers = np.array([line[1:] for line in lines], np.int64).reshape(len(lines), 3)
     files = tuple(line[0] for line in lines)
     return Index(tuple(shards), files, numbers[:, 0].astype(np.int32), numbers[:, 1].copy(), numbers[:, 2].copy())
-
-
-def _members(file: FileIO) -> list[tuple[str, int, int]]:
-    """(name, offset, size) of the images of a tar."""
-    images, labels = [], {}
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
-            name = member.name.removeprefix("./")
-            if Path(name).suffix.lower() in SUFFIXES:
-                images.append((name, member.offset_data, member.size))
-            elif name.endswith(".cls"):
-                labels[_sample(name)] = os.pread(file.fileno(), member.size, member.offset_data).decode().strip()
-    found = []
-    for name, offset, size in images:
-        folder = labels.get(_sample(name))
-        if folder is None and "/" not in name:
-            raise tarfile.TarError(f"{name} has neither a folder nor a .cls that gives its class")
-        found.append((name if folder is None else f"{folder}/{name.rpartition('/')[2]}", offset, size))
-    return found
-
-
-def _sample(name: str) -> str:
-    """The part of the name that the files of one sample share: WebDataset cuts at the first dot of the file's name."""
-    folder, slash, file = name.rpartition("/")
-    return f"{folder}{slash}{file.partition('.')[0]}"
 
 
 def _open(location: Location, shard: Shard) -> FileIO:

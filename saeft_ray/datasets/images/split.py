@@ -16,7 +16,7 @@ from saeft_ray.datasets import Split
 from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Pixels, centre, part
 from saeft_ray.datasets.images.files import Samples
 from saeft_ray.draws import IntArray, uniform
-from saeft_ray.errors import Corrupt, UserError
+from saeft_ray.errors import Corrupt, Gone, UserError
 
 if TYPE_CHECKING:
     import torch
@@ -110,6 +110,9 @@ class FileSplit(Split):
                 return render(self._samples.read(file), self._samples.name(file))
             except Corrupt as error:
                 self._skip(file, error)
+            except FileNotFoundError as error:
+                name = self._samples.name(file)
+                raise Gone(f"{name}: is gone since its folder was listed; restore it") from error
         raise UserError(f"{self.file(i)}: no image of its class can be read")
 
     def _candidates(self, i: int) -> Iterator[int]:
