@@ -22,9 +22,11 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
     if mistakes := [*config.features.problems()]:
         raise UserError("\n".join(mistakes))
-    from saeft_ray.model import encoder
+    from saeft_ray.model import encoder, pretrained
 
-    model, d = encoder.identity(config.model, config.storage.endpoint, waits), encoder.width(config.model)
+    endpoint = config.storage.endpoint
+    model, d = pretrained.identity(config.model, endpoint, waits), encoder.width(config.model)
+    pretrained.check(config.model, endpoint, waits)
     facts = Facts(
         model=model,
         image_size=encoder.image_size(config.model),
@@ -36,6 +38,7 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         imported=_imported(config, model, d, waits) if config.dictionary.source else None,
         blocks=encoder.blocks(config.model),
         train=data.train_fingerprint(),
+        preprocessing=pretrained.preprocessing(config.model),
         unseen=unseen,
     )
     unmet = [

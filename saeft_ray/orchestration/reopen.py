@@ -19,6 +19,7 @@ from saeft_ray.methods.facts import Facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.versions import versions
+from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.store import Store
@@ -60,6 +61,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         classes=data["classes"],
         imported=record["imported"],
         train=data["train"],
+        preprocessing=_preprocessing(record),
     )
     return Plan(config, facts), ledger, store
 
@@ -85,11 +87,17 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "image_size": facts.image_size,
             "width": facts.width,
         },
+        "preprocessing": facts.preprocessing._asdict(),
         "confirm_seeds": plan.seeds("confirm"),
         "methods": {label: _facts_of(method) for label, method in config.methods.items()},
         "dataset": _origin(DATASETS, config.data)._asdict(),
         **({"features": config.features.model_dump(mode="json")} if config.features.on else {}),
     }
+
+
+def _preprocessing(record: Mapping[str, Any]) -> Preprocessing:
+    """What was done to pictures; to those of sweeps that did not note it, what was done to all then."""
+    return Preprocessing(**record.get("preprocessing", {}))
 
 
 def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:

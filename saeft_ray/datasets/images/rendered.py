@@ -23,7 +23,7 @@ class ImageFiles(Dataset):
 
     @property
     def _views(self) -> Views:
-        return Views(scale=self.scale, flip=self.flip)
+        return Views(scale=self.scale, flip=self.flip, preprocessing=self.preprocessing)
 
     def _rendering_problems(self) -> Iterator[str]:
         if self.templates == ():
