@@ -304,7 +304,11 @@ def _of_tags(model: Model) -> dict[str, Any]:
     import open_clip
 
     tags = [str(model.pretrained)] if _is_tag(model) else open_clip.list_pretrained_tags_by_model(model.arch)
-    known = [open_clip.get_pretrained_cfg(model.arch, tag) for tag in tags]
+    fast = architecture(model).get(
+        "quick_gelu", False
+    )  # other weights are not of this architecture, whatever is listed
+    every = [open_clip.get_pretrained_cfg(model.arch, tag) for tag in tags]
+    known = [tag for tag in every if tag.get("quick_gelu", False) == fast]
     agreed: dict[str, Any] = {}
     for name, usual in Preprocessing()._asdict().items():
         values = [tag.get(name) if tag.get(name) is not None else usual for tag in known]

@@ -97,7 +97,8 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
 
 def _preprocessing(record: Mapping[str, Any]) -> Preprocessing:
     """What was done to pictures; to those of sweeps that did not note it, what was done to all then."""
-    return Preprocessing(**record.get("preprocessing", {}))
+    known: dict[str, Any] = record.get("preprocessing", {})
+    return Preprocessing(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
 
 
 def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:
