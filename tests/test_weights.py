@@ -123,10 +123,9 @@ class TestArchitecturesThatBringTheirWeights:
         monkeypatch.setattr("open_clip.pretrained.download_pretrained_from_hf", download)
         assert "hf-hub:some/one could not be fetched (no way)" in refusal(Model(arch="hf-hub:some/one"))
 
-    def test_a_sweep_runs_on_one_and_records_its_weights_and_pixels(self, tmp_path):
+    def test_a_sweep_records_its_weights_and_what_is_done_to_pictures(self, tmp_path):
         arch = own(tmp_path / "own", preprocess={"mean": [0.5] * 3, "resize_mode": "squash"})
-        config = sweeps.config(tmp_path / "runs", model={"arch": arch}, methods={"ft": {}}, confirm={"seeds": 1})
-        plan, ledger, _ = sweeps.run_here(config)
+        plan, _, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", model={"arch": arch}))
         record = ledger.record()
         assert record["model"] == plan.facts.model
         assert re.fullmatch("[0-9a-f]{64}", record["model"]["weights"])
@@ -160,7 +159,7 @@ UNREADABLE = {
     "nothing.pt": (lambda path: torch.save({}, path), "found nothing where tensors by name"),
     "trainer.pt": (
         lambda path: torch.save({"model": state(), "epoch": 3}, path),
-        "'model' is OrderedDict and no tensor",
+        "and no tensor",
     ),
     "bias.safetensors": (
         lambda path: save_file(state() | {"logit_bias": torch.zeros(())}, path),

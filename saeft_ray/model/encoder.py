@@ -125,9 +125,9 @@ def _with_weights(model: Model, file: Path | None) -> Any:
     of them, or they are not finite."""
     from open_clip.factory import load_checkpoint
 
-    if file is not None:
-        pretrained.refuse_misfit(model, file)
     clip = pretrained.bare(model)
+    if file is not None:
+        pretrained.refuse_misfit(clip, model, file)
     try:
         if file is not None:
             load_checkpoint(clip, str(file))

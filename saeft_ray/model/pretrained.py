@@ -85,19 +85,18 @@ def preprocessing(model: Model) -> Preprocessing:
 def check(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> None:
     """Raises UserError if a local file of weights cannot be read or does not fit; loads none of it."""
     found = source(model)
-    if found is not None and (file := Location(found, endpoint, waits)).local:
-        refuse_misfit(model, Path(file.url))
+    if found is not None and model.pretrained != "shipped" and (file := Location(found, endpoint, waits)).local:
+        with torch.device("meta"):
+            refuse_misfit(bare(model, "meta"), model, Path(file.url))
 
 
-def refuse_misfit(model: Model, file: Path) -> None:
+def refuse_misfit(clip: Any, model: Model, file: Path) -> None:
     """Raises UserError, which names the first tensor, if the weights in the local `file` are not exactly those that
-    the architecture has."""
+    the module `clip` of the architecture has."""
     if file.suffix in (".npz", ".npy"):  # of big_vision, which only open_clip can name
         return
     try:
-        state = listed(file)
-        with torch.device("meta"):
-            words = _misfit(bare(model, "meta"), state, model)
+        words = _misfit(clip, listed(file), model)
     except UserError as error:
         raise UserError(f"model.pretrained: {error}") from error
     if words:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.registry import Origin, Registry
@@ -97,8 +97,7 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
 
 def _preprocessing(record: Mapping[str, Any]) -> Preprocessing:
     """What was done to pictures; to those of sweeps that did not note it, what was done to all then."""
-    known: dict[str, Any] = record.get("preprocessing", {})
-    return Preprocessing(**{name: tuple(value) if isinstance(value, list) else value for name, value in known.items()})
+    return TypeAdapter(Preprocessing).validate_python(record.get("preprocessing", {}))
 
 
 def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:
