@@ -17,6 +17,7 @@ from torch import Tensor
 
 from saeft_ray import door
 from saeft_ray.errors import UserError
+from saeft_ray.model import pretrained
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.tuned import clip_of, open_clip_state, tuned_classifier
@@ -44,8 +45,10 @@ def _export(storage: str, trial: str, file: Path) -> int:
     _writable(file)
     tuned, clip, model = tuned_classifier(plan, spec, store), clip_of(plan), plan.config.model
     head = write(tuned, clip, model, plan.config.data.class_names(), file)
-    print(f"{file}: open_clip.create_model({model.arch!r}, pretrained={str(file)!r}) loads it")
-    print(f"pixels in [0, 1] are normalised by mean {clip.mean} and standard deviation {clip.std}")
+    print(f"{file}: {_reading(model, file)}")
+    seen = clip.preprocessing
+    print(f"pictures: resize_mode {seen.resize_mode}, interpolation {seen.interpolation}")
+    print(f"pixels in [0, 1] are normalised by mean {seen.mean} and standard deviation {seen.std}")
     print(f"{head}: the head, {len(tuned.head.weight)} classes")
     if spec.trained is not None and spec.trained.trains_text:
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
@@ -55,17 +58,28 @@ def _export(storage: str, trial: str, file: Path) -> int:
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
     """Writes both files, the second next to `file`, and returns its path. Raises UserError for a `file` that is there
     already, OSError if open_clip does not read back what was written."""
-    import open_clip
+    from open_clip.factory import load_checkpoint
 
     head = _writable(file)
     state = open_clip_state(tuned, clip)
-    pixels = {"mean": json.dumps(clip.mean), "std": json.dumps(clip.std)}
+    pixels = {name: json.dumps(value) for name, value in clip.preprocessing._asdict().items()}
     _save(state, {"arch": model.arch, **pixels}, file)
     _save(tuned.head.state_dict(), {"arch": model.arch, "classes": json.dumps(list(classes))}, head)
-    read = open_clip.create_model(model.arch, pretrained=str(file)).state_dict()
+    again = pretrained.bare(model)
+    pretrained.resize(again, model)
+    load_checkpoint(again, str(file))
+    read = again.state_dict()
     if read.keys() != state.keys() or not all(torch.equal(read[name], state[name]) for name in state):
         raise OSError(f"{file}: open_clip reads other weights than were written; do not use it")
     return head
+
+
+def _reading(model: Model, file: Path) -> str:
+    """How open_clip loads `file`, in words."""
+    if model.arch.startswith(pretrained.OWN):  # such an architecture brings its weights, whatever `pretrained` says
+        return "save it in a folder as open_clip_model.safetensors, with the open_clip_config.json of the model"
+    size = f", force_image_size={model.image_size}" if model.image_size else ""
+    return f"open_clip.create_model({model.arch!r}, pretrained={str(file)!r}{size}) loads it"
 
 
 def _writable(file: Path) -> Path:

@@ -119,7 +119,7 @@ class Rehearsal:
         to warm up."""
         train = self.config.train.model_copy(update={"epochs": 2})
         split = _first(
-            self.config.data.split("train", self.plan.facts.image_size), self.steps * self.config.train.batch_size
+            self.plan.config.data.split("train", self.plan.facts.image_size), self.steps * self.config.train.batch_size
         )
         frozen, dictionary, constants = self._compared(method, split)
         seed = self.plan.seeds("search")[0]
@@ -218,16 +218,12 @@ def data(rehearsal: Rehearsal) -> str:
 
 def weights(rehearsal: Rehearsal) -> str:
     model = rehearsal.config.model
-    try:
-        parameters = sum(parameter.numel() for parameter in rehearsal.model.clip.parameters())
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"model.pretrained: {model.pretrained} of {model.arch} could not be fetched ({str(error)[:200]}); let this "
-            "machine reach its source, or give a file or URL of the weights"
-        ) from error
-    return f"{model.arch}, {model.pretrained}: {parameters / 1e6:.1f} million parameters"
+    parameters = sum(parameter.numel() for parameter in rehearsal.model.clip.parameters())
+    named, seen = model.pretrained or "its own weights", rehearsal.model.preprocessing
+    return (
+        f"{model.arch}, {named}: {parameters / 1e6:.1f} million parameters, all finite; pictures "
+        f"{seen.resize_mode}, {seen.interpolation}, mean {seen.mean}, deviation {seen.std}"
+    )
 
 
 def memory(rehearsal: Rehearsal) -> str:
@@ -255,7 +251,7 @@ def memory(rehearsal: Rehearsal) -> str:
 
 def throughput(rehearsal: Rehearsal) -> str:
     batch = rehearsal.config.train.batch_size
-    split = _first(rehearsal.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
+    split = _first(rehearsal.plan.config.data.split("selection", rehearsal.plan.facts.image_size), 2048)
     model = rehearsal.classifier()
     correct(model, _first(split, 64), rehearsal.worker.device)
     began = time.perf_counter()

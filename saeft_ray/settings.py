@@ -1,7 +1,7 @@
 """What sections of a sweep file are made of, and the sections that lower rooms read: model, training, SAE, compute."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     BaseModel,
@@ -77,15 +77,47 @@ def lowest(value: "float | Range | Choices") -> float:
     return min(value.choices) if isinstance(value, Choices) else value
 
 
+class Preprocessing(NamedTuple):
+    """How a picture becomes what a model sees, in open_clip's words; the defaults are OpenAI's, and open_clip's own.
+
+    `shortest` brings the shorter side to size and cuts the rest off, `longest` the longer and fills the rest with
+    `fill_color`, `squash` both sides, whatever the shape.
+    """
+
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
+    resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    fill_color: int = 0
+
+
+USUAL = Preprocessing()
+
+
 class Model(Section):
     """An open_clip model. `pretrained`: a tag of open_clip, a file, an fsspec URL, `shipped` (weights in this package)
-    or `random` (initialised from the sweep's seed)."""
+    or `random` (initialised from seed 0); left out for `arch: hf-hub:NAME` and `local-dir:FOLDER`, which bring theirs.
+
+    The other settings are those of the tag, of the folder, or for other weights what all tags of the architecture
+    agree on; what is given here overrides them.
+    """
 
     arch: str
-    pretrained: str
+    pretrained: str | None = None
     mean: Annotated[tuple[float, float, float], Field(strict=False)] | None = None
     std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = None
-    """Mean and deviation that normalise pixels in [0, 1]; default: open_clip's for the tag, OpenAI's for a file."""
+    """Mean and deviation that normalise pixels in [0, 1]."""
+    resize_mode: Literal["shortest", "longest", "squash"] | None = None
+    interpolation: Literal["bicubic", "bilinear"] | None = None
+    image_size: Count | None = None
+    """Pixels; where weights were trained at another size, their position embeddings are interpolated to this one."""
+
+    @model_serializer(mode="wrap")
+    def _the_tags_own_goes_unsaid(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what is not given, so that sweeps from before there was a choice keep their identity."""
+        dumped: dict[str, Any] = handler(self)
+        new = ("resize_mode", "interpolation", "image_size")
+        return {name: value for name, value in dumped.items() if value is not None or name not in new}
 
 
 class Train(Section):

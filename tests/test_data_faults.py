@@ -13,7 +13,7 @@ from PIL import Image
 from saeft_ray import sweep
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images import duplicates
-from saeft_ray.datasets.images.decode import SLOTS, centre, check, part
+from saeft_ray.datasets.images.decode import SLOTS, whole, check, part
 from saeft_ray.errors import Corrupt, UserError
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import find_facts
@@ -345,7 +345,7 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
     }
     for name, content in refused.items():
         for read in (
-            lambda c, n: centre(c, n, 8),
+            lambda c, n: whole(c, n, 8),
             lambda c, n: part(c, n, 8, (0.5, 1), np.full(SLOTS, 0.5, np.float32)),
         ):
             with pytest.raises(Corrupt, match=f"^{name}: cannot be read as an image"):
@@ -353,7 +353,7 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
     for name in ("float", "int32"):
         with pytest.raises(Corrupt, match="pixels have no known range"):
             check(refused[name], name)
-    right = centre(saved((grey * 257).astype(np.uint16)), "right", 20)
+    right = whole(saved((grey * 257).astype(np.uint16)), "right", 20)
     assert np.abs(right.astype(int) - grey[..., None]).max() == 0
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from saeft_ray.datasets.folder import Folder
-from saeft_ray.datasets.images.decode import centre
+from saeft_ray.datasets.images.decode import whole
 from saeft_ray.errors import Corrupt
 
 FEW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -124,11 +124,11 @@ def test_every_image_of_a_tar_has_the_label_of_its_own_key_or_the_tar_is_refused
         (root / "tars").mkdir()
         contents = {}
         with tarfile.open(root / "tars" / "0.tar", "w") as tar:
-            whole = {(f"{name}/base{name}", "png"): "" for name in "01"}
-            whole |= {(f"{name}/base{name}", "cls"): name for name in "01" if labelled}
+            data = {(f"{name}/base{name}", "png"): "" for name in "01"}
+            data |= {(f"{name}/base{name}", "cls"): name for name in "01" if labelled}
             if labelled:  # every image gets a label, so that not each tar is refused
-                whole |= {(key, "cls"): "0" for key, suffix in members if suffix.lower().endswith("png")}
-            for number, ((key, suffix), label) in enumerate((whole | members).items()):
+                data |= {(key, "cls"): "0" for key, suffix in members if suffix.lower().endswith("png")}
+            for number, ((key, suffix), label) in enumerate((data | members).items()):
                 content = label.encode() if suffix == "cls" else png(number)
                 info = tarfile.TarInfo(f"{key}.{suffix}")
                 info.size = len(content)
@@ -189,17 +189,17 @@ def test_a_picture_cut_or_changed_is_refused_by_name_or_has_its_pixels(
         image = Image.fromarray(pixels).convert(mode)
     buffer = BytesIO()
     image.save(buffer, kind)
-    whole = buffer.getvalue()
-    right = centre(whole, "it", 24)
-    cut, place = int(at * len(whole)), min(int(at * len(whole)), len(whole) - 1)
+    data = buffer.getvalue()
+    right = whole(data, "it", 24)
+    cut, place = int(at * len(data)), min(int(at * len(data)), len(data) - 1)
     got = None
     with contextlib.suppress(Corrupt):
-        got = centre(whole[:cut], "it", 24)
+        got = whole(data[:cut], "it", 24)
     if got is None:
         with pytest.raises(Corrupt, match=r"\Ait: cannot be read as an image \(.*\Z"):
-            centre(whole[:cut], "it", 24)
+            whole(data[:cut], "it", 24)
     else:
         event("used")
-        assert (got == right).all() or cut > 0.9 * len(whole)
+        assert (got == right).all() or cut > 0.9 * len(data)
     with contextlib.suppress(Corrupt):
-        centre(whole[:place] + bytes([byte]) + whole[place + 1 :], "it", 24)
+        whole(data[:place] + bytes([byte]) + data[place + 1 :], "it", 24)

@@ -101,11 +101,12 @@ def test_with_weights_of_another_architecture(local, tmp_path, capsys):
 
 
 def test_with_weights_that_cannot_be_fetched(local, monkeypatch, capsys):
-    def load(*_):
+    def download(*_):
         raise ConnectionError("no way to the hub")
 
-    monkeypatch.setattr(preflight.encoder, "load", load)
-    status, found, said = states(capsys, local())
+    monkeypatch.setattr("open_clip.pretrained.download_pretrained", download)
+    model = {"arch": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
+    status, found, said = states(capsys, local(model=model))
     assert (status, found["weights"]) == (1, "FAIL")
     assert "no way to the hub" in said
     assert "give a file or URL of the weights" in said

@@ -50,7 +50,7 @@ def make(draw: random.Random, folder: Path) -> Input:
 
     plain = mode in ("L", "RGB", "RGBA", "P", "CMYK", "YCbCr", "LA", "1")
     about = f"{mode} {form} {width}x{height} {damage}"
-    return Input(about, lambda: decode.centre(data, "a/b.img", _SIZE), check, damage == "none" and plain)
+    return Input(about, lambda: decode.whole(data, "a/b.img", _SIZE), check, damage == "none" and plain)
 
 
 def _encoded(draw: random.Random, mode: str, form: str, width: int, height: int, level: float) -> bytes:

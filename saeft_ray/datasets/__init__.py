@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from saeft_ray.draws import IntArray
+from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.retry import WAITS, Waits
@@ -111,6 +112,7 @@ class Dataset(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     _endpoint: str | None = PrivateAttr(None)  # where a sweep runs is not a setting of its data, and in no hash
     _waits: Waits = PrivateAttr(WAITS)
+    _preprocessing: Preprocessing = PrivateAttr(Preprocessing())  # the model's, and in the model's identity
 
     def at(self, endpoint: str | None, waits: Waits = WAITS) -> Self:
         """The same data, with what lies on S3 read from the server `endpoint` (None: as the environment says)."""
@@ -119,6 +121,17 @@ class Dataset(BaseModel, ABC):
             del made.__dict__[name]
         made._endpoint, made._waits = endpoint, waits
         return made
+
+    def prepared(self, preprocessing: Preprocessing) -> Self:
+        """The same data, with pictures brought to size as `preprocessing` says; what was found of it is kept."""
+        made = self.model_copy()
+        made._preprocessing = preprocessing
+        return made
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What the model wants done to pictures. Mean and deviation are not the data's concern: pictures stay uint8."""
+        return self._preprocessing
 
     @property
     def waits(self) -> Waits:

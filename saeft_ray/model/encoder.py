@@ -1,15 +1,12 @@
-"""An open_clip model as what the trials need: an image encoder with a head, words to tokens, and an identity.
+"""An open_clip model as what the trials need: an image encoder with a head, and words to tokens.
 
 Shapes: B batch, d embedding width, C classes. Images are uint8 (B, 3, H, W) everywhere outside this file; scaling to
 the model's mean and standard deviation happens on the device, inside `Classifier`.
 """
 
 import copy
-import difflib
-import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
@@ -18,17 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from saeft_ray.errors import UserError
+from saeft_ray.model import pretrained
+from saeft_ray.model.pretrained import identity as identity
+from saeft_ray.model.tensor_files import not_finite, said
 from saeft_ray.model.word_tokenizer import WordTokenizer
-from saeft_ray.settings import Compute, Model
-from saeft_ray.storage.location import Location
+from saeft_ray.settings import Compute, Model, Preprocessing
 from saeft_ray.storage.retry import WAITS, Waits
 
-SHIPPED = Path(__file__).parent / "shipped"
 Precision = Literal["fp32", "bf16"]
 T = TypeVar("T")
 _NAMED = 5  # how many of many are named in one problem
 WHOLE_BATCH = "this image tower normalises by batch statistics, so parts of a batch train otherwise than the whole"
-HALF = (0.5, 0.5, 0.5)  # the weights in this package were trained on pixels scaled to [-1, 1]
 
 
 class Output(NamedTuple):
@@ -84,8 +81,8 @@ class ClipModel(NamedTuple):
     clip: Any
     tokenize: Callable[[Sequence[str]], Tensor]
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    preprocessing: Preprocessing
+    identity: dict[str, str]  # pretrained.identity of the weights in it
 
     def classifier(self, head: Tensor, precision: Precision = "fp32") -> Classifier:
         """A trainable copy of the image tower with `head` (C, d) as its linear layer and no bias to begin with."""
@@ -93,81 +90,77 @@ class ClipModel(NamedTuple):
         with torch.no_grad():
             linear.weight.copy_(head)
             linear.bias.zero_()
-        return Classifier(copy.deepcopy(self.clip.visual), linear, self.mean, self.std, precision).requires_grad_(True)
+        mean, std = self.preprocessing[:2]
+        return Classifier(copy.deepcopy(self.clip.visual), linear, mean, std, precision).requires_grad_(True)
 
 
 @lru_cache(maxsize=2)
 def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> ClipModel:
     """The model that the sweep file names, on CPU in float32, in evaluation mode; kept for the next trial.
 
-    Raises UserError if open_clip does not know the architecture or the weights do not fit it.
+    Raises UserError if open_clip does not know the architecture, or the weights are not its own or not finite.
     """
-    import open_clip
+    from open_clip.model import set_model_preprocess_cfg
 
-    _architecture(model)
-    with _weights(model, endpoint, waits) as pretrained:
-        torch.manual_seed(0)
-        try:
-            clip = open_clip.create_model(model.arch, pretrained=pretrained)
-        except (RuntimeError, KeyError) as error:
-            said = str(error).strip().splitlines()[0][:300]
-            raise UserError(
-                f"model.pretrained: {model.pretrained} cannot be loaded as {model.arch} ({said}); "
-                "give weights of this architecture, or the architecture of these weights"
-            ) from error
+    known, seen = identity(model, endpoint, waits), pretrained.preprocessing(model)
+    with pretrained.opened(model, endpoint, waits) as file:
+        clip = _with_weights(model, file)
+    size = image_size(model)
+    set_model_preprocess_cfg(clip, {**clip.visual.preprocess_cfg, **seen._asdict(), "size": (size, size)})
     if _convolutional(clip.visual):
         clip.visual.to(memory_format=torch.channels_last)
-    size = clip.visual.image_size
-    preprocess = clip.visual.preprocess_cfg
     clip.eval().requires_grad_(False)
-    known = HALF if model.pretrained == "shipped" else None
-    mean = model.mean or known or tuple(preprocess["mean"])
-    std = model.std or known or tuple(preprocess["std"])
-    return ClipModel(clip, tokenizer(model), size if isinstance(size, int) else size[0], mean, std)
+    return ClipModel(clip, tokenizer(model), size, seen, known)
 
 
 def tokenizer(model: Model) -> Callable[[Sequence[str]], Tensor]:
-    """What makes token ids (N, context length) of N texts for the model, without loading its weights."""
+    """What makes token ids (N, context length) of N texts for the model, without loading its weights. Raises UserError
+    if it cannot be had."""
     import open_clip
 
-    found: Callable[[Sequence[str]], Tensor] = _word_tokenizer(model) or open_clip.get_tokenizer(model.arch)
+    try:
+        found: Callable[[Sequence[str]], Tensor] = _word_tokenizer(model) or open_clip.get_tokenizer(model.arch)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"model.arch: the tokenizer of {model.arch} cannot be had ({said(error)})") from error
     return found
 
 
-def identity(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> dict[str, str]:
-    """Returns what determines the weights: architecture and the hash of the file (or an object's ETag).
+def _with_weights(model: Model, file: Path | None) -> Any:
+    """open_clip's module with the weights in the local `file`, or its initial ones. Raises UserError if it is not all
+    of them, or they are not finite."""
+    from open_clip.factory import load_checkpoint
 
-    Raises UserError for an unknown architecture, or a file of weights that is not there.
-    """
-    _architecture(model)
-    source = _source(model)
-    pixels = {"mean": str(model.mean), "std": str(model.std)} if model.mean or model.std else {}
-    if source is None:
-        return {"arch": model.arch, "weights": model.pretrained, **pixels}
-    file = Location(source, endpoint, waits)
+    clip = pretrained.bare(model)
+    if file is not None:
+        pretrained.refuse_misfit(clip, model, file)
     try:
-        digest = file.info().tag.strip('"') or _sha256(file)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL"
-        ) from error
-    return {"arch": model.arch, "weights": digest, **pixels}
+        if file is not None:
+            load_checkpoint(clip, str(file))
+    except Exception as error:  # what gets here is a file whose tensors have the right names and shapes
+        raise UserError(f"model.pretrained: {file} cannot be loaded as {model.arch} ({said(error)})") from error
+    if bad := not_finite(clip.state_dict()):
+        raise UserError(f"model.pretrained: {file}: {bad} holds values that are not finite; give sound weights")
+    pretrained.resize(clip, model)
+    return clip
 
 
 def image_size(model: Model) -> int:
-    """Pixels of the square input of the architecture, without loading weights."""
-    size = _architecture(model)["vision_cfg"].get("image_size", 224)
-    return int(size if isinstance(size, int) else size[0])
+    """Pixels of the square input, without loading weights. Raises UserError for an architecture whose is no square."""
+    size = model.image_size or pretrained.architecture(model)["vision_cfg"].get("image_size", 224)
+    sides = {size} if isinstance(size, int) else {*size}
+    if len(sides) > 1:
+        raise UserError(f"model.arch: {model.arch} reads pictures of {size} pixels, which is no square; give another")
+    return int(sides.pop())
 
 
 def width(model: Model) -> int:
     """d, the width of the image embedding, without loading weights."""
-    return int(_architecture(model)["embed_dim"])
+    return int(pretrained.architecture(model)["embed_dim"])
 
 
 def blocks(model: Model) -> int | None:
     """Transformer blocks of the image tower; None for a ResNet, or a tower of another library, which has no such."""
-    vision = _architecture(model)["vision_cfg"]
+    vision = pretrained.architecture(model)["vision_cfg"]
     layers = vision.get("layers", 12)
     return None if vision.get("timm_model_name") or not isinstance(layers, int) else layers
 
@@ -222,7 +215,9 @@ def checkpoint_activations(model: Classifier) -> None:
 def unfit(model: Model, compute: Compute) -> list[str]:
     """Says what `compute` asks for and the architecture cannot do, without loading weights; a tower of another
     library is only known when it is loaded."""
-    if not isinstance(_architecture(model)["vision_cfg"].get("layers", 12), list):  # a list has a ResNet's stages
+    if not isinstance(
+        pretrained.architecture(model)["vision_cfg"].get("layers", 12), list
+    ):  # a list has a ResNet's stages
         return []
     found = []
     if compute.workers * compute.accumulate > 1:
@@ -257,78 +252,12 @@ def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str])
 
 def _word_tokenizer(model: Model) -> WordTokenizer | None:
     """The tokenizer of a model in this package; None for others, which read any word."""
-    words = SHIPPED / f"{model.arch}.words.txt"
+    words = pretrained.SHIPPED / f"{model.arch}.words.txt"
     if not words.exists():
         return None
-    return WordTokenizer.read(words, int(_architecture(model)["text_cfg"]["context_length"]))
+    return WordTokenizer.read(words, int(pretrained.architecture(model)["text_cfg"]["context_length"]))
 
 
 def _convolutional(tower: nn.Module) -> bool:
     """Whether convolutions do more than cut the image into patches: channels-last, they are faster."""
     return sum(isinstance(module, nn.Conv2d) for module in tower.modules()) > 1
-
-
-def _architecture(model: Model) -> dict[str, Any]:
-    """open_clip's config of the architecture. Raises UserError for an unknown one."""
-    import open_clip
-
-    _register()
-    config: dict[str, Any] | None = open_clip.get_model_config(model.arch)
-    if config is None:
-        close = difflib.get_close_matches(model.arch, open_clip.list_models(), n=3)
-        raise UserError(
-            f"model.arch: open_clip knows no {model.arch!r}"
-            + (f"; did you mean {' or '.join(close)}?" if close else "; see open_clip.list_models()")
-        )
-    other = f"{model.arch}-quickgelu"
-    tag = open_clip.get_pretrained_cfg(model.arch, model.pretrained)
-    if tag.get("quick_gelu") and not config.get("quick_gelu") and open_clip.get_model_config(other):
-        # open_clip only warns, and the model then sees with the wrong activation function.
-        raise UserError(
-            f"model.arch: the weights {model.pretrained} were trained as {other}, not {model.arch}; give that"
-        )
-    return config
-
-
-@lru_cache(maxsize=1)
-def _register() -> None:
-    import open_clip
-
-    open_clip.add_model_config(SHIPPED)
-
-
-def _source(model: Model) -> str | None:
-    """The file or URL that holds the weights; None for a tag of open_clip and for random weights."""
-    import open_clip
-
-    if model.pretrained == "shipped":
-        return str(SHIPPED / f"{model.arch}.safetensors")
-    if model.pretrained == "random" or model.pretrained in open_clip.list_pretrained_tags_by_model(model.arch):
-        return None
-    return model.pretrained
-
-
-@contextmanager
-def _weights(model: Model, endpoint: str | None, waits: Waits) -> Iterator[str | None]:
-    """Gives what open_clip takes as `pretrained`: a tag, a local file, or None."""
-    source = _source(model)
-    if source is None:
-        yield None if model.pretrained == "random" else model.pretrained
-        return
-    file = Location(source, endpoint, waits)
-    if not file.exists():
-        raise UserError(f"model.pretrained: there is no file {source}; give a tag of open_clip, a file or a URL")
-    if file.local:
-        yield file.url
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder, file.name)
-        file.fetch(local)
-        yield str(local)
-
-
-def _sha256(file: Location) -> str:
-    digest = hashlib.sha256()
-    for part in file.parts():
-        digest.update(part)
-    return digest.hexdigest()

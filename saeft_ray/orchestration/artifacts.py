@@ -18,7 +18,7 @@ from saeft_ray.datasets import Split
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Constants
 from saeft_ray.model import encoder, zero_shot
-from saeft_ray.model.encoder import Classifier
+from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.sae import exchange
 from saeft_ray.storage.retry import is_full
@@ -55,6 +55,17 @@ def pieces(wanted: Sequence[Artifact], store: Store) -> list[Artifact]:
     return found
 
 
+def clip(plan: Plan) -> ClipModel:
+    """The pretrained model. Raises UserError if it is no longer the one that the sweep began with."""
+    model = encoder.load(plan.config.model, plan.config.storage.endpoint)
+    if model.identity != plan.facts.model:
+        raise UserError(
+            f"model: its weights are not those that this sweep began with: they were {plan.facts.model}, and are now "
+            f"{model.identity}; give them a name that stays, and begin another sweep"
+        )
+    return model
+
+
 def head(plan: Plan, store: Store) -> Tensor:
     """(C, d) weights of the zero-shot head."""
     artifact = plan.head()
@@ -75,15 +86,14 @@ def constants(artifact: Artifact, plan: Plan, store: Store) -> Constants:
 def _build(artifact: Artifact, plan: Plan, store: Store, device: torch.device, folder: Path) -> None:
     config = plan.config
     if artifact.kind == "head":
-        model = encoder.load(config.model, config.storage.endpoint)
+        model = clip(plan)
         weight = zero_shot.zero_shot_head(model, config.data.class_names(), config.data.prompts())
         save_file({"weight": weight.contiguous()}, folder / "head.safetensors")
     elif artifact.shards:
         shards = [ensure(shard, plan, store, device) for shard in artifact.shards]
         frozen_embeddings.join(shards, plan.facts.sizes["train"], folder)
     elif artifact.kind in ("activations", "shard"):
-        model = encoder.load(config.model, config.storage.endpoint)
-        frozen = model.classifier(torch.zeros(1, plan.facts.width), config.train.precision).to(device).eval()
+        frozen = clip(plan).classifier(torch.zeros(1, plan.facts.width), config.train.precision).to(device).eval()
         split = config.data.split("train", plan.facts.image_size)
         images = range(*artifact.identity.get("images", [len(split.labels)]))
         loaders = config.compute.loaders
@@ -125,16 +135,14 @@ class _Frozen:
         return frozen_embeddings.parts(frozen_embeddings.load(stored), self.device)
 
     def model(self) -> Classifier:
-        config = self.plan.config
-        loaded = encoder.load(config.model, config.storage.endpoint)
-        return loaded.classifier(head(self.plan, self.store)).to(self.device)
+        return clip(self.plan).classifier(head(self.plan, self.store)).to(self.device)
 
     def images(self) -> Split:
         return self.plan.config.data.split("train", self.plan.facts.image_size)
 
     def contexts(self) -> Tensor:
         config = self.plan.config
-        model = encoder.load(config.model, config.storage.endpoint)
+        model = clip(self.plan)
         tokens = zero_shot.captions(model, config.data.class_names(), config.data.prompts())
         return zero_shot.head(model.clip, tokens.transpose(0, 1)).to(self.device)
 

@@ -25,9 +25,11 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         problems = [*_useless(data)]
     if len(unseen) < len(problems):
         raise UserError("data:" + "".join(f"\n  {problem}" for problem in problems))
-    from saeft_ray.model import encoder
+    from saeft_ray.model import encoder, pretrained
 
-    model, d = encoder.identity(config.model, config.storage.endpoint, waits), encoder.width(config.model)
+    endpoint = config.storage.endpoint
+    model, d = pretrained.identity(config.model, endpoint, waits), encoder.width(config.model)
+    pretrained.check(config.model, endpoint, waits)
     facts = Facts(
         model=model,
         image_size=encoder.image_size(config.model),
@@ -40,6 +42,7 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
         blocks=encoder.blocks(config.model),
         train=data.train_fingerprint(),
         search=data.search_fingerprint(),
+        preprocessing=pretrained.preprocessing(config.model),
         unseen=unseen,
         notes=() if unseen else tuple(data.notes()),
     )

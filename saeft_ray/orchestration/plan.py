@@ -47,7 +47,8 @@ class Plan:
     """The artifacts and the trials of a sweep."""
 
     def __init__(self, config: SweepConfig, facts: Facts):
-        self.config = config
+        data = config.data.prepared(facts.preprocessing)
+        self.config = config.model_copy(update={"data": data})
         self.facts = facts
         self.view_seed = seed_of("views", config.seed)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.registry import Origin, Registry
@@ -20,6 +20,7 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import no_sweep
 from saeft_ray.records.versions import versions
+from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.fingerprint import canonical, fingerprint
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.store import Store
@@ -59,6 +60,7 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         imported=record["imported"],
         train=data["train"],
         search=data.get("search", ""),
+        preprocessing=_preprocessing(record),
     )
     return Plan(config, facts), ledger, store
 
@@ -88,11 +90,17 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "templates": list(config.data.prompts()),
             "class_names": list(config.data.class_names()),
         },
+        "preprocessing": facts.preprocessing._asdict(),
         "confirm_seeds": plan.seeds("confirm"),
         "methods": {label: _facts_of(method) for label, method in config.methods.items()},
         "dataset": _origin(DATASETS, config.data)._asdict(),
         **({"features": config.features.model_dump(mode="json")} if config.features.on else {}),
     }
+
+
+def _preprocessing(record: Mapping[str, Any]) -> Preprocessing:
+    """What was done to pictures; to those of sweeps that did not note it, what was done to all then."""
+    return TypeAdapter(Preprocessing).validate_python(record.get("preprocessing", {}))
 
 
 def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:

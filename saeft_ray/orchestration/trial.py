@@ -16,13 +16,13 @@ from safetensors.torch import load_file, save_file
 from saeft_ray.datasets import Dataset, Split
 from saeft_ray.errors import Damaged, Diverged, Missing, Preempted
 from saeft_ray.methods import NOTHING, Method
-from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import kept_embeddings
 from saeft_ray.records.rows import Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.store import Store
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
@@ -108,7 +108,8 @@ class TrialContext:
 
     def split(self, name: str) -> Split:
         facts, config = self.plan.facts, self.plan.config
-        return _split(_SplitOf(facts.data, name, facts.image_size, config.storage.endpoint, config.data))
+        of = _SplitOf(facts.data, name, facts.image_size, facts.preprocessing, config.storage.endpoint, config.data)
+        return _split(of)
 
     def frozen(self) -> Classifier:
         """A fresh copy of the frozen encoder with the zero-shot head."""
@@ -188,7 +189,7 @@ class TrialContext:
             labels = labels[len(f0) :]
 
     def clip(self) -> ClipModel:
-        return encoder.load(self.plan.config.model, self.plan.config.storage.endpoint)
+        return artifacts.clip(self.plan)
 
     def class_names(self) -> Sequence[str]:
         return self.plan.config.data.class_names()
@@ -221,6 +222,7 @@ class _SplitOf:
     fingerprint: str
     name: str
     image_size: int
+    preprocessing: Preprocessing
     endpoint: str | None
     data: Dataset = field(compare=False)
 

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from saeft_ray import sae
 from saeft_ray.datasets import Split
 from saeft_ray.errors import UserError
-from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
@@ -28,7 +27,7 @@ from saeft_ray.training.prefetch import ahead
 
 def clip_of(plan: Plan) -> ClipModel:
     """The pretrained model of the sweep."""
-    return encoder.load(plan.config.model, plan.config.storage.endpoint)
+    return artifacts.clip(plan)
 
 
 def frozen_classifier(plan: Plan, store: Store) -> Classifier:
@@ -59,9 +58,6 @@ def open_clip_model(tuned: Classifier, clip: ClipModel) -> Any:
     """An open_clip module of its own with the image tower of `tuned`, in evaluation mode on the CPU."""
     model = copy.deepcopy(clip.clip)
     model.load_state_dict(open_clip_state(tuned, clip))
-    pixels = {"mean": clip.mean, "std": clip.std}
-    model.visual.preprocess_cfg = {**model.visual.preprocess_cfg, **pixels}
-    model.visual.image_mean, model.visual.image_std = clip.mean, clip.std
     return model.requires_grad_(True).eval()
 
 

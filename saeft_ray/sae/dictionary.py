@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from saeft_ray.errors import UserError
+from saeft_ray.model.tensor_files import not_finite
 from saeft_ray.model.unit import unit
 from saeft_ray.sae.embedding_rows import held_out
 from saeft_ray.settings import DictionarySettings
@@ -123,8 +124,3 @@ def load(folder: Path, model: dict[str, str]) -> Dictionary:
     if bad := not_finite(tensors):
         raise UserError(f"dictionary {folder}: {bad} holds values that are not finite; delete it and retrain")
     return Dictionary(**tensors, settings=DictionarySettings.model_validate(card["settings"]))
-
-
-def not_finite(tensors: dict[str, Tensor]) -> str:
-    """The names of the tensors that hold NaN or infinity."""
-    return ", ".join(name for name, tensor in tensors.items() if not tensor.isfinite().all())

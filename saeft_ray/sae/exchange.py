@@ -7,25 +7,42 @@ import hashlib
 import io
 import json
 import math
-import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import safetensors
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saeft_ray.errors import UserError
-from saeft_ray.sae.dictionary import Dictionary, not_finite
+from saeft_ray.errors import SaeftError, UserError
+from saeft_ray.model.tensor_files import not_finite, refuse_stub, said, unpickled
+from saeft_ray.sae.dictionary import Dictionary
 from saeft_ray.settings import DictionarySettings
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.retry import WAITS, Waits
 
 _REFERENCE = ("encoder.weight", "decoder.weight", "b_pre")  # (D, d), (d, D), (d,)
 _CFG, _WEIGHTS = "cfg.json", "sae_weights.safetensors"
+_SAELENS = {"W_enc", "W_dec", "b_enc", "b_dec"}
+_FORMS = {"topk": "relu_topk", "jumprelu": "batch_topk"}  # architecture there → activation here
+# Settings of SAELens that say where an SAE comes from, and nothing of what it computes.
+_ORIGIN = {
+    *("dtype", "device", "metadata", "model_name", "hook_name", "hook_point", "hook_layer", "hook_head_index"),
+    *("context_size", "prepend_bos", "dataset_path", "dataset_trust_remote_code", "sae_lens_version"),
+    *(
+        "sae_lens_training_version",
+        "neuronpedia_id",
+        "model_from_pretrained_kwargs",
+        "seqpos_slice",
+        "model_class_name",
+    ),
+}
+_USED = {
+    *("architecture", "k", "activation_fn", "activation_fn_str", "activation_fn_kwargs", "d_in", "d_sae"),
+    *("apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "normalize_activations", "reshape_activations"),
+}
 _TO_LENGTH = "constant_norm_rescale"  # SAELens: features at length √d
 
 
@@ -81,15 +98,19 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
 
 
 def _reference(content: bytes, source: str, settings: dict[str, Any]) -> Dictionary:
-    try:
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        said = str(error).strip().splitlines()[0][:200]
-        raise UserError(f"{source}: no file of torch that holds weights alone ({said}); save a state dict") from error
+    refuse_stub(content, source)
+    state = unpickled(io.BytesIO(content), source)
     if not isinstance(state, Mapping) or not all(isinstance(state.get(name), Tensor) for name in _REFERENCE):
         found = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
         raise UserError(f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}")
-    encoder, decoder, bias = (state[name].float() for name in _REFERENCE)
+    if unused := [str(name) for name in state if name not in _REFERENCE]:
+        raise UserError(
+            f"{source}: holds {', '.join(unused)}, which a TopK SAE of the reference does not have and which would not "
+            f"be used; save {', '.join(_REFERENCE)} alone, if it computes the same without"
+        )
+    encoder, decoder, bias = (_plain(state[name], name, source) for name in _REFERENCE)
+    if decoder.ndim != 2:
+        raise UserError(f"{source}: decoder.weight has the shape {tuple(decoder.shape)}; wanted (d, D)")
     return _checked(source, encoder, decoder.T, bias, settings)
 
 
@@ -134,38 +155,97 @@ def export_saelens(dictionary: Dictionary, folder: Path, model: dict[str, str] |
 def _saelens(
     files: Mapping[str, bytes], source: str, settings: dict[str, Any]
 ) -> tuple[Dictionary, dict[str, str] | None]:
-    try:
-        cfg, tensors = json.loads(files[_CFG]), load_tensors(files[_WEIGHTS])
-    except (ValueError, safetensors.SafetensorError) as error:
-        raise UserError(f"{source}: no folder of SAELens ({error})") from error
-    forms = {"topk": "relu_topk", "jumprelu": "batch_topk"}
-    needed = {"W_enc", "W_dec", "b_enc", "b_dec"} | ({"threshold"} if cfg.get("architecture") == "jumprelu" else set())
-    problems = {
-        f"architecture {cfg.get('architecture')!r}": cfg.get("architecture") not in forms,
-        f"k = {cfg.get('k')}, not {settings['k']}": cfg.get("architecture") == "topk" and cfg.get("k") != settings["k"],
-        f"without {', '.join(sorted(needed - tensors.keys()))}": not needed <= tensors.keys(),
-        "with an encoder bias": "b_enc" in tensors and bool((tensors["b_enc"] != 0).any()),
-        "a bias not taken from the input": not cfg.get("apply_b_dec_to_input", True),
-        "codes scaled by the length of atoms": bool(cfg.get("rescale_acts_by_decoder_norm"))
-        and not torch.allclose(tensors["W_dec"].norm(dim=1), torch.ones(()), atol=1e-4),
-        f"normalize_activations {cfg.get('normalize_activations')!r}": cfg.get("normalize_activations", "none")
-        not in ("none", _TO_LENGTH),
-        "features reshaped": cfg.get("reshape_activations", "none") != "none",
-    }
-    if told := [words for words, holds in problems.items() if holds]:
+    cfg, tensors = _parsed(files, source)
+    if told := [*_unusable(cfg, tensors, settings["k"])]:
         raise UserError(f"{source}: an SAE that this project cannot use as it is: {'; '.join(told)}")
-    scale = 1.0
+    scale, activation = 1.0, _FORMS[str(_form(cfg))]
     if cfg.get("normalize_activations") == _TO_LENGTH:
         scale, settings = math.sqrt(tensors["b_dec"].numel()), {**settings, "input": "unit"}
-    settings = {**settings, "activation": forms[cfg["architecture"]]}
-    threshold = tensors["threshold"].float().clamp_min(0) if cfg["architecture"] == "jumprelu" else None
-    encoder, atoms, bias = (
-        tensors["W_enc"].float().T * scale,
-        tensors["W_dec"].float() / scale,
-        tensors["b_dec"].float(),
-    )
-    card = (cfg.get("metadata") or {}).get("saeft_ray") or {}
-    return _checked(source, encoder, atoms, bias / scale, settings, threshold), card.get("model")
+    threshold = tensors["threshold"].clamp_min(0) if activation == "batch_topk" else None
+    encoder, atoms, bias = tensors["W_enc"].T * scale, tensors["W_dec"] / scale, tensors["b_dec"] / scale
+    made = _checked(source, encoder, atoms, bias, {**settings, "activation": activation}, threshold)
+    metadata = cfg.get("metadata")
+    card = metadata.get("saeft_ray") if isinstance(metadata, dict) else None
+    return made, card.get("model") if isinstance(card, dict) else None
+
+
+def _parsed(files: Mapping[str, bytes], source: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and tensors of a folder of SAELens, in float32. Raises UserError for files of another kind."""
+    for name, content in files.items():
+        refuse_stub(content, f"{source}/{name}")
+    try:
+        cfg, tensors = json.loads(files[_CFG]), load_tensors(files[_WEIGHTS])
+    except Exception as error:  # bytes of another kind raise any type
+        raise UserError(f"{source}: no folder of SAELens ({said(error)})") from error
+    if not isinstance(cfg, dict):
+        raise UserError(f"{source}/{_CFG}: found {type(cfg).__name__}, where SAELens has a map of settings")
+    return cfg, {name: _plain(tensor, name, source) for name, tensor in tensors.items()}
+
+
+def _form(cfg: Mapping[str, Any]) -> object:
+    """The architecture in SAELens 6's words; before, a `standard` one could have the activation function top-k."""
+    form = cfg.get("architecture")
+    return "topk" if form == "standard" and cfg.get("activation_fn_str") == "topk" else form
+
+
+def _unusable(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> Iterator[str]:
+    """What of an SAE of SAELens a Dictionary cannot express or would not use, in words."""
+    form, options = _form(cfg), cfg.get("activation_fn_kwargs") or {}
+    if not isinstance(form, str) or form not in _FORMS:
+        yield f"architecture {form!r}"
+        return
+    needed = _SAELENS | ({"threshold"} if form == "jumprelu" else set())
+    if missing := sorted(needed - tensors.keys()):
+        yield f"without {', '.join(missing)}"
+        return
+    if unused := sorted(tensors.keys() - needed):
+        yield f"with {', '.join(unused)}, which would not be used"
+    if unused := sorted(str(name) for name, value in cfg.items() if name not in _ORIGIN | _USED and _says(value)):
+        yield f"with the settings {', '.join(unused)}, which would not be used"
+    if not isinstance(options, dict):
+        yield f"activation_fn_kwargs {options!r}"
+    elif unused := sorted(str(name) for name, value in options.items() if name != "k" and _says(value)):
+        yield f"with the activation_fn_kwargs {', '.join(unused)}, which would not be used"
+    elif form == "topk":
+        for its in [given["k"] for given in (cfg, options) if given.get("k") is not None] or [None]:
+            if its != k:  # SAELens 5 keeps it among the arguments of its activation function
+                yield f"k = {its}, not {k}"
+    allowed = {"topk"} if form == "topk" else {"relu", "jumprelu"}
+    for name in ("activation_fn", "activation_fn_str"):
+        if _says(its := cfg.get(name)) and its not in allowed:
+            yield f"{name} {its!r}"
+    if (tensors["b_enc"] != 0).any():
+        yield "with an encoder bias"
+    if not cfg.get("apply_b_dec_to_input", True):
+        yield "a bias not taken from the input"
+    if cfg.get("rescale_acts_by_decoder_norm") and not _unit_rows(tensors["W_dec"]):
+        yield "codes scaled by the length of atoms"
+    if _says(its := cfg.get("normalize_activations")) and its != _TO_LENGTH:
+        yield f"normalize_activations {its!r}"
+    if _says(cfg.get("reshape_activations")):
+        yield "features reshaped"
+    for name, place, axis in (("d_in", "b_dec", -1), ("d_sae", "W_dec", 0)):
+        shape = tensors[place].shape
+        if (its := cfg.get(name)) is not None and shape and its != shape[axis]:
+            yield f"{name} {its!r}, but {place} {tuple(shape)}"
+
+
+def _says(value: object) -> bool:
+    """Whether a setting asks for anything."""
+    return value not in (None, False, "none", "", [], {})
+
+
+def _unit_rows(atoms: Tensor) -> bool:
+    return atoms.ndim == 2 and torch.allclose(atoms.norm(dim=1), torch.ones(()), atol=1e-4)
+
+
+def _plain(tensor: Tensor, name: str, source: str) -> Tensor:
+    """`tensor` in float32. Raises UserError for one that is not of plain real numbers."""
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+        raise UserError(
+            f"{source}: {name} is {tensor.dtype}, {tensor.layout}; an SAE has plain tensors of real numbers"
+        )
+    return tensor.detach().float()
 
 
 def _checked(
@@ -176,6 +256,10 @@ def _checked(
     if encoder.ndim != 2 or atoms.shape != encoder.shape or bias.shape != encoder.shape[1:]:
         shapes = ", ".join(f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items())
         raise UserError(f"{source}: its shapes do not fit each other: {shapes}; wanted (D, d), (D, d), (d,)")
+    if threshold is not None and threshold.shape not in ((), (len(atoms),)):
+        raise UserError(
+            f"{source}: threshold has the shape {tuple(threshold.shape)}; wanted one number or ({len(atoms)},)"
+        )
     if bad := not_finite(given):
         raise UserError(f"{source}: {bad} holds values that are not finite")
     if not 1 <= settings["k"] <= len(atoms):
@@ -192,3 +276,7 @@ def _bytes(file: Location) -> bytes:
             f"{file.url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with "
             f"{_CFG} and {_WEIGHTS}"
         ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, SaeftError):
+            raise
+        raise UserError(f"{file.url}: cannot be read ({said(error)})") from error

@@ -167,6 +167,8 @@ class Location:
         code, name = code_of(error), type(error).__name__
         if self.local:
             return "Give a folder that this user may write to, on a disk with space left"
+        if self.scheme != "s3":
+            return f"Check the URL, and that this machine reaches {self.scheme}://"
         server = self.endpoint or "AWS"
         if "Credentials" in name:
             return "No credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role"
@@ -228,7 +230,10 @@ def _entry(found: dict[str, Any]) -> Entry:
 
 
 def _connect(scheme: str, endpoint: str | None, hasty: bool) -> ObjectStorage:
-    return S3(endpoint, hasty) if scheme == "s3" else cast(ObjectStorage, fsspec.filesystem(scheme))
+    try:
+        return S3(endpoint, hasty) if scheme == "s3" else cast(ObjectStorage, fsspec.filesystem(scheme))
+    except ImportError as error:
+        raise UserError(f"{scheme}:// needs a library that is not installed here ({error}); install it") from error
 
 
 @lru_cache(maxsize=8)

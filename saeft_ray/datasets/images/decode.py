@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from saeft_ray.errors import Corrupt
+from saeft_ray.settings import USUAL, Preprocessing
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".avif", ".gif", ".bmp", ".dib", ".ppm", ".pgm"}
@@ -38,33 +39,49 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
 Pixels = NDArray[np.uint8]
 
 
-def centre(data: bytes, name: str, size: int, border: int = 0) -> Pixels:
-    """The shorter side brought to `size` pixels (bicubic), and the centre of that: open_clip's evaluation transform.
+def whole(data: bytes, name: str, size: int, border: int = 0, preprocessing: Preprocessing = USUAL) -> Pixels:
+    """The picture brought to `size` pixels as `preprocessing` says: open_clip's evaluation transform.
 
     `border` pixels at every edge are cut off before. Raises Corrupt, which names the file `name`.
     """
     with _named(name), Image.open(BytesIO(data)) as stored:
         deep = _is_deep(stored)
         image = _upright(stored, _orientation(stored), deep)
-    return centre_of(
-        image.crop((border, border, image.width - border, image.height - border)) if border else image, size
-    )
+    cut = image.crop((border, border, image.width - border, image.height - border)) if border else image
+    return whole_of(cut, size, preprocessing)
 
 
-def centre_of(image: Image.Image, size: int) -> Pixels:
-    """`centre` of an image at hand, in RGB."""
+def whole_of(image: Image.Image, size: int, preprocessing: Preprocessing = USUAL) -> Pixels:
+    """`whole` of an image at hand, in RGB."""
     width, height = image.size
+    resampling = _RESAMPLING[preprocessing.interpolation]
+    if preprocessing.resize_mode == "squash":
+        return np.asarray(image.resize((size, size), resampling))
+    if preprocessing.resize_mode == "longest":
+        ratio = max(width, height) / size
+        image = image.resize((max(1, round(width / ratio)), max(1, round(height / ratio))), resampling)
+        filled = Image.new("RGB", (size, size), (preprocessing.fill_color,) * 3)
+        filled.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        return np.asarray(filled)
     short = min(width, height)
-    image = image.resize((int(size * width / short), int(size * height / short)), Image.Resampling.BICUBIC)
+    image = image.resize((int(size * width / short), int(size * height / short)), resampling)
     left, top = round((image.width - size) / 2), round((image.height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def part(
-    data: bytes, name: str, size: int, scale: tuple[float, float], draw: NDArray[np.float32], flip: bool = False
+    data: bytes,
+    name: str,
+    size: int,
+    scale: tuple[float, float],
+    draw: NDArray[np.float32],
+    flip: bool = False,
+    preprocessing: Preprocessing = USUAL,
 ) -> Pixels:
     """A random part of the image, of `scale` of its area and an aspect of 3:4 to 4:3, brought to `size` pixels.
 
@@ -85,7 +102,7 @@ def part(
         left, top = (round(edge / shrunk) for edge in box[:2])
         right, bottom = (round(edge / shrunk) for edge in box[2:])
         box = left, top, min(image.width, right), min(image.height, bottom)
-    image = image.crop(box).resize((size, size), Image.Resampling.BICUBIC)
+    image = image.crop(box).resize((size, size), _RESAMPLING[preprocessing.interpolation])
     return np.asarray(ImageOps.mirror(image) if flip and draw[-1] < 0.5 else image)
 
 

@@ -23,7 +23,7 @@ class ImageFiles(Dataset):
 
     @property
     def _views(self) -> Views:
-        return Views(scale=self.scale, flip=self.flip)
+        return Views(scale=self.scale, flip=self.flip, preprocessing=self.preprocessing)
 
     def about(self) -> dict[str, str]:
         low, high = (f"{100 * share:g}" for share in self.scale)

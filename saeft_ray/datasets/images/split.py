@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Split
-from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Pixels, centre, part
+from saeft_ray.datasets.images.decode import RENDER_VERSION, SLOTS, Pixels, part, whole
 from saeft_ray.datasets.images.files import Samples
 from saeft_ray.draws import IntArray, uniform
 from saeft_ray.errors import Corrupt, Gone, UserError
+from saeft_ray.settings import Preprocessing
 
 if TYPE_CHECKING:
     import torch
@@ -25,13 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 class Views(BaseModel):
-    """Settings of what a view shows."""
+    """Settings of what a view shows, and of how every picture is brought to size."""
 
     model_config = ConfigDict(frozen=True)
     scale: tuple[float, float]  # share of the image
     flip: bool  # whether half of the views are mirrored
+    preprocessing: Preprocessing = Preprocessing()
 
     def identity(self) -> dict[str, object]:
+        """Of the data alone: preprocessing is in the model's."""
         return {"scale": self.scale, "flip": self.flip, "render": RENDER_VERSION}
 
 
@@ -76,10 +79,10 @@ class FileSplit(Split):
         return [self._samples.files[i] for i in self._members]
 
     def images(self, index: IntArray) -> "torch.Tensor":
-        """The shorter side brought to S pixels (bicubic), and the centre of that."""
+        """Pictures brought to S × S pixels as the model's preprocessing says."""
 
         def render(data: bytes, name: str) -> Pixels:
-            return centre(data, name, self._size, self._border)
+            return whole(data, name, self._size, self._border, self._views.preprocessing)
 
         return self._stack(np.asarray(index, np.int64), [render] * len(index))
 
@@ -90,7 +93,8 @@ class FileSplit(Split):
         draws = uniform(seed, "folder view", self._members[index], view, slots=SLOTS)
 
         def rendering(draw: NDArray[np.float32]) -> Callable[[bytes, str], Pixels]:
-            return lambda data, name: part(data, name, self._size, self._views.scale, draw, self._views.flip)
+            of = self._views
+            return lambda data, name: part(data, name, self._size, of.scale, draw, of.flip, of.preprocessing)
 
         return self._stack(index, [rendering(draw) for draw in draws])
 
