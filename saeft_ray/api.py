@@ -159,8 +159,11 @@ class Sweep:
             raise UserError("Sweep.run: called in a thread, which hears no signals; call it in the main thread")
         if not (local or join):
             _refuse_live_ray()
+            from saeft_ray.on_ray.address import find
+
+            find(self.config.compute.address)  # one that is dead is told before anything is read or taken
         plan = Plan(self.config, find_facts(self.config))
-        with logs_named(self.folder, local):
+        with logs_named(self.folder):
             drive(plan, self._store, local, Console(stderr=quiet, quiet=quiet))
         self.__dict__.pop("_opened", None)
         return self

@@ -1,11 +1,10 @@
 """The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
 
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import gettempdir
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -30,7 +29,9 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
     lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
     try:
         with StopSignals() as signals, lease:
-            _conduct(plan, local, console, store, Ledger(store, name, lease.token), signals)
+            ledger = Ledger(store, name, lease.token)
+            with _place(plan, store, ledger, signals, local) as place:
+                _conduct(plan, place, console, store, ledger)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -39,26 +40,41 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
         raise
 
 
-def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
+class _Place(NamedTuple):
+    """Where a sweep runs; `ray` is what its record says of the cluster, `line` what a person reads of it."""
+
+    runner: Runner
+    each: Map
+    ray: dict[str, object] | None = None
+    line: str = ""
+
+
+@contextmanager
+def _place(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local: bool) -> Iterator[_Place]:
+    if local:
+        from saeft_ray.orchestration.local import LocalRunner
+
+        yield _Place(LocalRunner(plan, store, ledger, signals), serially)
+        return
+    from saeft_ray.on_ray.ray_map import ray_map
+    from saeft_ray.on_ray.runner import RayRunner
+
+    with RayRunner(plan, store, ledger, signals) as runner:
+        there = runner.cluster
+        yield _Place(runner, ray_map(plan.config.compute), there.record(), f"Ray: {there}")
+
+
+def _conduct(plan: Plan, place: _Place, console: Console, store: Store, ledger: Ledger) -> None:
     commit = _commit()
-    for line in ledger.begin(commit):
+    if place.line:
+        console.out(place.line, highlight=False)
+    for line in ledger.begin(commit, place.ray):
         console.out(line, highlight=False)
-    ledger.register(record_of(plan, commit))
+    ledger.register({**record_of(plan, commit), "ray": place.ray})
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
-        runner: Runner
-        if local:
-            from saeft_ray.orchestration.local import LocalRunner
-
-            run_phases(plan, ledger, LocalRunner(plan, store, ledger, signals), watcher)
-            _find_features(plan, ledger, store, serially)
-        else:
-            from saeft_ray.on_ray.ray_map import ray_map
-            from saeft_ray.on_ray.runner import RayRunner
-
-            with RayRunner(plan, store, ledger, signals) as runner:
-                run_phases(plan, ledger, runner, watcher)
-                _find_features(plan, ledger, store, ray_map(plan.config.compute))
+        run_phases(plan, ledger, place.runner, watcher)
+        _find_features(plan, ledger, store, place.each)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
@@ -70,15 +86,12 @@ def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
 
 
 @contextmanager
-def logs_named(folder: str, local: bool) -> Iterator[None]:
+def logs_named(folder: str) -> Iterator[None]:
     """Notes on an exception where the logs of the run are."""
     try:
         yield
     except Exception as error:
         error.add_note(f"the sweep's folder is {folder}")
-        session = Path(gettempdir(), "ray", "session_latest", "logs")
-        if not local and session.is_dir():
-            error.add_note(f"Ray's log is {os.path.realpath(session)}")
         raise
 
 
