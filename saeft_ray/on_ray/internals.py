@@ -51,10 +51,17 @@ def address_file(folder: str | None = None) -> Path:
     return Path(get_ray_address_file(folder))
 
 
+def cpus_here() -> int:
+    """The CPUs that a Ray of our own would have: those that the container allows, which the system does not count."""
+    return int(ray._private.utils.get_num_cpus())
+
+
 def may_grow() -> bool:
     """Whether an autoscaler can add machines to this cluster. Publicly, only its state in words is known."""
     from ray.autoscaler.v2.sdk import get_cluster_status
 
+    if not ray.is_initialized():
+        return False
     state = get_cluster_status(ray.get_runtime_context().gcs_address)
     kinds = {node.ray_node_type_name for node in (*state.active_nodes, *state.idle_nodes)}
     report = json.loads(_internal_kv_get(_STATUS) or b"{}").get("autoscaler_report") or {}
