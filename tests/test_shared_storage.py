@@ -1,4 +1,4 @@
-"""A Ray whose machines do not share the storage is refused before anything is built; so are machines that come later."""
+"""A Ray whose machines do not share the storage is refused before anything is built; later machines look themselves."""
 
 import shlex
 import sys

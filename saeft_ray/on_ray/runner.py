@@ -127,7 +127,7 @@ class RayRunner:
 
 @contextmanager
 def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
-    """This process connected to the Ray that was `found`. Yields the session's folder of a Ray of our own, which ends
+    """Connects this process to the Ray that was `found`. Yields the session's folder of a Ray of our own, which ends
     afterwards; None for one that was there, which stays. Raises UserError if Ray refuses."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(compute.cpus)
     environment = {k: v for k, v in os.environ.items() if k.startswith(INHERITED)}
@@ -147,11 +147,8 @@ def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
         except (ConnectionError, RuntimeError) as error:
             words = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"Ray at {found.address or 'this machine'} could not be used: {words}") from error
-        if found.address is None:
-            undo.callback(ray.shutdown)
-            yield Path(connected.address_info["session_dir"])
-        else:
-            yield None
+        undo.callback(ray.shutdown)  # of a Ray that was there it is the end of the connection
+        yield Path(connected.address_info["session_dir"]) if found.address is None else None
 
 
 @contextmanager

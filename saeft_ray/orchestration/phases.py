@@ -61,9 +61,11 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     ledger.preregister(registered)
     trials = plan.confirm(in_order)
     if plan.config.confirm.until:
-        _run(SequentialQueue(trials, registered, ledger), ledger, runner, watcher)
-        return in_order
-    _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
+        queue = SequentialQueue(trials, registered, ledger)
+        _run(queue, ledger, runner, watcher)
+        trials = queue.handed_out
+    else:
+        _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
     _all_ended(trials, ledger)
     return in_order
 
