@@ -159,9 +159,9 @@ class Sweep:
             raise UserError("Sweep.run: called in a thread, which hears no signals; call it in the main thread")
         if not (local or join):
             _refuse_live_ray()
-            from saeft_ray.on_ray.address import find
+            from saeft_ray.on_ray.cluster import find_with_room
 
-            find(self.config.compute.address)  # one that is dead is told before anything is read or taken
+            find_with_room(self.config.compute)  # what is wrong with it is told before anything is read or taken
         plan = Plan(self.config, find_facts(self.config))
         with logs_named(self.folder):
             drive(plan, self._store, local, Console(stderr=quiet, quiet=quiet))

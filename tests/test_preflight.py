@@ -71,7 +71,7 @@ def test_without_credentials(tmp_path, s3_url, monkeypatch, capsys):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     status, found, said = states(capsys, sweeps.file(tmp_path / "a.yaml", s3_url, methods={"ft": {}}))
     assert status == 1
-    assert found == dict.fromkeys(NAMES, "ok") | {"credentials": "FAIL", "bucket": "skip"}
+    assert found == dict.fromkeys(NAMES, "ok") | {"credentials": "FAIL", "bucket": "skip", "ray": "skip"}
     assert "give this machine a role" in said
 
 

@@ -178,19 +178,28 @@ def has(monkeypatch):
 
 
 def test_more_than_there_is_is_an_error_where_nothing_can_come(has):
-    check_room(Compute(cpus=2), own=True)
-    for own in (True, False):
-        with pytest.raises(UserError, match="needs 1 CPU and 1 GPU"):
-            check_room(Compute(gpus=1), own=own)
+    check_room(Compute(cpus=2))
+    with pytest.raises(UserError, match=r"needs 1 CPU and 1 GPU .*no autoscaler"):
+        check_room(Compute(gpus=1))
+
+
+def test_more_than_this_machine_has_is_an_error_before_a_ray_of_ours_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", compute={"workers": 2, "cpus": 4096})
+    assert sweep.main([file, "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "needs 4096 CPUs and 0 GPUs on one machine for each of 2 workers" in said
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_cluster_that_may_grow_is_waited_for_as_far_as_it_may(has, caplog):
     has |= {"grows": True}
-    check_room(Compute(gpus=1), own=False)
+    check_room(Compute(gpus=1))
     has |= {"most": {"CPU": 64, "GPU": 1}}
-    check_room(Compute(gpus=1), own=False)
-    with pytest.raises(UserError, match="may grow to 64 CPUs and 1 GPUs"):
-        check_room(Compute(gpus=1, workers=2), own=False)
+    check_room(Compute(gpus=1))
+    with pytest.raises(UserError, match="may grow to 64 CPUs and 1 GPU"):
+        check_room(Compute(gpus=1, workers=2))
 
 
 def test_what_is_waited_for_is_said_each_minute(has, caplog):

@@ -9,10 +9,12 @@ import ray
 
 from saeft_ray.errors import UserError
 from saeft_ray.on_ray import internals
+from saeft_ray.on_ray.address import Found, find
 from saeft_ray.settings import Compute
 
 _log = logging.getLogger(__name__)
 EVERY = 60.0  # seconds between two lines about what is waited for
+_ADVICE = "lower compute.workers, compute.cpus or compute.gpus, or use a cluster that has them"
 
 
 class Machine(NamedTuple):
@@ -56,21 +58,36 @@ def machines() -> tuple[Machine, ...]:
     return tuple(sorted(found, key=lambda machine: machine.name))
 
 
-def check_room(compute: Compute, own: bool) -> None:
+def find_with_room(compute: Compute) -> Found:
+    """The Ray that a sweep would use (`address.find`), before anything is started, read or taken.
+
+    Raises UserError if the one that is named cannot be used, or no trial would fit on a Ray of our own.
+    """
+    found = find(compute.address)
+    if found.address is None and (short := shortage(compute, [this_machine()])):
+        aside = f" ({found.aside})" if found.aside else ""
+        raise UserError(f"{short}, and no cluster that a sweep would join{aside}; {_ADVICE}, which RAY_ADDRESS names")
+    return found
+
+
+def this_machine() -> Machine:
+    """What a Ray of our own would have."""
+    import torch
+
+    return Machine("", "this machine", internals.cpus_here(), torch.cuda.device_count())
+
+
+def check_room(compute: Compute) -> None:
     """Raises UserError if a trial of `compute` can never begin: it fits on no machine, and none can come."""
-    there = machines()
-    if not (short := shortage(compute, there)):
+    if not (short := shortage(compute, machines())):
         return
-    advice = "lower compute.workers, compute.cpus or compute.gpus, or use a cluster that has them"
-    if own:
-        raise UserError(f"{short}; {advice} (docs/cluster.md)")
     if not internals.may_grow():
-        raise UserError(f"{short}, and no autoscaler that would add machines; {advice}")
+        raise UserError(f"{short}, and no autoscaler that would add machines; {_ADVICE}")
     if most := internals.largest_cluster():
         need = {"CPU": compute.workers * compute.cpus, "GPU": compute.workers * compute.gpus}
         if any(amount > most.get(name, 0) for name, amount in need.items()):
-            may = f"may grow to {most.get('CPU', 0):g} CPUs and {most.get('GPU', 0):g} GPUs"
-            raise UserError(f"{short} and {may}; {advice}")
+            may = f"may grow to {_units(most.get('CPU', 0), most.get('GPU', 0))}"
+            raise UserError(f"{short} and {may}; {_ADVICE}")
 
 
 def shortage(compute: Compute, there: Sequence[Machine]) -> str:

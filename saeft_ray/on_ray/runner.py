@@ -14,7 +14,7 @@ import ray
 
 from saeft_ray.errors import UserError
 from saeft_ray.on_ray import cluster, internals
-from saeft_ray.on_ray.address import Found, find
+from saeft_ray.on_ray.address import Found
 from saeft_ray.on_ray.shared import Mark, check_shared, marked
 from saeft_ray.on_ray.tune import run_phase
 from saeft_ray.orchestration import artifacts as building
@@ -60,7 +60,7 @@ class RayRunner:
         with ExitStack() as undo:
             undo.enter_context(settled())
             connected = ray.is_initialized()
-            found = Found(ray.get_runtime_context().gcs_address) if connected else find(compute.address)
+            found = Found(ray.get_runtime_context().gcs_address) if connected else cluster.find_with_room(compute)
             if not connected:
                 session = undo.enter_context(connection(compute, found))
                 self._signals.install()
@@ -69,7 +69,7 @@ class RayRunner:
                     undo.callback(self._keep_logs, session)
             there = cluster.machines()
             self.cluster = cluster.Cluster(found.address, there, found.aside)
-            cluster.check_room(compute, own=found.address is None)
+            cluster.check_room(compute)
             if found.address is not None:
                 self._mark = undo.enter_context(marked(self._store, f"sweeps/{self._plan.config.name}/leases"))
                 check_shared(self._mark, [one for one in there if one.id != ray.get_runtime_context().get_node_id()])

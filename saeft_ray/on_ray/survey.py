@@ -1,12 +1,7 @@
 """What preflight asks of Ray: which one a sweep would use, whether a trial fits on it and it sees the storage."""
 
-import torch
-
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.errors import UserError
-from saeft_ray.on_ray import internals
-from saeft_ray.on_ray.address import find
-from saeft_ray.on_ray.cluster import Cluster, Machine, check_room, machines, shortage
+from saeft_ray.on_ray.cluster import Cluster, check_room, find_with_room, machines, this_machine
 from saeft_ray.on_ray.runner import connection, settled
 from saeft_ray.on_ray.shared import check_shared, marked
 from saeft_ray.storage.files import Files
@@ -14,15 +9,12 @@ from saeft_ray.storage.files import Files
 
 def survey(config: SweepConfig) -> str:
     """What a sweep would find, in words. Joins a Ray that is there for a moment; starts none. Raises UserError."""
-    found = find(config.compute.address)
+    found = find_with_room(config.compute)
     if found.address is None:
-        here = Machine("", "this machine", internals.cpus_here(), torch.cuda.device_count())
-        if short := shortage(config.compute, [here]):
-            raise UserError(f"{short}; no cluster is there that a sweep would join (RAY_ADDRESS names one)")
-        return str(Cluster(None, (here,), found.aside))
+        return f"{Cluster(None, (this_machine(),), found.aside)}, once a sweep runs"
     with settled(), connection(config.compute, found):
         there = machines()
-        check_room(config.compute, own=False)
+        check_room(config.compute)
         storage = Files(config.storage.url, endpoint=config.storage.endpoint)
         with marked(storage, "check-shared") as mark:
             check_shared(mark, there)
