@@ -22,6 +22,7 @@ from saeft_ray.features.files import asked_tables, keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
@@ -164,7 +165,7 @@ class Sweep:
             find_with_room(self.config.compute)  # what is wrong with it is told before anything is read or taken
         plan = Plan(self.config, find_facts(self.config))
         with logs_named(self.folder):
-            drive(plan, self._store, local, Console(stderr=quiet, quiet=quiet))
+            drive(plan, self._store, local, Terminal(stderr=quiet, quiet=quiet))
         self.__dict__.pop("_opened", None)
         return self
 

@@ -91,15 +91,16 @@ def test_secrets_are_not_shown(monkeypatch, capsys):
     assert "nobody-may-see" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["report", "results"])
+@pytest.mark.parametrize("module", ["report", "results", "sweep"])
 def test_a_reader_that_leaves_is_no_traceback(module, tmp_path):
-
     (tmp_path / "trials/a").mkdir(parents=True)
     report_rows.put_json(tmp_path / "sweep.json", report_rows.record())
     report_rows.put_rows(tmp_path / "trials/a/rows.parquet", report_rows.rows(seeds=3))
     reading, writing = os.pipe()
     os.close(reading)
     arguments = [sys.executable, "-m", f"saeft_ray.{module}", str(tmp_path)]
+    if module == "sweep":
+        arguments[3:] = [sweeps.file(tmp_path / "a.yaml", tmp_path / "runs"), "--plan"]
     done = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.stderr == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from saeft_ray import sweep
-from saeft_ray.errors import UserError
+from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.on_ray import address, cluster, internals, runner
 from saeft_ray.on_ray.address import Found, find
 from saeft_ray.on_ray.cluster import Cluster, Machine, Waiting, check_room, shortage
@@ -234,6 +234,16 @@ def test_where_sockets_cannot_lie_a_ray_of_our_own_lies_elsewhere(tmp_path, monk
         assert len(f"{folder}/session_2026-11-26_23-59-59_999999_4194304/sockets/plasma_store") <= 107
         assert Path(folder).is_dir()
     assert not Path(folder).exists()
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    def init(**_):
+        raise Exception("The current node timed out during startup.\nMore words")
+
+    monkeypatch.setattr(runner.ray, "init", init)
+    with pytest.raises(Unfinished) as caught, runner.connection(Compute(), Found(None)):
+        pass
+    assert str(caught.value) == "Ray could not be started here: The current node timed out during startup."
 
 
 def test_ray_s_usual_folder_is_kept_where_it_serves(monkeypatch):

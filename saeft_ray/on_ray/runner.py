@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import ray
 
-from saeft_ray.errors import UserError
+from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.on_ray import cluster, internals
 from saeft_ray.on_ray.address import Found
 from saeft_ray.on_ray.shared import Mark, check_shared, marked
@@ -39,6 +39,7 @@ SETTINGS = {
 }
 # What workers inherit; credentials travel by environment alone, never inside a pickled object.
 INHERITED = ("AWS_", "SAEFT_RAY_", "OMP_NUM_THREADS", "HF_", "NCCL_", "GLOO_")
+_REFUSALS = (Exception, RuntimeError, ConnectionError)  # of ray.init: too slow, another version, no answer
 _LONGEST_FOLDER = 107 - len("/session_2026-11-26_23-59-59_999999_4194304/sockets/plasma_store")  # of a socket's path
 
 
@@ -128,7 +129,7 @@ class RayRunner:
 @contextmanager
 def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
     """Connects this process to the Ray that was `found`. Yields the session's folder of a Ray of our own, which ends
-    afterwards; None for one that was there, which stays. Raises UserError if Ray refuses."""
+    afterwards; None for one that was there, which stays. Raises Unfinished if Ray refuses."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(compute.cpus)
     environment = {k: v for k, v in os.environ.items() if k.startswith(INHERITED)}
     options: dict[str, Any] = {
@@ -144,9 +145,11 @@ def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
             options |= internals.options_of_own(undo.enter_context(_session_folder()))
         try:
             connected = ray.init(address=found.address or "local", **options)
-        except (ConnectionError, RuntimeError) as error:
-            words = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"Ray at {found.address or 'this machine'} could not be used: {words}") from error
+        except Exception as error:
+            if type(error) not in _REFUSALS:
+                raise
+            did, words = f"joined at {found.address}" if found.address else "started here", str(error).strip()
+            raise Unfinished(f"Ray could not be {did}: {words.splitlines()[0][:300]}") from error
         undo.callback(ray.shutdown)  # of a Ray that was there it is the end of the connection
         yield Path(connected.address_info["session_dir"]) if found.address is None else None
 

@@ -16,6 +16,13 @@ from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 
 
+class Terminal(Console):
+    """A console whose reader may leave: that is an error, as for `print`, and not the status of a sweep that failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Quiet:
     """Shows nothing."""
 
