@@ -21,6 +21,7 @@ from saeft_ray.features.files import asked_tables, keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
@@ -157,10 +158,14 @@ class Sweep:
         Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
         """
         _check_caller("Sweep.run", local or join)
+        if not (local or join):
+            from saeft_ray.on_ray.cluster import find_with_room
+
+            find_with_room(self.config.compute)  # what is wrong with it is told before anything is read or taken
         plan = Plan(self.config, find_facts(self.config))
-        console = Console(stderr=quiet, quiet=quiet)
+        console = Terminal(stderr=quiet, quiet=quiet)
         self._say_unread(console)
-        with logs_named(self.folder, local):
+        with logs_named(self.folder):
             drive(plan, self._store, local, console)
         self.__dict__.pop("_opened", None)
         return self
@@ -252,8 +257,8 @@ class Sweep:
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
         _check_caller("Sweep.features", local or join)
-        with StopSignals() as signals, hands(plan, store, ledger, signals, local) as (_, each):
-            changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
+        with StopSignals() as signals, hands(plan, store, ledger, signals, local) as them:
+            changed = what_changed(plan, ledger, store, methods=methods, against=against, each=them.each)
         if not changed.readings:  # what was found before is worth more
             raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())

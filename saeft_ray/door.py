@@ -5,6 +5,8 @@ import select
 import sys
 import traceback
 from collections.abc import Callable
+from io import TextIOWrapper
+from typing import TextIO
 
 from saeft_ray.errors import Damaged, Unavailable, Unfinished, UserError
 from saeft_ray.storage.redact import redacted
@@ -22,8 +24,12 @@ def guarded(act: Callable[[], int], advice: str = "", stopped: str = "stopped") 
 
     UserError is 2 and one message on stderr. Unfinished, Unavailable, Damaged and a full disk are 1 and a message that
     ends with `advice`. Ctrl-C is 130 and says `stopped`. Any other exception is 1, with its traceback and the logs that
-    its notes name (`Exception.add_note`). A reader that leaves early, such as `head`, ends the door quietly.
+    its notes name (`Exception.add_note`). A reader that leaves early, such as `head`, ends the door quietly. What
+    a stream cannot encode is written as a number (`\\u2026`).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = act()
         sys.stdout.flush()
@@ -48,7 +54,10 @@ def bug(error: BaseException) -> str:
 
 
 def _said(status: int, words: str) -> int:
-    print(redacted(words), file=sys.stderr)
+    try:
+        print(redacted(words), file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _to_nowhere(sys.stderr)
     return status
 
 
@@ -58,5 +67,9 @@ def _reader_left() -> bool:
     watch.register(sys.stdout.fileno(), 0)  # asked for nothing, it says POLLERR of a pipe without a reader
     left = any(event & select.POLLERR for _, event in watch.poll(0))
     if left:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _to_nowhere(sys.stdout)
     return left
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

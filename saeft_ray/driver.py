@@ -1,10 +1,8 @@
 """The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from tempfile import gettempdir
+from typing import NamedTuple
 
 from rich.console import Console
 
@@ -30,7 +28,9 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
     lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
     try:
         with StopSignals() as signals, lease:
-            _conduct(plan, local, console, store, Ledger(store, name, lease.token), signals)
+            ledger = Ledger(store, name, lease.token)
+            with hands(plan, store, ledger, signals, local) as them:
+                _conduct(plan, them, console, store, ledger)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -39,32 +39,42 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
         raise
 
 
-def _conduct(plan: Plan, local: bool, console: Console, store: Store, ledger: Ledger, signals: StopSignals) -> None:
-    ran_by = commit()
-    for line in (*plan.facts.notes, *ledger.begin(ran_by)):
-        console.out(line, highlight=False)
-    ledger.register(record_of(plan, ran_by))
-    console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
-    watched = Progress(console) if not console.quiet else Quiet()
-    with watched as watcher, hands(plan, store, ledger, signals, local) as (runner, each):
-        run_phases(plan, ledger, runner, watcher)
-        _find_features(plan, ledger, store, each)
+class Hands(NamedTuple):
+    """Who runs trials (`runner`), and how other work is done for many things (`each`). `ray` is what the sweep's record
+    says of the cluster, `line` what a person reads of it."""
+
+    runner: Runner
+    each: Map
+    ray: dict[str, object] | None = None
+    line: str = ""
 
 
 @contextmanager
-def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local: bool) -> Iterator[tuple[Runner, Map]]:
-    """Who runs trials, and how other work is done for many things: in this process if `local`, else by the Ray that
-    `plan` names, by the one that is here, or by one of our own that ends with the context."""
+def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local: bool) -> Iterator[Hands]:
+    """Work in this process if `local`, else on the Ray that `plan` names, on that of this user, or on a new one that ends
+    with the context."""
     if local:
         from saeft_ray.orchestration.local import LocalRunner
 
-        yield LocalRunner(plan, store, ledger, signals), serially
-    else:
-        from saeft_ray.on_ray.ray_map import ray_map
-        from saeft_ray.on_ray.runner import RayRunner
+        yield Hands(LocalRunner(plan, store, ledger, signals), serially)
+        return
+    from saeft_ray.on_ray.ray_map import ray_map
+    from saeft_ray.on_ray.runner import RayRunner
 
-        with RayRunner(plan, store, ledger, signals) as runner:
-            yield runner, ray_map(plan.config.compute)
+    with RayRunner(plan, store, ledger, signals) as runner:
+        there = runner.cluster
+        yield Hands(runner, ray_map(plan.config.compute), there.record(), f"Ray: {there}")
+
+
+def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger) -> None:
+    ran_by = commit()
+    for line in filter(None, (them.line, *plan.facts.notes, *ledger.begin(ran_by, them.ray))):
+        console.out(line, highlight=False)
+    ledger.register({**record_of(plan, ran_by), "ray": them.ray})
+    console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
+    with Progress(console) if not console.quiet else Quiet() as watcher:
+        run_phases(plan, ledger, them.runner, watcher)
+        _find_features(plan, ledger, store, them.each)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
@@ -76,13 +86,10 @@ def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
 
 
 @contextmanager
-def logs_named(folder: str, local: bool) -> Iterator[None]:
+def logs_named(folder: str) -> Iterator[None]:
     """Notes on an exception where the logs of the run are."""
     try:
         yield
     except Exception as error:
         error.add_note(f"the sweep's folder is {folder}")
-        session = Path(gettempdir(), "ray", "session_latest", "logs")
-        if not local and session.is_dir():
-            error.add_note(f"Ray's log is {os.path.realpath(session)}")
         raise

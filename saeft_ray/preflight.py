@@ -209,6 +209,14 @@ def bucket(rehearsal: Rehearsal) -> str:
     return f"{store.url}: a small file is written, read and removed in {min(took) * 1000:.0f} ms"
 
 
+def ray(rehearsal: Rehearsal) -> str:
+    try:
+        from saeft_ray.on_ray.survey import survey
+    except ModuleNotFoundError:
+        return "not installed; the sweep runs with --local alone"
+    return survey(rehearsal.config)
+
+
 def data(rehearsal: Rehearsal) -> str:
     plan = rehearsal.plan
     sizes = ", ".join(f"{name} {count:,}" for name, count in plan.facts.sizes.items())
@@ -278,6 +286,7 @@ def cost(rehearsal: Rehearsal) -> str:
 CHECKS = (
     Check("credentials", credentials),
     Check("bucket", bucket, ("credentials",)),
+    Check("ray", ray, ("bucket",)),
     Check("data", data),
     Check("weights", weights),
     Check("memory", memory, ("data", "weights")),

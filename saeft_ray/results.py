@@ -56,7 +56,8 @@ def _boxed(names: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
     out = io.StringIO()
     # Wide enough that nothing is ever cut: a terminal wraps, a pipe gets whole lines.
     Console(file=out, width=100_000, color_system=None, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    text = "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return text if (sys.stdout.encoding or "utf-8").lower().startswith("utf") else text.replace("─", "-")
 
 
 def _literal(text: str) -> str:

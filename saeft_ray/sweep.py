@@ -6,10 +6,9 @@ import os
 import signal
 import sys
 
-from rich.console import Console
-
 from saeft_ray import door, results
 from saeft_ray.api import load
+from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.report import __main__ as report
 
 
@@ -31,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _sweep(options: argparse.Namespace) -> int:
     sweep = load(options.file)
     if options.plan:
-        sweep.show_plan(Console(stderr=options.quiet, quiet=options.quiet))
+        sweep.show_plan(Terminal(stderr=options.quiet, quiet=options.quiet))
         return 0
     sweep.run(local=options.local, quiet=options.quiet)
     if options.quiet:

@@ -13,7 +13,7 @@ from PIL import Image
 from saeft_ray import sweep
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images import duplicates
-from saeft_ray.datasets.images.decode import SLOTS, whole, check, part
+from saeft_ray.datasets.images.decode import SLOTS, check, part, whole
 from saeft_ray.errors import Corrupt, UserError
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import find_facts

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import io
 import os
 import pkgutil
 import subprocess
@@ -90,19 +91,48 @@ def test_secrets_are_not_shown(monkeypatch, capsys):
     assert "nobody-may-see" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["report", "results"])
+@pytest.mark.parametrize("module", ["report", "results", "sweep"])
 def test_a_reader_that_leaves_is_no_traceback(module, tmp_path):
-
     (tmp_path / "trials/a").mkdir(parents=True)
     report_rows.put_json(tmp_path / "sweep.json", report_rows.record())
     report_rows.put_rows(tmp_path / "trials/a/rows.parquet", report_rows.rows(seeds=3))
     reading, writing = os.pipe()
     os.close(reading)
     arguments = [sys.executable, "-m", f"saeft_ray.{module}", str(tmp_path)]
+    if module == "sweep":
+        arguments[3:] = [sweeps.file(tmp_path / "a.yaml", tmp_path / "runs"), "--plan"]
     done = subprocess.run(arguments, stdout=writing, stderr=subprocess.PIPE, text=True)
     os.close(writing)
     assert done.stderr == ""
     assert done.returncode == 141
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+@pytest.mark.parametrize("module", ["report", "results"])
+def test_a_stream_of_few_letters_stops_no_door(module, encoding, tmp_path):
+    (tmp_path / "trials/a").mkdir(parents=True)
+    report_rows.put_json(tmp_path / "sweep.json", report_rows.record())
+    report_rows.put_rows(tmp_path / "trials/a/rows.parquet", report_rows.rows(seeds=3))
+    arguments = [sys.executable, "-m", f"saeft_ray.{module}", str(tmp_path)]
+    done = subprocess.run(arguments, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode(encoding)
+
+
+def test_letters_that_a_stream_cannot_show_are_told_apart(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert door.guarded(lambda: print("caf\u00e9 \u2026") or 0) == 0
+    assert stream.buffer.getvalue() == b"caf\\xe9 \\u2026\n"
+
+
+def test_a_reader_of_the_errors_that_leaves_is_no_traceback():
+    act = "from saeft_ray import door, errors\ndef act(): raise errors.UserError('x')\n"
+    code = act + "raise SystemExit(door.guarded(act))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=writing).returncode == 2
+    os.close(writing)
 
 
 def test_wrong_arguments_are_status_two():

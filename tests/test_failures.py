@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from saeft_ray import report
-from saeft_ray.errors import Unavailable, Unfinished
+from saeft_ray.errors import Corrupt, Damaged, NoRoom, Unavailable, Unfinished, UserError
 from saeft_ray.orchestration import local
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of, short_traceback
 from saeft_ray.orchestration.local import LocalRunner
@@ -43,6 +43,10 @@ def raised(error, cause=None):
         (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "storage"),
         (SafetensorError("Error while deserializing: No such file or directory (os error 2)"), "bug"),
         (raised(RuntimeError("while loading"), OSError(errno.ENOSPC, "No space left")), "storage"),
+        (UserError("data: no such folder"), "input"),
+        (Corrupt("a.png: not a whole image"), "input"),
+        (Damaged("a.safetensors: not what was written"), "input"),
+        (raised(RuntimeError("in a loader"), NoRoom("the cache is too small")), "input"),
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), "crashed"),
         (KeyError("head"), "bug"),
         (RuntimeError("shapes cannot be multiplied"), "bug"),
@@ -50,6 +54,13 @@ def raised(error, cause=None):
 )
 def test_causes(error, cause):
     assert cause_of(error) == cause
+
+
+@pytest.mark.parametrize("error", [UserError("a.csv: line 3"), Damaged("x: not what was written"), OSError(28, "")])
+def test_what_would_fail_again_stops_the_phase_once_with_its_name(error):
+    with pytest.raises(Unfinished, match="confirm-ft-1: ") as caught:
+        Attempts().wait("confirm-ft-1", Failure.of(error))
+    assert "run the same command to resume" in str(caught.value)
 
 
 def test_a_lost_machine_is_no_fault_and_pauses_grow():

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from saeft_ray.errors import Unfinished
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.orchestration.plan import Plan
@@ -188,6 +189,20 @@ def test_a_failed_trial_is_told_and_never_chosen():
     for best in ranking(specs, results).values():
         assert best[-1][1] == 0
         assert [score for _, score in best] == sorted((score for _, score in best), reverse=True)
+
+
+def test_what_has_no_results_is_not_ranked():
+    made = plan(methods=METHODS, search={"trials": 4})
+    queue, specs = SearchQueue(made), []
+    while queue.remaining:
+        specs.append(queue.ask())
+        queue.tell(specs[-1], 0.5)
+    with pytest.raises(Unfinished, match="none of its 4 configurations has results"):
+        ranking(specs, {})
+    known = {spec.method: spec for spec in reversed(specs)}  # the first of each
+    for label, ranked in ranking(specs, {spec.id: 0.1 for spec in known.values()}).items():
+        assert [score for _, score in ranked] == [0.1]
+        assert ranked[0][0] == known[label].settings
 
 
 def test_a_derived_trial_waits_for_its_base():

@@ -12,6 +12,13 @@ from saeft_ray.storage.files import Files
 
 import sweeps
 
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch):
+    """No Ray that runs on this machine is asked."""
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+
+
 NAMES = [check.name for check in preflight.CHECKS]
 
 
@@ -64,7 +71,7 @@ def test_without_credentials(tmp_path, s3_url, monkeypatch, capsys):
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     status, found, said = states(capsys, sweeps.file(tmp_path / "a.yaml", s3_url, methods={"ft": {}}))
     assert status == 1
-    assert found == dict.fromkeys(NAMES, "ok") | {"credentials": "FAIL", "bucket": "skip"}
+    assert found == dict.fromkeys(NAMES, "ok") | {"credentials": "FAIL", "bucket": "skip", "ray": "skip"}
     assert "give this machine a role" in said
 
 
@@ -80,6 +87,12 @@ def test_with_a_bucket_far_away(local, monkeypatch, capsys):
     status, found, said = states(capsys, local())
     assert (status, found["bucket"]) == (1, "FAIL")
     assert "use a bucket in the region of the machines" in said
+
+
+def test_with_more_than_a_ray_of_ours_would_have(local, capsys):
+    status, found, said = states(capsys, local(compute={"cpus": 4096}))
+    assert (status, found["ray"]) == (1, "FAIL")
+    assert "a trial needs 4096 CPUs and 0 GPUs on one machine" in said
 
 
 def test_without_data(local, tmp_path, capsys):

@@ -21,6 +21,11 @@ NEEDED = {  # by its private name, our feature that needs it
     "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "a crash is told from a lost machine",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "a crash is told from a lost machine",
     "ray.tune.experiment:Trial.error_file": "a trial whose process died is tried again as its cause asks",
+    "ray._common.utils:get_ray_address_file": "a sweep joins the Ray that `ray start` left, and no stale one",
+    "ray._common.utils:get_default_ray_temp_dir": "a Ray of our own starts where TMPDIR is too long for its sockets",
+    "ray._private.utils:get_num_cpus": "preflight says what a Ray of our own would have",
+    "ray.autoscaler.v2.sdk:get_cluster_status": "what can never come is an error, and what may come is waited for",
+    "ray.scripts.scripts:healthcheck": "a dead address is told within seconds",
     "ray._common.constants:HEAD_NODE_RESOURCE_NAME": "drivers of trials stay on the head",
 }
 
@@ -46,7 +51,7 @@ def test_the_resource_of_a_head_and_the_address_of_ours_are_what_ray_calls_them(
     from saeft_ray.on_ray import internals
 
     assert internals.HEAD == HEAD_NODE_RESOURCE_NAME, f"{INTERNALS}: HEAD keeps drivers of trials on the head"
-    for option in internals.LOOPBACK:
+    for option in internals.options_of_own("/tmp"):
         assert f'"{option}"' in Path(worker.__file__).read_text(), f"{INTERNALS}: ray.init has no option {option}"
 
 

@@ -13,7 +13,7 @@ from saeft_ray.storage.redact import redacted
 
 _ORDER: tuple[Cause, ...] = (
     "storage",
-    "mistake",
+    "input",
     "lost",
     "memory",
     "crashed",

@@ -3,9 +3,14 @@
 `ray` is bounded in pyproject.toml. tests/test_ray_internals.py names the feature of ours that each name carries.
 """
 
+import json
+import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir, get_ray_address_file
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_put
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
@@ -21,8 +26,47 @@ HEALTH_CHECK_FAILED, HEALTH_CHECK_TIMEOUT = WorkerHealthCheckFailedError, Worker
 # Every head has this resource and no other machine does; labels and affinities need the head's id.
 HEAD = "node:__internal_head__"
 
-# Without it Ray listens on the machine's outer address, also where only this process uses it.
-LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
+# `ray health-check` is hidden in Ray's help. In this process, a dead address would hold a client for many minutes.
+HEALTH_CHECK = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address"]
+
+# How Ray names the kind of a machine that no autoscaler started.
+_STATIC = re.compile("node_[0-9a-f]{56}")
+# Where autoscalers say which kinds of machines they have.
+_STATUS = b"__autoscaling_status"
+
+
+def options_of_own(folder: str) -> dict[str, Any]:
+    """Options of `ray.init` for a Ray of our own: without them it listens on the machine's outer address, and its
+    sockets lie where their paths may be too long."""
+    return {"_node_ip_address": "127.0.0.1", "_temp_dir": folder}
+
+
+def temporary_folder() -> str:
+    """The folder in which Ray would make that of its session."""
+    return str(get_default_ray_temp_dir())
+
+
+def address_file(folder: str | None = None) -> Path:
+    """The file in which `ray start` leaves the address of its cluster, wherever RAY_TMPDIR or --temp-dir put it."""
+    return Path(get_ray_address_file(folder))
+
+
+def cpus_here() -> int:
+    """The CPUs that a Ray of our own would have: those that the container allows, which the system does not count."""
+    return int(ray._private.utils.get_num_cpus())
+
+
+def may_grow() -> bool:
+    """Whether an autoscaler can add machines to this cluster. Publicly, only its state in words is known."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    if not ray.is_initialized():
+        return False
+    state = get_cluster_status(ray.get_runtime_context().gcs_address)
+    kinds = {node.ray_node_type_name for node in (*state.active_nodes, *state.idle_nodes)}
+    report = json.loads(_internal_kv_get(_STATUS) or b"{}").get("autoscaler_report") or {}
+    kinds |= {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
+    return any(kind and not _STATIC.fullmatch(kind) for kind in kinds)
 
 
 def set_flag(name: str, value: bool) -> None:

@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from saeft_ray.errors import Preempted
+from saeft_ray.on_ray.shared import Mark
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
@@ -13,7 +14,9 @@ from saeft_ray.storage.temporary import scratch
 RESTARTS = 3  # of the whole group after a worker dies; each continues from the last checkpoint
 
 
-def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) -> dict[str, Any]:
+def train_on_workers(
+    plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger, mark: Mark | None = None
+) -> dict[str, Any]:
     """Runs `spec` on `compute.workers` workers; returns the trial's last report. Raises Preempted."""
     import ray.train
     from ray.train.torch import TorchTrainer
@@ -23,7 +26,7 @@ def train_on_workers(plan: Plan, spec: TrialSpec, store: Store, ledger: Ledger) 
     with scratch("train") as folder:
         result = TorchTrainer(
             _work,
-            train_loop_config={"plan": plan, "spec": spec, "store": store, "ledger": ledger},
+            train_loop_config={"plan": plan, "spec": spec, "store": store, "ledger": ledger, "mark": mark},
             scaling_config=ray.train.ScalingConfig(
                 num_workers=compute.workers, use_gpu=compute.gpus > 0, resources_per_worker=resources
             ),
@@ -53,7 +56,9 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Worker
 
-    plan, spec, store, ledger = (config[name] for name in ("plan", "spec", "store", "ledger"))
+    plan, spec, store, ledger, mark = (config[name] for name in ("plan", "spec", "store", "ledger", "mark"))
+    if mark is not None:
+        mark.check()
     context = ray.train.get_context()
     size, device = context.get_world_size(), get_device()
 

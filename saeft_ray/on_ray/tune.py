@@ -16,7 +16,9 @@ from ray.tune.stopper import NoopStopper
 
 from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.on_ray import internals, preemption
+from saeft_ray.on_ray.cluster import Waiting
 from saeft_ray.on_ray.failures import death_of, lost_by
+from saeft_ray.on_ray.shared import Mark
 from saeft_ray.on_ray.train import final, train_on_workers
 from saeft_ray.orchestration.failures import Attempts, Failure
 from saeft_ray.orchestration.phases import Watcher
@@ -32,7 +34,13 @@ _log = logging.getLogger(__name__)
 
 
 def run_phase(
-    queue: TrialQueue, plan: Plan, store: Store, ledger: Ledger, watcher: Watcher, signals: StopSignals
+    queue: TrialQueue,
+    plan: Plan,
+    store: Store,
+    ledger: Ledger,
+    watcher: Watcher,
+    signals: StopSignals,
+    mark: Mark | None = None,
 ) -> None:
     """Runs all trials of `queue`; once a signal asked to stop, only until those that run have saved what they have.
     Raises Unfinished, after all others have ended, if trials could not be run."""
@@ -43,7 +51,7 @@ def run_phase(
     early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
     with scratch("tune") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger), need),
+            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need),
             tune_config=tune.TuneConfig(
                 metric="selection",
                 mode="max",
@@ -60,7 +68,7 @@ def run_phase(
                 name=queue.phase,
                 storage_path=folder,
                 verbose=0,
-                callbacks=[_ErrorListener(searcher)],
+                callbacks=[_ErrorListener(searcher, Waiting(compute))],
                 stop=_Stop(searcher),
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -120,6 +128,15 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         selection = None if result.get("status") == "failed" else result.get("selection")
         if "status" not in result:
             self._ledger.stop(spec, selection)
+        else:
+            try:
+                self._ledger.rows(spec.id)
+            except FileNotFoundError:
+                self.halted = Unfinished(
+                    f"{spec.id}: has ended, but its rows are not in {self._ledger.url}, as this machine sees it. "
+                    "All machines must see one storage"
+                )
+                return
         self._end(spec, selection)
 
     def failed(self, trial: Any) -> None:
@@ -177,14 +194,15 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
 class _ErrorListener(tune.Callback):  # type: ignore[misc]
     """Hands the searcher every trial that ended with an error, and calls it between Tune's steps."""
 
-    def __init__(self, searcher: _QueueSearcher):
-        self._searcher = searcher
+    def __init__(self, searcher: _QueueSearcher, waits: Waiting):
+        self._searcher, self._waits = searcher, waits
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._searcher.failed(trial)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._searcher.pass_on()
+        self._waits.look()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return tune.Callback, ()
@@ -206,10 +224,12 @@ class _Stop(tune.Stopper):  # type: ignore[misc]
         return NoopStopper, ()
 
 
-def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> None:
+def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger, mark: Mark | None) -> None:
     """The body of a Tune trial. It reports why it failed, since the driver cannot always read that from the error."""
     try:
-        _run(_spec(config), plan, store, ledger)
+        if mark is not None:
+            mark.check()
+        _run(_spec(config), plan, store, ledger, mark)
     except Exception as error:
         failure = Failure.of(error, lost_by(error))
         tune.report({"selection": -1.0, "failure": list(failure)})  # without an epoch it is nothing to ASHA
@@ -217,10 +237,10 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger) -> 
         raise RuntimeError(failure.line) from None
 
 
-def _run(spec: TrialSpec, plan: Plan, store: Store, ledger: Ledger) -> None:
+def _run(spec: TrialSpec, plan: Plan, store: Store, ledger: Ledger, mark: Mark | None) -> None:
     """Runs a trial here, or on workers of its own, and reports how it ended."""
     if plan.config.compute.workers > 1:
-        tune.report(train_on_workers(plan, spec, store, ledger))
+        tune.report(train_on_workers(plan, spec, store, ledger, mark))
         return
     from saeft_ray.orchestration import trial
     from saeft_ray.training.worker import Worker
@@ -262,6 +282,8 @@ def _concurrent(plan: Plan) -> int | None:
     total = _resources()
     slots = int((total.get("GPU", 0) // compute.gpus) if compute.gpus else total.get("CPU", 1) // compute.cpus)
     fit = slots // compute.workers
+    if fit < 1 and not internals.largest_cluster() and internals.may_grow():  # how far, its head alone knows
+        return compute.concurrent or 1
     if fit < 1:
         raise UserError(
             f"compute.workers: {compute.workers} workers per trial need {compute.workers * compute.cpus} CPUs and "

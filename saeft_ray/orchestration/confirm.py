@@ -97,6 +97,11 @@ class SequentialQueue:
         most = {method: self._wanted(method)[1] for method in self._seeded}
         return sum(key not in self._handed and key[1] < most[key[0]] for key in self._specs)
 
+    @property
+    def handed_out(self) -> list[TrialSpec]:
+        """The trials that must have rows once none runs any more."""
+        return [spec for key, (_, spec) in self._specs.items() if key in self._handed]
+
     def ask(self) -> TrialSpec | None:
         wanted = {}
         for method in self._seeded:

@@ -5,7 +5,7 @@
     memory    there was too little memory             twice
     bug       anything else that it raised            twice
     storage   refused, full, or away for minutes      the sweep stops: other trials would fail in the same way
-    mistake   the user's: an image that is no image   the same; it would fail again until it is mended
+    input     data, weights or settings do not serve  the sweep stops: it would fail again, and so would others
 
 Divergence is none of these: it is a result, and a row (`errors.Diverged`).
 """
@@ -15,12 +15,13 @@ import traceback
 from collections import Counter
 from typing import Literal, NamedTuple, Self
 
-from saeft_ray.errors import Preempted, SaeftError, Unavailable, Unfinished, Unseen, UserError
+from saeft_ray.errors import Damaged, Preempted, SaeftError, Unavailable, Unfinished, Unseen, UserError
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import is_away, is_full
 
-Cause = Literal["lost", "crashed", "memory", "bug", "storage", "mistake"]
+Cause = Literal["lost", "crashed", "memory", "bug", "storage", "input"]
+STOPS: tuple[Cause, ...] = ("storage", "input")
 ATTEMPTS: dict[Cause, int] = {"crashed": 8, "memory": 2, "bug": 2}
 LONGEST = 60.0  # seconds between two attempts
 _LINES = 24
@@ -54,17 +55,12 @@ class Attempts:
         self._given_up: dict[str, str] = {}
 
     def wait(self, trial: str, failure: Failure) -> float | None:
-        """Seconds until `trial` is tried again; None if it has used up its attempts. Raises Unfinished if the cause is
-        the storage, UserError if it is a mistake of the user's."""
+        """Seconds until `trial` is tried again; None if it has used up its attempts. Raises Unfinished if the cause
+        stops the sweep."""
         cause = failure.cause
-        if cause == "storage":
+        if cause in STOPS:
             raise Unfinished(
                 f"{trial}: {failure.message}\nNothing is lost. Fix this, then run the same command to resume"
-            )
-        if cause == "mistake":
-            raise UserError(
-                f"{failure.message}\nNothing is lost: weights that were trained are kept. Mend this, then run the same "
-                "command to resume"
             )
         self._counts[trial, cause] += 1
         count = self._counts[trial, cause]
@@ -90,8 +86,8 @@ def cause_of(error: BaseException) -> Cause:
         return "lost"
     if any(isinstance(one, Unavailable | Unseen) or is_full(one) or is_away(one) for one in chain):
         return "storage"
-    if any(isinstance(one, UserError) for one in chain):
-        return "mistake"
+    if any(isinstance(one, UserError | Damaged) for one in chain):
+        return "input"
     if any(isinstance(one, MemoryError) or "OutOfMemory" in type(one).__name__ for one in chain):
         return "memory"
     if any(isinstance(one, RuntimeError) and re.search("out of memory|allocate memory", str(one)) for one in chain):

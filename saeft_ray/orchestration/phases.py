@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Artifact, Plan
@@ -52,17 +53,20 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
         if wave:
             trials = plan.rerank(wave, chosen)
             _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher)
+            _all_ended(trials, ledger)
             chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
     in_order = {label: chosen[label] for label in plan.config.methods}
     ledger.choose(in_order)
     registered = preregistration(ledger.record())
     ledger.preregister(registered)
-    queue: TrialQueue
+    trials = plan.confirm(in_order)
     if plan.config.confirm.until:
-        queue = SequentialQueue(plan.confirm(in_order), registered, ledger)
+        queue = SequentialQueue(trials, registered, ledger)
+        _run(queue, ledger, runner, watcher)
+        trials = queue.handed_out
     else:
-        queue = FixedQueue("confirm", plan.confirm(in_order), ledger.finished())
-    _run(queue, ledger, runner, watcher)
+        _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
+    _all_ended(trials, ledger)
     return in_order
 
 
@@ -73,6 +77,17 @@ def _search(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dic
     _run(SearchQueue(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
     ranked = ranking(ledger.asked("search"), ledger.results("search"))
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
+
+
+def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:
+    """Raises Unfinished, which names them, for trials without rows after their phase."""
+    finished = ledger.finished()
+    if lost := [trial.id for trial in trials if trial.id not in finished]:
+        more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+        raise Unfinished(
+            f"the {trials[0].phase} phase ended without the rows of {', '.join(lost[:3])}{more}: they are not in "
+            f"{ledger.url}. All machines must see one storage. The same command runs them again"
+        )
 
 
 def _run(queue: TrialQueue, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:

@@ -16,6 +16,13 @@ from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 
 
+class Terminal(Console):
+    """A console whose reader may leave: that is an error, as for `print`, and not the status of a sweep that failed."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Quiet:
     """Shows nothing."""
 
@@ -67,6 +74,9 @@ class Progress(Quiet):
     def phase(self, phase: Phase, total: int, done: int) -> None:
         self._begin(phase, total, done)
 
+    def started(self, spec: TrialSpec) -> None:
+        self._methods.setdefault(spec.method, (0, None))
+
     def ended(self, spec: TrialSpec, selection: float | None) -> None:
         self._step(spec.method, selection)
 
@@ -92,17 +102,25 @@ class Progress(Quiet):
             self._live.update(self._render())
 
     def _render(self) -> RenderableType:
-        ran = self._done - self._before
-        spent = time.monotonic() - self._began
-        left = f"about {_span(spent / ran * (self._total - self._done))} left" if ran else "estimating"
         head = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=max(1, self._total), completed=self._done, width=30)
-        head.add_row(Text(self._title, style="bold"), bar, f"{self._done}/{self._total}", Text(left, style="dim"))
+        head.add_row(
+            Text(self._title, style="bold"), bar, f"{self._done}/{self._total}", Text(self._left(), style="dim")
+        )
         body = Table.grid(padding=(0, 2))
         for name, (count, best) in self._methods.items():
             shown = "" if best is None else f"best selection accuracy {best:.1%}"
             body.add_row(f"  {name}", f"{count} done", Text(shown, style="dim"))
         return Group(head, body)
+
+    def _left(self) -> str:
+        """How long the rest takes, as far as what has ended says it. Artifacts are too unlike to say: a head takes
+        seconds, activations hours. Of trials, one of each method that has begun must have ended."""
+        if self._title == "artifacts":
+            return ""
+        ran, spent = self._done - self._before, time.monotonic() - self._began
+        known = ran and all(count for count, _ in self._methods.values())
+        return f"about {_span(spent / ran * (self._total - self._done))} left" if known else "estimating"
 
 
 def _span(seconds: float) -> str:

@@ -14,6 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from saeft_ray.draws import seed_of
+from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.rows import Phase
@@ -188,20 +189,27 @@ def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
 
 def ranking(specs: Iterable[TrialSpec], results: Mapping[str, float | None]) -> dict[str, list[tuple[Method, float]]]:
     """Configurations of every method, best mean selection accuracy first; one that failed with any seed comes last and
-    counts as 0. Ties go to the one that was asked first."""
-    scores: dict[str, dict[str, list[float | None]]] = defaultdict(lambda: defaultdict(list))
-    settings: dict[str, Method] = {}
+    counts as 0. Ties go to the one that was asked first. One of which a trial has no result at all cannot be ranked.
+
+    Raises Unfinished for a method without any that can.
+    """
+    scores: dict[str, dict[str, list[TrialSpec]]] = defaultdict(lambda: defaultdict(list))
     for spec in specs:
-        scores[spec.method][spec.configuration].append(results.get(spec.id))
-        settings[spec.configuration] = spec.settings
+        scores[spec.method][spec.configuration].append(spec)
     ranked = {}
     for label, configurations in scores.items():
-        means = {
-            name: sum(v for v in values if v is not None) / len(values) if None not in values else 0.0
-            for name, values in configurations.items()
-        }
-        ranked[label] = [(settings[name], means[name]) for name in sorted(means, key=lambda name: -means[name])]
+        known = [trials for trials in configurations.values() if all(trial.id in results for trial in trials)]
+        if not known:
+            raise Unfinished(f"{label}: none of its {len(configurations)} configurations has results in the storage")
+        means = [(trials[0].settings, _mean([results[trial.id] for trial in trials])) for trials in known]
+        ranked[label] = sorted(means, key=lambda found: -found[1])
     return ranked
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    """0 if one failed."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(values) if len(known) == len(values) else 0.0
 
 
 def _distribution(value: Range | Choices) -> BaseDistribution:

@@ -56,10 +56,10 @@ class Ledger:
     def url(self) -> str:
         return self._folder.url
 
-    def begin(self, commit: str | None) -> list[str]:
-        """The first thing that a driver does: sets aside what is damaged, notes what it found and with which code it
-        continues. Returns what was set aside, in words. Raises Damaged if the sweep's record is damaged."""
-        told = self._folder.begin({"commit": commit, "versions": versions()})
+    def begin(self, commit: str | None, ray: Mapping[str, Any] | None = None) -> list[str]:
+        """The first thing that a driver does: sets aside what is damaged, notes what it found, with which code it
+        continues and on which Ray. Returns what was set aside, in words. Raises Damaged if the sweep's record is."""
+        told = self._folder.begin({"commit": commit, "versions": versions(), "ray": ray})
         if told:  # rows can say what their lost spec was
             paths = set(self._folder.paths("trials"))
             for path in paths:

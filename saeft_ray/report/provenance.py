@@ -114,6 +114,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
         "from other packages": _brought(record),
+        "Ray": _ray(record.get("ray") or {}),
     }
     return tuple(Fact(name=name, value=str(value)) for name, value in facts.items() if value not in (None, "", {}))
 
@@ -127,6 +128,12 @@ def _brought(record: Mapping[str, Any]) -> str:
         if facts.get("distribution") not in (None, "saeft_ray")
     ]
     return ", ".join(others)
+
+
+def _ray(ray: Mapping[str, Any]) -> str:
+    """The Ray on which a sweep began, in one line."""
+    nodes = [f"{node['name']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs" for node in ray.get("nodes", ())]
+    return f"{ray.get('address')}, Ray {ray.get('version')}; {'; '.join(nodes)}" if nodes else ""
 
 
 def _registered(record: Mapping[str, Any]) -> str:
