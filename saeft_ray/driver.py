@@ -51,7 +51,7 @@ class Hands(NamedTuple):
 
 @contextmanager
 def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local: bool) -> Iterator[Hands]:
-    """Work in this process if `local`, else on the Ray that `plan` names, on that of this user, or on a new one that ends
+    """Work in this process if `local`, else on the Ray that `plan` names, on this user's, or on a new one, which ends
     with the context."""
     if local:
         from saeft_ray.orchestration.local import LocalRunner
