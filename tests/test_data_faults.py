@@ -131,8 +131,9 @@ def test_links_are_followed_and_what_leads_nowhere_is_told(data: Folder, tmp_pat
     assert "2 link back to a folder above" in noted(data)
     Path(data.train, "one", "lost.png").symlink_to(tmp_path / "nowhere.png")
     Path(data.train, "four").symlink_to(tmp_path / "nowhere")
+    Path(data.train, "itself").symlink_to(Path(data.train, "itself"))
     assert "data.train: " in told(data)
-    assert "has links that lead to nothing ('four', 'one/lost.png'); restore or remove them" in told(data)
+    assert "has links that lead to nothing ('four', 'itself', 'one/lost.png'); restore or remove them" in told(data)
     Path(data.train, "five").symlink_to(Path(data.train, "two"))
     assert "the class folders 'five', 'two' are one folder" in told(data)
 

@@ -8,7 +8,7 @@ import torch
 from safetensors import SafetensorError
 
 from saeft_ray import report
-from saeft_ray.errors import Corrupt, Damaged, NoRoom, Unavailable, Unfinished, UserError
+from saeft_ray.errors import Corrupt, Damaged, Gone, NoRoom, Unavailable, Unfinished, UserError
 from saeft_ray.orchestration import local
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of, short_traceback
 from saeft_ray.orchestration.local import LocalRunner
@@ -50,6 +50,8 @@ def raised(error, cause=None):
         (RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1"), "crashed"),
         (KeyError("head"), "bug"),
         (RuntimeError("shapes cannot be multiplied"), "bug"),
+        (Corrupt("photos/1.png: cannot be read as an image"), "input"),
+        (raised(RuntimeError("in a loader"), Gone("photos/1.png: is gone")), "input"),
     ],
 )
 def test_causes(error, cause):

@@ -112,10 +112,16 @@ class _Tree:
 
 
 def _entries(folder: str) -> dict[str, Entry]:
-    """The entries of a local folder, links followed."""
-    return {
-        entry.name: Entry(entry.stat().st_size if entry.is_file() else 0, entry.is_dir()) for entry in _inside(folder)
-    }
+    """The entries of a local folder, links followed; one that leads to nothing is an empty file."""
+    found = {}
+    for entry in _inside(folder):
+        try:
+            about = entry.stat()
+        except OSError:
+            found[entry.name] = Entry(0)
+        else:
+            found[entry.name] = Entry(about.st_size, stat.S_ISDIR(about.st_mode))
+    return found
 
 
 def _inside(folder: str) -> list["os.DirEntry[str]"]:
