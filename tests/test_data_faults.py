@@ -14,7 +14,7 @@ from saeft_ray import sweep
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images import duplicates
 from saeft_ray.datasets.images.decode import SLOTS, check, part, whole
-from saeft_ray.errors import Corrupt, UserError
+from saeft_ray.errors import Corrupt, Unfinished, UserError
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
@@ -398,7 +398,7 @@ def test_a_broken_test_image_stops_once_and_trained_weights_are_only_evaluated_w
         "_train",
         lambda self, model, spec, *more: trained.append(spec.id) or whole(self, model, spec, *more),
     )
-    with pytest.raises(UserError, match=r"photos/two/1\.png: .*\nNothing is lost"):
+    with pytest.raises(Unfinished, match=r"photos/two/1\.png: .*\nNothing is lost"):
         run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
     assert len(trained) == 1, "no other trial was tried, and none twice"
     broken.write_bytes(sound)
