@@ -91,9 +91,11 @@ def _delimiter(path: str, text: str, needed: Sequence[str], comments: bool) -> s
         if set(needed) <= {title.strip().casefold() for title in titles}:
             return delimiter
     delimiter, (number, found) = max(headers.items(), key=lambda item: len(item[1][1]), default=(",", (1, [])))
+    if not any(found):
+        raise UserError(f"{path}: is empty; give a header with the columns {', '.join(needed)}, and lines below it")
     absent = [name for name in needed if name not in [title.casefold() for title in found]]
     by = f", separated by {_DELIMITERS[delimiter]}" if len(found) > 1 else ""
-    lacking, there = ", ".join(map(repr, absent)), ", ".join(map(repr, found)) or "nothing"
+    lacking, there = ", ".join(map(repr, absent)), ", ".join(map(repr, found))
     raise UserError(
         f"{path}, line {number}: needs lines under the columns {', '.join(needed)}; no column {lacking}, but "
         f"{there}{by}; separate cells by commas, semicolons or tabs"

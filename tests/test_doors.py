@@ -172,7 +172,7 @@ def test_a_line_that_is_not_finite_is_the_users(tmp_path, capsys):
     lines = [f"{m},{s},{d},0.{5 + s}" for m in ("a", "b") for s in range(3) for d in ("Val", "R")]
     file.write_text("\n".join(["method,seed,dataset,accuracy", *lines]))
     assert report(["--table", str(file), "--baseline", "a", "--id", "Val", "--line", "R=nan,1"]) == 2
-    assert "give two finite numbers" in capsys.readouterr().err
+    assert "give DATASET and two finite numbers" in capsys.readouterr().err
 
 
 def test_a_destination_that_cannot_be_written_is_the_users(tmp_path, capsys):

@@ -115,12 +115,12 @@ def test_words_in_any_script_and_form_are_taken(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image;attribute\n1;red\n", "with commas between them"),
-        ("image,attribute,attribute\n1,red,blue\n", "column 'attribute' stands there 2 times"),
-        ("image,attribute,set\n0,red, shiny,UCI\n", "line 2 has more fields than the head"),
+        ("image|attribute\n1|red\n", "no column 'image', 'attribute', but 'image|attribute'"),
+        ("image,attribute,attribute\n1,red,blue\n", "2 columns named attribute; keep one"),
+        ("image,attribute,set\n0,red, shiny,UCI\n", "line 2: 4 cells, but the header has 3"),
         ("image,attribute,set\n0,red,UKI\n", "line 2: unknown set 'UKI', did you mean 'UCI'"),
         ('image,attribute\n0,"red\n', "is not CSV"),
-        ("", "no column 'image', but nothing"),
+        ("", "is empty; give a header with the columns image, attribute"),
         ("image,attribute\n", "has no line below its head"),
     ],
 )
@@ -131,10 +131,10 @@ def test_labels_that_are_wrong_are_told_with_their_line(tmp_path, text, said):
 
 
 def test_what_a_spreadsheet_writes_is_read(tmp_path):
-    (tmp_path / "labels").write_bytes(b'\xef\xbb\xbfimage,attribute,set,\r\n0,"red, or\r\nso",UCI,\r\n0,red\r\n')
+    (tmp_path / "labels").write_bytes(b'\xef\xbb\xbfimage,attribute,set,\r\n0,"red, or\r\nso",UCI,\r\n0,red,,\r\n')
     lines = read_labels(str(tmp_path / "labels"))
     assert [(line.image, line.attribute, line.set) for line in lines] == [
-        ("0", "red, or\nso", "UCI"),
+        ("0", "red, or\r\nso", "UCI"),
         ("0", "red", ""),
     ]
 

@@ -85,7 +85,7 @@ def test_a_margin_pairs_and_lines_come_from_the_command(tmp_path: Path, capsys: 
     for wrong, words in (
         (["--compare", "m2"], "--compare m2: give two methods as one,other"),
         (["--compare", "m2,m7"], "compare names the method 'm7'"),
-        (["--line", "R"], "--line R: give DATASET=SLOPE,INTERCEPT"),
+        (["--line", "R"], "--line R: give DATASET and two finite numbers"),
         (["--line", "val=1,0"], "lines names 'val', which is not an OOD set"),
     ):
         assert main([*given, *wrong]) == 2
@@ -228,7 +228,7 @@ def test_names_of_options_that_are_spelled_otherwise(tmp_path: Path, capsys: pyt
         (["--baseline", "m1"], "no such method; the table has m0 and M1; 'M1' differs from it only in case"),
         (["--baseline", "m0", "--id", NFD], "differs from it only in unicode form"),
         (["--baseline", "m0", "--compare", "m0,m1"], "'M1' differs from it only in case"),
-        (["--baseline", "m0", "--line", "R=nan,0"], "--line R=nan,0: give DATASET=SLOPE,INTERCEPT"),
+        (["--baseline", "m0", "--line", "R=nan,0"], "--line R=nan,0: give DATASET and two finite numbers"),
     ):
         assert main(["--table", path, *options]) == 2
         assert words in capsys.readouterr().err

@@ -77,7 +77,7 @@ def make(draw: random.Random, folder: Path) -> Input:
     model = Model(arch=_ARCH, pretrained=str(file))
 
     def attempt() -> Path:
-        pretrained.refuse_misfit(model, file)
+        pretrained.check(model)
         return file
 
     def check(_: Path) -> None:

@@ -110,7 +110,7 @@ def _line(text: str) -> tuple[str, tuple[float, float]]:
     except ValueError:
         slope = intercept = math.nan
     if not (math.isfinite(slope) and math.isfinite(intercept)):
-        raise UserError(f"--line {text}: give DATASET=SLOPE,INTERCEPT, such as V2=0.92,-0.5")
+        raise UserError(f"--line {text}: give DATASET and two finite numbers, SLOPE and INTERCEPT: V2=0.92,-0.5")
     return name, (slope, intercept)
 
 

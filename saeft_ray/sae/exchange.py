@@ -216,6 +216,8 @@ def _unusable(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> 
             yield f"{name} {its!r}"
     if (tensors["b_enc"] != 0).any():
         yield "with an encoder bias"
+    if tensors["b_enc"].shape != tensors["W_enc"].shape[1:]:
+        yield f"b_enc {tuple(tensors['b_enc'].shape)} beside W_enc {tuple(tensors['W_enc'].shape)}"
     if not cfg.get("apply_b_dec_to_input", True):
         yield "a bias not taken from the input"
     if cfg.get("rescale_acts_by_decoder_norm") and not _unit_rows(tensors["W_dec"]):
