@@ -259,7 +259,7 @@ def test_weights_that_change_while_a_sweep_runs_stop_it(tmp_path):
 FAMILY = st.sampled_from(sorted(state()))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     drop=st.sets(FAMILY, max_size=2),
     add=st.sets(st.text(min_size=1, max_size=8), max_size=2),

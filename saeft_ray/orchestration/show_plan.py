@@ -37,6 +37,12 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
+    seen = plan.facts.preprocessing
+    console.print(
+        f"Model: {', '.join(f'{name} {value[:40]}' for name, value in plan.facts.model.items())}; pictures of "
+        f"{plan.facts.image_size} pixels by {seen.resize_mode}, {seen.interpolation}, mean {seen.mean}, deviation {seen.std}.",
+        highlight=False,
+    )
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
     console.print(
