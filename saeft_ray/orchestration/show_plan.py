@@ -38,9 +38,10 @@ def show(plan: Plan, console: Console) -> None:
     for words in filter(None, (*(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
     seen = plan.facts.preprocessing
+    model = ", ".join(f"{name} {value[:40]}" for name, value in plan.facts.model.items())
     console.print(
-        f"Model: {', '.join(f'{name} {value[:40]}' for name, value in plan.facts.model.items())}; pictures of "
-        f"{plan.facts.image_size} pixels by {seen.resize_mode}, {seen.interpolation}, mean {seen.mean}, deviation {seen.std}.",
+        f"Model: {model}; pictures of {plan.facts.image_size} pixels by {seen.resize_mode}, {seen.interpolation}, "
+        f"mean {seen.mean}, deviation {seen.std}.",
         highlight=False,
     )
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
