@@ -1,13 +1,17 @@
 """SAEs of others: the reference's files and SAELens's folders, read as their own code reads them."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from saeft_ray import sae
+from saeft_ray.errors import UserError
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.reopen import reopen
@@ -144,6 +148,24 @@ def test_signed_topk_has_no_form_in_saelens(tmp_path):
         ({}, {"b_enc": torch.ones(D)}, "with an encoder bias"),
         ({}, {"b_dec": torch.full((d,), float("inf"))}, "bias holds values that are not finite"),
         ({}, {"W_dec": torch.ones(D, d + 1)}, r"atoms \(40, 7\)"),
+        ({}, {"W_dec": torch.ones(D)}, r"atoms \(40,\)"),
+        ({}, {"scaling": torch.ones(D)}, "with scaling, which would not be used"),
+        ({}, {"threshold": torch.ones(D)}, "with threshold, which would not be used"),
+        ({"architecture": "jumprelu"}, {"threshold": torch.ones(3)}, r"threshold has the shape \(3,\)"),
+        (
+            {"architecture": "jumprelu"},
+            {"threshold": torch.full((D,), float("nan"))},
+            "threshold holds values",
+        ),
+        ({}, {"W_enc": torch.ones(d, D, dtype=torch.int64)}, r"W_enc is torch\.int64"),
+        ({"finetuning_scaling_factor": True}, {}, "with the settings finetuning_scaling_factor, which would not"),
+        ({"something_new": 3, "dtype": "float32"}, {}, "with the settings something_new, which would not be used"),
+        ({"activation_fn_str": "tanh-relu"}, {}, "activation_fn_str 'tanh-relu'"),
+        ({"activation_fn_kwargs": {"k": 5}}, {}, "k = 5, not 4"),
+        ({"activation_fn_kwargs": {"postact": "gelu"}}, {}, "with the activation_fn_kwargs postact"),
+        ({"activation_fn_kwargs": 3}, {}, "activation_fn_kwargs 3"),
+        ({"d_sae": 41}, {}, r"d_sae 41, but W_dec \(40, 6\)"),
+        ({"architecture": ["topk"]}, {}, r"architecture \['topk'\]"),
     ],
 )
 def test_what_a_dictionary_cannot_express_is_refused_by_name(tmp_path, cfg, weights, words):
@@ -153,6 +175,110 @@ def test_what_a_dictionary_cannot_express_is_refused_by_name(tmp_path, cfg, weig
     save_file(tensors | weights, tmp_path / "sae_weights.safetensors")
     with pytest.raises(ValueError, match=words):
         sae.import_saelens(str(tmp_path), K)
+
+
+@pytest.mark.parametrize("architecture", ["topk", "standard"])
+def test_saelens_5_keeps_k_with_its_activation_function(tmp_path, architecture):
+    made = trained()
+    sae.export_saelens(made, tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    del cfg["k"], cfg["rescale_acts_by_decoder_norm"]
+    five = {"architecture": architecture, "activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}
+    more = {"finetuning_scaling_factor": False, "hook_name": "blocks.0", "context_size": 128, "seqpos_slice": [None]}
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg | five | more))
+    torch.testing.assert_close(sae.import_saelens(str(tmp_path), K).encoder, made.encoder)
+    with pytest.raises(ValueError, match="k = 4, not 5"):
+        sae.import_saelens(str(tmp_path), 5)
+
+
+@pytest.mark.parametrize("name", ["encoder.bias", "threshold", "mean"])
+def test_a_tensor_of_the_reference_that_would_not_be_used_refuses_the_file(tmp_path, name):
+    file = saved(tmp_path / "a.pt", reference_state() | {name: torch.ones(D)})
+    with pytest.raises(ValueError, match=f"holds {name}, which a TopK SAE of the reference does not have"):
+        sae.import_reference(file, K)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("cfg.json", b"[]", "found list, where SAELens has a map"),
+        ("cfg.json", b"[" * 99999, "no folder of SAELens"),
+        ("cfg.json", b"", "is empty"),
+        ("sae_weights.safetensors", b"", "is empty"),
+        ("sae_weights.safetensors", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+        ("sae_weights.safetensors", b"x" * 100, "no folder of SAELens"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path, name, content, words):
+    sae.export_saelens(trained(), tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        sae.import_saelens(str(tmp_path), K)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_that_hold_no_sae_are_one_line(tmp_path):
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "page.pt").write_text("<html>")
+    for file, words in (
+        ("empty.pt", "is empty"),
+        ("page.pt", "no file of torch"),
+        ("none.pt", "no such file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            sae.import_reference(str(tmp_path / file), K)
+    with pytest.raises(UserError, match=r"hf://one.*cannot be read"):
+        sae.import_reference("hf://one", K)
+
+
+NAMES = st.sampled_from(["encoder.weight", "decoder.weight", "b_pre", "threshold", "encoder.bias", "é", ""])
+VALUES = st.one_of(
+    st.builds(torch.zeros, st.lists(st.integers(0, 7), max_size=3), dtype=st.sampled_from([torch.half, torch.int8])),
+    st.none() | st.integers() | st.text(max_size=4),
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=st.dictionaries(NAMES, VALUES, min_size=1, max_size=3), cut=st.none() | st.integers(0, 1500))
+def test_a_changed_or_cut_file_of_the_reference_is_refused_in_one_line(tmp_path, change, cut):
+    file = saved(tmp_path / "a.pt", reference_state() | change)
+    (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:cut])
+    with pytest.raises(UserError) as caught:
+        sae.import_reference(file, K)
+    assert "\n" not in str(caught.value)
+
+
+SETTINGS = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+KEYS = st.sampled_from(
+    [
+        *("architecture", "k", "activation_fn_kwargs", "activation_fn_str", "d_in", "d_sae", "normalize_activations"),
+        *("reshape_activations", "apply_b_dec_to_input", "rescale_acts_by_decoder_norm", "metadata", "new"),
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(change=st.dictionaries(KEYS, SETTINGS, max_size=3))
+def test_settings_of_saelens_are_taken_as_they_are_or_refused_in_one_line(tmp_path, change):
+    made = _plainest()
+    sae.export_saelens(made, tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg | change))
+    try:
+        read = sae.import_saelens(str(tmp_path), K, input="raw")
+    except UserError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
+    else:
+        assert torch.equal(read.encoder, made.encoder)
+
+
+@cache
+def _plainest():
+    return trained(input="raw")
 
 
 class TestInASweep:

@@ -147,9 +147,11 @@ def _with_weights(model: Model, file: Path | None) -> Any:
 def image_size(model: Model) -> int:
     """Pixels of the square input, without loading weights. Raises UserError for an architecture whose is no square."""
     size = model.image_size or pretrained.architecture(model)["vision_cfg"].get("image_size", 224)
-    sides = {size} if isinstance(size, int) else {*size}
-    if len(sides) > 1:
-        raise UserError(f"model.arch: {model.arch} reads pictures of {size} pixels, which is no square; give another")
+    sides = {size} if isinstance(size, int) else {*size} if isinstance(size, list | tuple) else set()
+    if len(sides) != 1 or not isinstance(size if isinstance(size, int) else size[0], int):
+        raise UserError(
+            f"model.arch: {model.arch} reads pictures of {size} pixels, and not of one square size; give another"
+        )
     return int(sides.pop())
 
 

@@ -99,6 +99,8 @@ def refuse_misfit(clip: Any, model: Model, file: Path) -> None:
         words = _misfit(clip, listed(file), model)
     except UserError as error:
         raise UserError(f"model.pretrained: {error}") from error
+    except Exception as error:  # open_clip's conversion of names trips over names of another kind
+        words = said(error)
     if words:
         raise UserError(
             f"model.pretrained: {file} cannot be loaded as {model.arch}: {words}; give weights of this architecture, "
@@ -112,10 +114,15 @@ def bare(model: Model, device: str = "cpu") -> Any:
 
     torch.manual_seed(0)
     size = None if _is_timm(model) else model.image_size  # timm's towers are resized once they have their weights
-    with _without_the_warning_of_no_weights():
-        return open_clip.create_model(
-            model.arch, load_weights=False, pretrained_text=False, force_image_size=size, device=device
-        )
+    try:
+        with _without_the_warning_of_no_weights():
+            return open_clip.create_model(
+                model.arch, load_weights=False, pretrained_text=False, force_image_size=size, device=device
+            )
+    except Exception as error:
+        if not model.arch.startswith(OWN):
+            raise
+        raise UserError(f"model.arch: open_clip cannot build what {model.arch} describes ({said(error)})") from error
 
 
 def resize(clip: Any, model: Model) -> None:
@@ -231,7 +238,7 @@ def _own(model: Model) -> dict[str, Any] | None:
         raise UserError(f"model.arch: {model.arch} has no {_CONFIG} that can be read ({said(error)})") from error
     inner = config.get("model_cfg") if isinstance(config, dict) else None
     sections = [inner.get(name) for name in ("vision_cfg", "text_cfg")] if isinstance(inner, dict) else []
-    whole = len(sections) == 2 and all(isinstance(section, dict) for section in sections)
+    whole = len(sections) == 2 and all(isinstance(each, dict) for each in (*sections, config.get("preprocess_cfg", {})))
     if not whole or not isinstance(inner, dict) or not isinstance(inner.get("embed_dim"), int):
         raise UserError(
             f"model.arch: {model.arch}: {_CONFIG} has no model_cfg with embed_dim, vision_cfg and text_cfg; give a "

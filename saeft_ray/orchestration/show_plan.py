@@ -41,6 +41,13 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     for words in filter(None, (*plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)):
         console.out(words, highlight=False)  # a folded path could not be copied
+    seen = plan.facts.preprocessing
+    model = ", ".join(f"{name} {value[:40]}" for name, value in plan.facts.model.items())
+    console.print(
+        f"Model: {model}; pictures of {plan.facts.image_size} pixels by {seen.resize_mode}, {seen.interpolation}, "
+        f"mean {seen.mean}, deviation {seen.std}.",
+        highlight=False,
+    )
     if words := _opened_before(plan, store):
         console.out(words, highlight=False)
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]

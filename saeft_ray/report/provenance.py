@@ -106,6 +106,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
+        "preprocessing": _plain(record.get("preprocessing") or {}),
         "data": data.get("fingerprint"),
         "classes": data.get("classes"),
         "sizes": _plain(data.get("sizes") or {}),

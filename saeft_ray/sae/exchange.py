@@ -210,7 +210,7 @@ def _unusable(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> 
         for its in [given["k"] for given in (cfg, options) if given.get("k") is not None] or [None]:
             if its != k:  # SAELens 5 keeps it among the arguments of its activation function
                 yield f"k = {its}, not {k}"
-    allowed = {"topk"} if form == "topk" else {"relu", "jumprelu"}
+    allowed = ("topk",) if form == "topk" else ("relu", "jumprelu")
     for name in ("activation_fn", "activation_fn_str"):
         if _says(its := cfg.get(name)) and its not in allowed:
             yield f"{name} {its!r}"
