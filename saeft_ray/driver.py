@@ -14,6 +14,7 @@ from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
 from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
@@ -71,6 +72,7 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
     for line in filter(None, (them.line, *plan.facts.notes, *ledger.begin(ran_by, them.ray))):
         console.out(line, highlight=False)
     ledger.register({**record_of(plan, ran_by), "ray": them.ray})
+    check_room(plan, store, ledger)
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     with Progress(console) if not console.quiet else Quiet() as watcher:
         run_phases(plan, ledger, them.runner, watcher)

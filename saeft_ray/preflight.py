@@ -27,6 +27,8 @@ from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.room import check_room
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
 from saeft_ray.storage.redact import redacted
@@ -278,6 +280,8 @@ def cost(rehearsal: Rehearsal) -> str:
         hours = seconds / 3600
         size = f", {bytes_ / 1e9:,.2f} GB kept" if bytes_ else ""
         lines.append(f"{name}: {hours / at_once:,.2f} hours, {hours * devices:,.2f} {unit}-hours{size}")
+    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint)
+    check_room(plan, store, Ledger(store, rehearsal.config.name))
     one = "trial" if at_once == 1 else "trials"
     lines.append(f"with {at_once} {one} at once and nothing lost; every trial counted, dictionaries and heads not")
     return "\n".join([*lines, *_savings(plan)])

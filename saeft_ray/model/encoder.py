@@ -160,6 +160,12 @@ def width(model: Model) -> int:
     return int(pretrained.architecture(model)["embed_dim"])
 
 
+def bytes_of(model: Model) -> int:
+    """Bytes of the weights of the image tower in float32, without loading them."""
+    with torch.device("meta"):
+        return sum(4 * parameter.numel() for parameter in pretrained.bare(model, "meta").visual.parameters())
+
+
 def blocks(model: Model) -> int | None:
     """Transformer blocks of the image tower; None for a ResNet, or a tower of another library, which has no such."""
     vision = pretrained.architecture(model)["vision_cfg"]

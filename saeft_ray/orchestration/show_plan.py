@@ -7,6 +7,7 @@ from rich.table import Table
 
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.orchestration.room import free, to_keep
 from saeft_ray.records.earlier import in_words, opened_before
 from saeft_ray.storage.store import Store
 
@@ -48,6 +49,10 @@ def show(plan: Plan, console: Console) -> None:
         f"mean {seen.mean}, deviation {seen.std}.",
         highlight=False,
     )
+    if not (unseen or plan.facts.unseen):
+        left = free(store)
+        there = "" if left is None else f"; {_bytes(left)} are free there"
+        console.print(f"The storage will keep about {_bytes(to_keep(plan, store))} more{there}.", highlight=False)
     if words := _opened_before(plan, store):
         console.out(words, highlight=False)
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
