@@ -43,6 +43,7 @@ def folder(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_vit_b_32_fine_tunes_on_a_folder_of_images(tmp_path):
     config = sweeps.config(
         tmp_path / "runs",

@@ -104,6 +104,7 @@ def quiet(tmp_path_factory):
     return folder / "sweeps/small"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditions", ["kept", "ignored"])
 def test_of_two_that_start_one_sweep_at_once_one_ends_it_and_the_other_is_told_who_runs_it(
     quiet, s3, s3_url, tmp_path, driver, monkeypatch, conditions
@@ -126,6 +127,7 @@ def test_of_two_that_start_one_sweep_at_once_one_ends_it_and_the_other_is_told_w
     assert comparable(f"{s3_url}/sweeps/small") == comparable(quiet)
 
 
+@pytest.mark.slow
 def test_a_driver_that_slept_while_another_took_over_ends_and_what_it_wrote_late_does_not_count(
     quiet, tmp_path, driver
 ):

@@ -157,7 +157,7 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
         ("Method;Seed;Set;Accuracy\nm0;0;R;0.5\n", "no column 'dataset', but 'Method', .* separated by a semicolon"),
         ("method,seed,dataset,accuracy,Seed\nm0,0,R,0.5,1\n", "line 1: 2 columns named seed"),
         (f'{HEAD},"a\nb"\nm0,0,R\n', r"line 3: 3 cells, but the header has 5 \(method, seed, dataset, accuracy, a b\)"),
-        ("", "needs lines under the columns .* but nothing"),
+        ("", "is empty; give a header with the columns method, seed, dataset, accuracy"),
         # Contradictions.
         (
             f"{HEAD},role\nm0,0,R,0.5,id\nm0,0,V,0.5,ood\nm0,1,R,0.5,ood\n",

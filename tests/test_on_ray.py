@@ -61,6 +61,7 @@ def test_ray_and_the_serial_runner_write_equal_rows(tmp_path):
     assert comparable(run_on_ray(there)) == comparable(read_rows(ledger.url))
 
 
+@pytest.mark.slow
 def test_two_workers_train_what_one_does(tmp_path):
     methods = {"mse": {"lambda_mse": 300}}
     sections = {"methods": methods, "confirm": {"seeds": 1}, "report": {"baseline": "mse"}}
@@ -119,6 +120,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     assert store.keys("shard") == []
 
 
+@pytest.mark.slow
 def test_early_stopping_leaves_rows_that_say_so(tmp_path):
     rows = run_on_ray(
         sweeps.config(
@@ -160,6 +162,7 @@ def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_and_the_rows_are_the_same(tmp_path, caplog):
     train = {**sweeps.SMALL["train"], "epochs": 3}
     sections = {"methods": {"ft": {}}, "train": train, "confirm": {"seeds": 1}, "compute": {"checkpoint_minutes": 0}}

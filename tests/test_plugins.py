@@ -102,6 +102,7 @@ def test_the_record_says_who_brought_what(swept):
     record = read_record(str(swept[2]))
     found = record["methods"]
     assert found["cubic_random"] == {
+        "about": "",
         "dictionary": "random",
         "derived_from": None,
         "family": "penalty",

@@ -1,5 +1,7 @@
 """What is done to pictures is what open_clip does for the tag: mode, interpolation, mean, deviation, pixel by pixel."""
 
+import shutil
+
 import numpy as np
 import open_clip
 import pytest
@@ -132,7 +134,11 @@ def test_weights_without_a_tag_are_seen_as_all_tags_of_their_architecture_are(ca
 
 
 def test_it_decides_artifacts_is_recorded_and_reopened(tmp_path, pictures):
-    data = pictures[0].model_dump()
+    for part in ("train", "test"):
+        for name in ("one", "two"):
+            shutil.copytree(pictures[1] / part / "thing", tmp_path / part / name)
+    tests = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
+    data = Folder.model_validate({"train": str(tmp_path / "train"), "tests": tests}).model_dump()
     plain, squashed = (
         sweeps.config(
             tmp_path / "runs",

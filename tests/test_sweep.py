@@ -103,6 +103,7 @@ def test_the_same_sweep_again_runs_nothing(done):
     assert read_rows(ledger.url).equals(rows)
 
 
+@pytest.mark.slow
 def test_a_sweep_stopped_anywhere_ends_with_the_same_rows(done, tmp_path):
     """Ctrl-C in the middle of the search, the rerank and the confirm phase; seconds aside, no row differs."""
     *_, rows = done

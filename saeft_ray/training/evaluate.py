@@ -35,11 +35,10 @@ def predicted(
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = []
     for images in ahead(split.images, batches, loaders, device):
-        embeddings, logits = model(images.to(device, non_blocking=True))
+        output = model(images.to(device, non_blocking=True))
         if embedded is not None:
-            embedded.append(embeddings.cpu().numpy())
-        if absent is not None:
-            logits = logits.masked_fill(absent, -torch.inf)
+            embedded.append(output.embeddings.cpu().numpy())
+        logits = output.logits if absent is None else output.logits.masked_fill(absent, -torch.inf)
         found.append(logits.argmax(1))
     best: IntArray = torch.cat(found).cpu().numpy()
     return best if groups is None else groups[best]
