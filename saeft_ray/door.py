@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TextIO
 
 from saeft_ray.errors import Damaged, Unavailable, Unfinished, UserError
@@ -25,8 +26,9 @@ def guarded(act: Callable[[], int], advice: str = "", stopped: str = "stopped") 
     UserError is 2 and one message on stderr. Unfinished, Unavailable, Damaged and a full disk are 1 and a message that
     ends with `advice`. Ctrl-C is 130 and says `stopped`. Any other exception is 1, with its traceback and the logs that
     its notes name (`Exception.add_note`). A reader that leaves early, such as `head`, ends the door quietly. What
-    a stream cannot encode is written as a number (`\\u2026`).
+    a stream cannot encode is written as a number (`\\u2026`), and what a closed one should take goes nowhere.
     """
+    sys.stdout, sys.stderr = (stream or _nowhere() for stream in (sys.stdout, sys.stderr))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -69,6 +71,10 @@ def _reader_left() -> bool:
     if left:
         _to_nowhere(sys.stdout)
     return left
+
+
+def _nowhere() -> TextIO:
+    return Path(os.devnull).open("w")
 
 
 def _to_nowhere(stream: TextIO) -> None:

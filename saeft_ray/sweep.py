@@ -8,6 +8,7 @@ import sys
 
 from saeft_ray import door, results
 from saeft_ray.api import load
+from saeft_ray.errors import UserError
 from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.report import __main__ as report
 
@@ -32,6 +33,8 @@ def _sweep(options: argparse.Namespace) -> int:
     if options.plan:
         sweep.show_plan(Terminal(stderr=options.quiet, quiet=options.quiet))
         return 0
+    if sweep.folder.startswith("memory://"):
+        raise UserError(f"storage: {sweep.folder} would be gone with this process; give a folder or s3://bucket/folder")
     sweep.run(local=options.local, quiet=options.quiet)
     if options.quiet:
         return report.main([sweep.folder, "--quiet"], sweep.endpoint)

@@ -167,6 +167,14 @@ def test_a_record_of_another_version_is_told_with_the_version(tmp_path, capsys):
     assert f"use version {saeft_ray.__version__}" in said
 
 
+def test_a_door_without_streams_and_a_storage_that_ends_with_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert door.guarded(lambda: print("lost") or 0) == 0
+    monkeypatch.undo()
+    assert sweep.main([sweeps.file(tmp_path / "a.yaml", "memory://x", methods={"ft": {}}), "--local"]) == 2
+    assert "would be gone with this process" in capsys.readouterr().err
+
+
 def test_a_line_that_is_not_finite_is_the_users(tmp_path, capsys):
     file = tmp_path / "runs.csv"
     lines = [f"{m},{s},{d},0.{5 + s}" for m in ("a", "b") for s in range(3) for d in ("Val", "R")]

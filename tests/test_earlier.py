@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from rich.console import Console
+from test_folder import plant
 
 from saeft_ray.errors import UserError
 from saeft_ray.orchestration.reopen import reopen
@@ -44,6 +45,27 @@ def test_a_second_look_at_the_same_seeds_and_test_sets_is_told(tmp_path):
     console = Console(record=True, width=200)
     show(plan, console)
     assert "by the sweeps again, first; confirm: {draw: 1} gives others." in console.export_text()
+
+
+def test_test_sets_are_known_by_their_images_whatever_else_changes(tmp_path):
+    classes = {"one": 8, "two": 8}
+    trees = {name: plant(tmp_path / name, classes, seed) for name, seed in (("train", 0), ("photos", 1000))}
+
+    def data(name, **settings):
+        tests = {name: {"path": trees["photos"], "role": "ood"}}
+        return {"type": "folder", "train": trees["train"], "tests": tests, **settings}
+
+    def warned(name, data):
+        _, _, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", name=name, methods={"ft": {}}, data=data))
+        ledger.preregister(preregistration(ledger.record()))
+        return [w.text for w in report_sweep(ledger.url).report.warnings if w.rule == "opened before"]
+
+    assert warned("first", data("photos")) == []
+    assert "the sweep first" in warned("share", data("photos", selection_share=0.4))[0]
+    assert "the sweeps first, share" in warned("renamed", data("pictures"))[0]
+    shutil.rmtree(tmp_path / "photos")
+    plant(tmp_path / "photos", classes, 2000)
+    assert warned("others", data("photos")) == []
 
 
 def test_what_was_noted_first_stays(tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings
 from saeft_ray.report.content import Report
+from saeft_ray.report.from_table import read_table
 from saeft_ray.report.render.sections.verdicts import section
 
 from report_rows import record, rows
@@ -106,3 +107,15 @@ def test_the_card_of_a_trade_off_says_so() -> None:
     assert cards["mse"].endswith("A trade-off, not a gain.")
     assert "A reference: it was not fine-tuned." in cards["zero_shot"]
     assert "trade-off" not in cards["sae_ft"]
+
+
+def test_a_frozen_model_of_a_table_is_known_by_its_constant_scores(tmp_path: Any) -> None:
+    lines = ["method,seed,dataset,accuracy,role"]
+    for seed in range(5):
+        for name, ood, known in (("ft", 0.50, 0.90), ("mse", 0.55, 0.895), ("zero_shot", 0.68, 0.78)):
+            noise = 0 if name == "zero_shot" else seed / 1000 * (1 if name == "ft" else -1)
+            lines += [f"{name},{seed},V2,{ood + noise},ood", f"{name},{seed},ID,{known + noise},id"]
+    (tmp_path / "runs.csv").write_text("\n".join(lines))
+    got = findings(*read_table(tmp_path / "runs.csv", "ft", [], 0.05))
+    assert got.standing.references == ("zero_shot",)
+    assert "zero_shot" not in got.headline.split("for reference")[0]

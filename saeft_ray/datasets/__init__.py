@@ -170,6 +170,11 @@ class Dataset(BaseModel, ABC):
         """The same of the training images alone, so that another test set leaves what was trained in its place."""
         return self.fingerprint()
 
+    def test_fingerprints(self) -> dict[str, str]:
+        """By name, a hash of the images of each test set alone, the same in another data set that has it."""
+        whole = self.fingerprint()
+        return {name: f"{whole} {name}" for name in self.test_sets()}
+
     def about(self) -> dict[str, str]:
         """A sentence for each split that says what its images are, and one for `views`, the augmentation; for reports.
         What has none is left out."""

@@ -89,6 +89,9 @@ class Folder(ImageFiles):
         selection = self._tree(self.selection).fingerprint if self.selection else None
         return fingerprint({"train": self.train_fingerprint(), "selection": selection})
 
+    def test_fingerprints(self) -> dict[str, str]:
+        return {name: self._tree(test.path).fingerprint for name, test in self.tests.items()}
+
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been fixed since
         self.__dict__.pop("_shared", None)

@@ -130,6 +130,9 @@ class ImageNet(ImageFiles):
     def search_fingerprint(self) -> str:
         return self.train_fingerprint()  # selection is held out of it
 
+    def test_fingerprints(self) -> dict[str, str]:
+        return {name: self._fingerprint(name) for name in self._tests}
+
     def problems(self) -> list[str]:
         self._found.clear()  # a folder may have been fixed since
         self._chosen.clear()

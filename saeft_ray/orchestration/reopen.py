@@ -86,6 +86,7 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "roles": dict(config.data.test_sets()),
             "image_size": facts.image_size,
             "width": facts.width,
+            "tests": config.data.test_fingerprints(),
             "about": config.data.about(),
             "templates": list(config.data.prompts()),
             "class_names": list(config.data.class_names()),

@@ -36,11 +36,17 @@ def _opened(files: Files, name: str, record: Mapping[str, Any]) -> Iterator[dict
     with suppress(FileNotFoundError, NotADirectoryError, Damaged, KeyError):
         other = folder.get_json(RECORD)
         folder.get_json("registration.json")
-        ours, theirs = record["data"], other["data"]
-        same_data = theirs["fingerprint"] == ours["fingerprint"] or theirs["train"] == ours["train"]
         same_seeds = set(record["confirm_seeds"]) & set(other["confirm_seeds"])
-        if same_data and same_seeds and ours["roles"].keys() & theirs["roles"].keys():
+        if same_seeds and _same_tests(record["data"], other["data"]):
             yield {"sweep": name, "changed": _changed(record, other)}
+
+
+def _same_tests(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """Whether two sweeps have a test set in common: its images, or where an older record does not say what those are,
+    its name beside the same training images."""
+    if "tests" in ours and "tests" in theirs:
+        return bool({*ours["tests"].values()} & {*theirs["tests"].values()})
+    return bool(ours["train"] == theirs["train"] and ours["roles"].keys() & theirs["roles"].keys())
 
 
 def _changed(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

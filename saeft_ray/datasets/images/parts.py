@@ -88,6 +88,9 @@ class Tabled(ImageFiles):
         views = self._views.identity()
         return fingerprint({"train": parts["train"].fingerprint(), "classes": list(names), **views})
 
+    def test_fingerprints(self) -> dict[str, str]:
+        return {name: part.fingerprint() for name, part in self._parts[1].items() if name in self.test_sets()}
+
     def search_fingerprint(self) -> str:
         if not self._is_seen:
             return "not seen"
