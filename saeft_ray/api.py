@@ -17,7 +17,7 @@ from saeft_ray.config.schema import SweepConfig
 from saeft_ray.driver import drive, hands, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
-from saeft_ray.features.files import asked_tables, keep
+from saeft_ray.features.files import keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
@@ -31,6 +31,7 @@ from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.report import WrittenReport, report_sweep, write_features
+from saeft_ray.results import further_tables
 from saeft_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -188,15 +189,15 @@ class Sweep:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`, and on `features`, `changes` and `firings` where
-                `features` has found them; without it, mean accuracies in % of each method.
+            sql: a query on the tables `results`, `examples`, `classes` (accuracy by class) and `evaluations`, and on
+                `features`, `changes` and `firings` where `features` has found them; without it, mean accuracies in %.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
         rows, asked = self.rows(), sql or summary(read_record(self.folder, self.endpoint))
-        return query_table(rows, asked, asked_tables(asked, self.folder, self.endpoint))
+        return query_table(rows, asked, further_tables(asked, rows, self.folder, self.endpoint))
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.

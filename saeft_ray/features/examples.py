@@ -34,7 +34,18 @@ def examples_of(plan: Plan, store: Store, name: str) -> Examples:
         files = list(split.names) if isinstance(split, FileSplit) else None
         (folder / _FILE).write_text(json.dumps({"labels": split.labels.tolist(), "files": files}), encoding="utf-8")
 
-    identity = {"data": plan.facts.data, "set": name, "version": 1}
+    identity = _identity(plan, name)
     folder = store.ensure("examples", fingerprint(identity, 24), build, identity)
     found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     return Examples(np.array(found["labels"], np.int64), found["files"])
+
+
+def labels_of(plan: Plan, store: Store, name: str) -> NDArray[np.int64]:
+    """(N,) the classes alone, for whoever only reads: nothing is kept. Raises UserError as `examples_of`."""
+    if store.has("examples", fingerprint(_identity(plan, name), 24)):
+        return examples_of(plan, store, name).labels
+    return split_of(plan, name).labels
+
+
+def _identity(plan: Plan, name: str) -> dict[str, object]:
+    return {"data": plan.facts.data, "set": name, "version": 1}
