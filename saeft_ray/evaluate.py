@@ -1,4 +1,4 @@
-"""`python -m saeft_ray.evaluate STORAGE TRIAL|--best METHOD|--all METHOD DATA`: scores stored end points on more images.
+"""`python -m saeft_ray.evaluate STORAGE TRIAL|--best METHOD|--all METHOD DATA`: scores end points on more images.
 
 DATA is a folder of class folders or of tar shards, local or a URL, or the name of a set of the sweep. The rows are the
 table `evaluations` of `python -m saeft_ray.results`; those of the sweep stay as they are.
