@@ -1,7 +1,5 @@
 """A sweep from Python: load or open one, run it, read what came of it. The doors run sweeps through this file."""
 
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ from rich.console import Console
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.driver import drive, hands, logs_named
+from saeft_ray.driver import check_caller, drive, hands, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
 from saeft_ray.features.files import keep
@@ -157,7 +155,7 @@ class Sweep:
 
         Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
         """
-        _check_caller("Sweep.run", local or join)
+        check_caller("Sweep.run", local or join)
         plan = Plan(self.config, find_facts(self.config))
         console = Console(stderr=quiet, quiet=quiet)
         self._say_unread(console)
@@ -252,7 +250,7 @@ class Sweep:
             store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
-        _check_caller("Sweep.features", local or join)
+        check_caller("Sweep.features", local or join)
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as (_, each):
             changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
         if not changed.readings:  # what was found before is worth more
@@ -281,6 +279,28 @@ class Sweep:
         from saeft_ray.orchestration.replay import replay
 
         return replay(*self._opened, trial)
+
+    def evaluate(self, trial_or_method: str, data: str | Path) -> pa.Table:
+        """Scores stored end points on more images, and keeps the rows: `results` knows them as `evaluations`. Rows of
+        the sweep stay as they are, and what was scored on these images before is not scored again.
+
+        Arguments:
+            trial_or_method: a confirm trial, or a method for all of its confirm trials.
+            data: a folder of class folders or shards, local or a URL; or a set of the sweep by its name.
+
+        Raises UserError for another trial or folder, a class that the sweep has not, or weights that are gone.
+
+        Example: `sweep.evaluate("ft", "/data/birds/fog").to_pandas()`
+        """
+        from saeft_ray.orchestration import evaluate
+
+        plan, ledger, store = self._opened
+        specs = [self.trial_of(trial_or_method)]
+        if trial_or_method in plan.config.methods:
+            specs = [spec for spec, _ in evaluate.finished(plan, ledger, trial_or_method)]
+        images = evaluate.images_of(plan, str(data))
+        scored = evaluate.evaluate(plan, ledger, store, specs, images)
+        return pa.concat_tables([each.rows for each in scored]).drop_columns("correct")
 
     def trial_of(self, trial_or_method: str) -> TrialSpec:
         """The spec of a trial, or of the first confirm trial of a method that has ended.
@@ -375,17 +395,3 @@ class Sweep:
                 f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
             )
         return Plan(self.config, plan.facts), ledger, store
-
-
-def _check_caller(caller: str, any_ray: bool) -> None:
-    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
-    if threading.current_thread() is not threading.main_thread():
-        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
-    ray = sys.modules.get("ray")
-    if not any_ray and ray is not None and ray.is_initialized():
-        address = ray.get_runtime_context().gcs_address
-        raise UserError(
-            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
-            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
-            "its own or connects to that of compute.address; or give join=True to use this one as it is"
-        )
