@@ -66,7 +66,7 @@ def _export(storage: str, trials: Sequence[str], method: str | None, places: Seq
     else:
         spec, why = _spec(ledger, trials[0], storage), "The trial was chosen by hand"
     place = places[0] if places else f"{spec.id}.safetensors"
-    folder = Path(place.removeprefix(HUB)) if place.startswith(HUB) else None
+    folder = Path(place.removeprefix(HUB)).expanduser() if place.startswith(HUB) else None
     if folder is None:
         _writable(Path(place))
     else:

@@ -137,9 +137,10 @@ def _classes(rows: pa.Table, storage: str, endpoint: str | None) -> pa.Table:
 
     plan, _, store = reopen(storage, endpoint)
     labels, absent = {}, []
-    for name in dict.fromkeys(scored(rows)["dataset"].to_pylist()):
+    bits = scored(rows)
+    for name, order in dict(zip(bits["dataset"].to_pylist(), bits["examples"].to_pylist(), strict=True)).items():
         try:
-            labels[name] = labels_of(plan, store, name)
+            labels[name] = labels_of(plan, store, name, order)
         except UserError as error:
             absent.append(f"{name} ({' '.join(str(error).split())})")
     words = f"the labels of these sets are not at hand, so `classes` lacks them: {'; '.join(absent)}"

@@ -147,6 +147,9 @@ def test_accuracy_by_class_comes_from_the_bits(ended, tmp_path, capsys):
     assert {(line["method"], line["phase"], line["seed"]) for line in lines} == {
         ("ft", "confirm", spec.seed) for spec in specs
     }
+    shutil.move(tmp_path / "test/n1/0.png", tmp_path / "test/n2/zero.png")  # as many images, with other labels
+    assert results.main([ledger.url, "SELECT * FROM classes"]) == 2
+    assert "photos (its images are not those that the sweep scored)" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "test")
     assert results.main([ledger.url, "SELECT * FROM classes"]) == 2
     assert "the labels of these sets are not at hand" in capsys.readouterr().err
@@ -164,3 +167,25 @@ def test_an_end_point_that_is_gone_is_said(ended, tmp_path, capsys):
     shutil.rmtree(tmp_path / "runs/artifacts/endpoint")
     assert evaluate.main([ledger.url, specs[0].id, "photos"]) == 2
     assert "its weights are not in" in capsys.readouterr().err
+
+
+def test_a_damaged_evaluation_says_how_to_have_it_again(ended, tmp_path, capsys):
+    _, ledger, specs = ended
+    assert evaluate.main([ledger.url, specs[0].id, "photos"]) == 0
+    (file,) = (tmp_path / "runs/sweeps/small/evaluations").iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    assert results.main([ledger.url, "SELECT * FROM evaluations"]) == 1
+    assert "remove it and run `python -m saeft_ray.evaluate` again" in capsys.readouterr().err
+    file.unlink()
+    assert evaluate.main([ledger.url, specs[0].id, "photos"]) == 0
+
+
+def test_a_place_is_recorded_whole_and_never_with_a_password(ended, tmp_path, capsys, monkeypatch):
+    _, ledger, specs = ended
+    pictures(tmp_path / "fresh", seed=2)
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.main([ledger.url, specs[0].id, "fresh"]) == 0
+    assert asked(ledger.url, "SELECT dataset FROM evaluations") == [{"dataset": str(tmp_path / "fresh")}]
+    assert evaluate.main([ledger.url, specs[0].id, "s3://me:secret@bucket/fresh"]) == 2
+    assert "secret" not in capsys.readouterr().err

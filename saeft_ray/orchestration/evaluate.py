@@ -54,7 +54,7 @@ def images_of(plan: Plan, data: str) -> Images:
             folder = new_folder(data, plan.config.data, plan.facts.image_size)
         except UserError as error:
             raise UserError(f"{error}\nDATA is a folder of class folders or shards, or {', '.join(known)}") from error
-        return Images(data, folder.split, folder.fingerprint, folder.held, classes)
+        return Images(folder.place, folder.split, folder.fingerprint, folder.held, classes)
     split = tuned.split_of(plan, data)
     if plan.config.data.fingerprint() != plan.facts.data:
         raise UserError(f"{data}: the data have changed since the sweep ran; give the folder of what is there now")

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from saeft_ray.errors import Damaged
 from saeft_ray.records.folder import read_parquet
 from saeft_ray.storage.checksum import KEY as SEAL
 from saeft_ray.storage.checksum import mark, seal
@@ -66,7 +67,10 @@ class Evaluations:
         return pa.concat_tables([SCHEMA.empty_table(), *found]).drop_columns("correct")
 
     def _read(self, path: str, data: bytes) -> pa.Table:
-        return read_parquet(data, f"{self._files.url}/{path}").replace_schema_metadata(None).cast(SCHEMA)
+        try:
+            return read_parquet(data, f"{self._files.url}/{path}").replace_schema_metadata(None).cast(SCHEMA)
+        except Damaged as error:
+            raise Damaged(f"{error}; remove it and run `python -m saeft_ray.evaluate` again") from error
 
 
 def _path(trial: str, images: str) -> str:

@@ -27,7 +27,7 @@ _SAMPLED = 256  # files whose content enters the fingerprint, and whose headers 
 _NAMED = 5  # how many of many are named in one problem
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
     UserError for a URL with credentials, which would be written into the sweep's record."""
     if "@" in path.partition("://")[2].partition("/")[0]:
@@ -35,7 +35,7 @@ def _absolute(path: str) -> str:
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
-Place = Annotated[str, AfterValidator(_absolute)]
+Place = Annotated[str, AfterValidator(absolute)]
 """A local folder, or the URL of one."""
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from saeft_ray.datasets import Dataset
-from saeft_ray.datasets.images.files import some
+from saeft_ray.datasets.images.files import absolute, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import CorruptFiles, FileSplit, Views
@@ -13,8 +13,9 @@ from saeft_ray.errors import UserError
 
 
 class NewFolder(NamedTuple):
-    """The images; what identifies them, wherever they lie; how many classes of the data set they hold."""
+    """The images; where they lie; what identifies them wherever that is; how many classes of the data set they hold."""
 
+    place: str
     split: FileSplit
     fingerprint: str
     held: int
@@ -23,7 +24,7 @@ class NewFolder(NamedTuple):
 def new_folder(place: str, data: Dataset, image_size: int) -> NewFolder:
     """The images at the folder or URL `place` with the labels of `data`, rendered at `image_size` pixels. It may hold
     some of the classes. Raises UserError for what is no such folder, or one with a class that `data` has not."""
-    samples = find(data.location(place))
+    samples = find(data.location(absolute(place)))
     if problems := list(samples.problems()):
         raise UserError("\n".join(problems))
     known = data.class_folders()
@@ -36,4 +37,4 @@ def new_folder(place: str, data: Dataset, image_size: int) -> NewFolder:
     views = data._views if isinstance(data, ImageFiles) else Views(scale=(1.0, 1.0), flip=False)
     members = np.arange(len(samples.files), dtype=np.int64)
     split = FileSplit(samples, members, np.array(labels, np.int64), image_size, views, CorruptFiles())
-    return NewFolder(split, samples.fingerprint, len(set(labels)))
+    return NewFolder(samples.place, split, samples.fingerprint, len(set(labels)))
