@@ -23,10 +23,10 @@ from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render import sections
 from saeft_ray.report.render.exports import _latex
-from saeft_ray.report.render.plots import Plot
 
 from report_rows import ROLES, TYPES, put_json, put_rows, record, rows
 
+pytestmark = pytest.mark.usefixtures("no_figures_for_papers")
 FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex", "differences.tex"}
 PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg", "search.svg"}
 DRAWN = {f"{Path(name).stem}.{form}" for name in PLOTS for form in ("pdf", "png")}
@@ -45,12 +45,6 @@ def read(folder: Path) -> dict[str, str]:
 def made(tmp_path: Path, given_rows: list[Row], name: str = "out", **rules: Any) -> dict[str, str]:
     write_report(table(given_rows), record(**rules), tmp_path / name)
     return read(tmp_path / name)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures_for_papers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They take most of a report's time here, and have a test of their own, in processes of its own."""
-    monkeypatch.setattr(Plot, "as_file", lambda plot, form: b"")
 
 
 class Balance(HTMLParser):
