@@ -18,6 +18,7 @@ from saeft_ray.methods.baselines import WiseFT
 from saeft_ray.model import encoder
 from saeft_ray.model.interpolate import interpolate
 from saeft_ray.orchestration import artifacts, hub_folder
+from saeft_ray.orchestration.model_card import model_card
 from saeft_ray.records.ledger import Ledger
 
 import sweeps
@@ -163,6 +164,17 @@ def test_the_card_says_recipe_and_measured_rows_and_no_path(ended, tmp_path):
     assert "Apache 2.0" in card
     assert str(tmp_path) not in card
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "open_clip"
+
+
+def test_the_card_of_a_method_with_a_dictionary_says_how_that_was_made(tmp_path):
+    methods = {"ft": {}, "sae_ft": {"lambda_resid": 300, "lambda_add": 300}}
+    plan, _, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", methods=methods))
+    spec = next(spec for spec in plan.confirm(plan.config.methods) if spec.method == "sae_ft")
+    card = model_card(plan, ledger, spec, "Because", words=False)
+    recipe = json.loads(card.split("```json\n")[1].split("```")[0])
+    assert recipe["dictionary"]["width"] == sweeps.SMALL["dictionary"]["width"]
+    assert recipe["method"]["lambda_resid"] == 300
+    assert "words.txt" not in card
 
 
 def test_the_best_is_chosen_by_selection_and_said(ended, tmp_path, capsys, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from statistics import fmean
+from typing import Any
 
 import yaml
 
@@ -10,7 +11,6 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Row
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.records.versions import versions
 
 _USE = """```python
 import json
@@ -43,13 +43,16 @@ def model_card(plan: Plan, ledger: Ledger, spec: TrialSpec, why: str, words: boo
         text += ": of the tuned one, a sweep keeps what the head has of it"
     if words:
         text += ". Its words are in `words.txt`, a line for each token; open_clip's own tokenizer does not fit it"
-    recipe = {
+    recipe: dict[str, Any] = {
         "model": plan.facts.model,
         "method": spec.values,
         "seed": spec.seed,
         "train": config.train.model_dump(mode="json"),
-        "versions": versions(),
+        "versions": ledger.record().get("versions", {}),
     }
+    if spec.trained is not None and spec.trained.dictionary_kind:
+        made = config.dictionary.model_dump(mode="json", exclude={"source"})
+        recipe["dictionary"] = made | ({"imported": plan.facts.imported} if plan.facts.imported else {})
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {_word(config.name)}: {_word(spec.method)}",
@@ -60,7 +63,7 @@ def model_card(plan: Plan, ledger: Ledger, spec: TrialSpec, why: str, words: boo
         f"```json\n{json.dumps(recipe, indent=1, ensure_ascii=False)}\n```",
         "## Data",
         f"{plan.facts.classes} classes; {plan.facts.sizes['train']:,} training images of the type "
-        f"`{_word(config.data.type)}`, whose fingerprint is `{plan.facts.data}`. "  # type: ignore[attr-defined]
+        f"`{getattr(config.data, 'type', '')}`, whose fingerprint is `{plan.facts.data}`. "
         f"Test sets: {', '.join(f'{_word(name)} ({role})' for name, role in config.data.test_sets().items())}.",
         "## Measured",
         _measured(rows, _of_all_seeds(ledger, spec)),
