@@ -189,3 +189,17 @@ def test_a_place_is_recorded_whole_and_never_with_a_password(ended, tmp_path, ca
     assert asked(ledger.url, "SELECT dataset FROM evaluations") == [{"dataset": str(tmp_path / "fresh")}]
     assert evaluate.main([ledger.url, specs[0].id, "s3://me:secret@bucket/fresh"]) == 2
     assert "secret" not in capsys.readouterr().err
+
+
+def test_a_set_of_the_sweep_scores_as_the_sweep_recorded_for_every_method(tmp_path):
+    methods = {"zero_shot": {}, "ft": {}, "wise_ft": {"of": "ft", "alpha": 0.5}}
+    _, ledger, _ = sweeps.run_here(sweeps.config(tmp_path / "runs", methods=methods, confirm={"seeds": 1}))
+    assert evaluate.main([ledger.url, "--all", "sweep", "UCI"]) == 0
+    again = asked(ledger.url, "SELECT trial, value, n, examples FROM evaluations ORDER BY trial")
+    recorded = "SELECT trial, value, n, examples FROM results WHERE dataset = 'UCI' AND metric = 'accuracy' ORDER BY 1"
+    assert again == asked(ledger.url, recorded)
+    assert len(again) == 3
+    by_class = asked(
+        ledger.url, "SELECT trial, sum(correct) / sum(n) AS a FROM classes WHERE dataset = 'UCI' GROUP BY 1"
+    )
+    assert {row["trial"]: row["a"] for row in by_class} == pytest.approx({row["trial"]: row["value"] for row in again})
