@@ -1,7 +1,5 @@
 """A sweep from Python: load or open one, run it, read what came of it. The doors run sweeps through this file."""
 
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,10 +12,10 @@ from rich.console import Console
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.driver import drive, hands, logs_named
+from saeft_ray.driver import check_caller, drive, hands, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
-from saeft_ray.features.files import asked_tables, keep
+from saeft_ray.features.files import keep
 from saeft_ray.features.found import WrittenFeatures
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
@@ -32,6 +30,7 @@ from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.report import WrittenReport, report_sweep, write_features
+from saeft_ray.results import further_tables
 from saeft_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ class Sweep:
 
         Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
         """
-        _check_caller("Sweep.run", local or join)
+        check_caller("Sweep.run", local or join)
         if not (local or join):
             from saeft_ray.on_ray.cluster import find_with_room
 
@@ -193,15 +192,15 @@ class Sweep:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`, and on `features`, `changes` and `firings` where
-                `features` has found them; without it, mean accuracies in % of each method.
+            sql: a query on the tables `results`, `examples`, `classes` (accuracy by class) and `evaluations`, and on
+                `features`, `changes` and `firings` where `features` has found them; without it, mean accuracies in %.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
         rows, asked = self.rows(), sql or summary(read_record(self.folder, self.endpoint))
-        return query_table(rows, asked, asked_tables(asked, self.folder, self.endpoint))
+        return query_table(rows, asked, further_tables(asked, rows, self.folder, self.endpoint))
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.
@@ -256,18 +255,16 @@ class Sweep:
             store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
-        _check_caller("Sweep.features", local or join)
+        check_caller("Sweep.features", local or join)
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as them:
             changed = what_changed(plan, ledger, store, methods=methods, against=against, each=them.each)
         if not changed.readings:  # what was found before is worth more
             raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())
-        if out is not None:
-            write_features(changed, plan, str(out))
-            return WrittenFeatures(changed, str(out))
-        if part:
-            write_features(changed, plan, f"{self.folder}/{part}", self.endpoint)
-            return WrittenFeatures(changed, f"{self.folder}/{part}")
+        if out is not None or part:
+            place = f"{self.folder}/{part}" if out is None else str(out)
+            write_features(changed, plan, place, self.endpoint)
+            return WrittenFeatures(changed, place)
         keep(changed, self.folder, self.endpoint)
         return WrittenFeatures(changed, self.report().folder)
 
@@ -285,6 +282,28 @@ class Sweep:
         from saeft_ray.orchestration.replay import replay
 
         return replay(*self._opened, trial)
+
+    def evaluate(self, trial_or_method: str, data: str | Path) -> pa.Table:
+        """Scores stored end points on more images, and keeps the rows: `results` knows them as `evaluations`. Rows of
+        the sweep stay as they are, and what was scored on these images before is not scored again.
+
+        Arguments:
+            trial_or_method: a confirm trial, or a method for all of its confirm trials.
+            data: a folder of class folders or shards, local or a URL; or a set of the sweep by its name.
+
+        Raises UserError for another trial or folder, a class that the sweep has not, or weights that are gone.
+
+        Example: `sweep.evaluate("ft", "/data/birds/fog").to_pandas()`
+        """
+        from saeft_ray.orchestration import evaluate
+
+        plan, ledger, store = self._opened
+        specs = [self.trial_of(trial_or_method)]
+        if trial_or_method in plan.config.methods:
+            specs = [spec for spec, _ in evaluate.finished(plan, ledger, trial_or_method)]
+        images = evaluate.images_of(plan, str(data))
+        scored = evaluate.evaluate(plan, ledger, store, specs, images)
+        return pa.concat_tables([each.rows for each in scored]).drop_columns("correct")
 
     def trial_of(self, trial_or_method: str) -> TrialSpec:
         """The spec of a trial, or of the first confirm trial of a method that has ended.
@@ -379,17 +398,3 @@ class Sweep:
                 f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
             )
         return Plan(self.config, plan.facts), ledger, store
-
-
-def _check_caller(caller: str, any_ray: bool) -> None:
-    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
-    if threading.current_thread() is not threading.main_thread():
-        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
-    ray = sys.modules.get("ray")
-    if not any_ray and ray is not None and ray.is_initialized():
-        address = ray.get_runtime_context().gcs_address
-        raise UserError(
-            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
-            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
-            "its own or connects to that of compute.address; or give join=True to use this one as it is"
-        )

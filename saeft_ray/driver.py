@@ -1,12 +1,14 @@
 """The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
 
-from saeft_ray.errors import Unfinished
+from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.files import keep
 from saeft_ray.features.found import never_lost
@@ -95,3 +97,17 @@ def logs_named(folder: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"the sweep's folder is {folder}")
         raise
+
+
+def check_caller(caller: str, any_ray: bool) -> None:
+    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
+    ray = sys.modules.get("ray")
+    if not any_ray and ray is not None and ray.is_initialized():
+        address = ray.get_runtime_context().gcs_address
+        raise UserError(
+            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
+            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
+            "its own or connects to that of compute.address; or give join=True to use this one as it is"
+        )

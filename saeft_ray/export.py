@@ -1,4 +1,6 @@
-"""`python -m saeft_ray.export STORAGE TRIAL FILE.safetensors`: the model that a trial ended in, for open_clip to load.
+"""`python -m saeft_ray.export STORAGE TRIAL|--best METHOD PLACE`: the model of a trial, for open_clip to load.
+
+PLACE is FILE.safetensors, or hf:FOLDER for a folder that brings its architecture (`orchestration/hub_folder.py`).
 
 FILE.safetensors        tuned image tower and frozen text tower, for open_clip.create_model(ARCH, pretrained=FILE)
 FILE.head.safetensors   the tuned head on embeddings of length 1: weight (C, d), bias (C,); class names in its metadata
@@ -19,40 +21,81 @@ from saeft_ray import door
 from saeft_ray.errors import UserError
 from saeft_ray.model import pretrained
 from saeft_ray.model.encoder import Classifier, ClipModel
+from saeft_ray.model.word_tokenizer import WordTokenizer
+from saeft_ray.orchestration import hub_folder
+from saeft_ray.orchestration.evaluate import best
+from saeft_ray.orchestration.model_card import model_card
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.tuned import clip_of, open_clip_state, tuned_classifier
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Model
+
+HUB = "hf:"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status: 0 done, else as `door.guarded`."""
     parser = argparse.ArgumentParser(
-        prog="python -m saeft_ray.export", description="Write the model of a trial as open_clip loads it."
+        prog="python -m saeft_ray.export",
+        usage="%(prog)s [-h] STORAGE (TRIAL | --best METHOD) [FILE.safetensors | hf:FOLDER]",
+        description="Write the model of a trial as open_clip loads it.",
     )
-    parser.add_argument("storage", help="the sweep's folder, as `python -m saeft_ray.sweep` printed it")
-    parser.add_argument("trial", help="a trial of the results table, of the confirm phase")
-    parser.add_argument("file", type=Path, help="a .safetensors file that is not there yet")
-    options = parser.parse_args(arguments)
-    return door.guarded(lambda: _export(options.storage, options.trial, options.file))
+    parser.add_argument(
+        "storage", metavar="STORAGE", help="the sweep's folder, as `python -m saeft_ray.sweep` printed it"
+    )
+    parser.add_argument(
+        "given", metavar="TRIAL PLACE", nargs="*", help="a trial of the results table, of the confirm phase (not with "
+        "--best); then a .safetensors file that is not there yet, or hf: and a folder that is not; default: "
+        "TRIAL.safetensors",
+    )  # fmt: skip
+    parser.add_argument("--best", metavar="METHOD", help="the confirm trial with the highest selection accuracy")
+    parser.add_argument("--to", metavar="PLACE", help="the same as PLACE")
+    options = parser.parse_intermixed_args(arguments)
+    trials = [] if options.best else options.given[:1]
+    places = [*options.given[len(trials) :], *([options.to] if options.to else [])]
+    if len(trials) != (not options.best) or len(places) > 1:
+        parser.error("give TRIAL or --best METHOD, and one place to write to")
+    return door.guarded(lambda: _export(options.storage, trials, options.best, places))
 
 
-def _export(storage: str, trial: str, file: Path) -> int:
+def _export(storage: str, trials: Sequence[str], method: str | None, places: Sequence[str]) -> int:
     plan, ledger, store = reopen(storage)
-    try:
-        spec = ledger.spec(trial)
-    except FileNotFoundError:
-        raise UserError(f"{storage}: no trial {trial!r} there; see the trial column of its results") from None
-    _writable(file)
+    if method:
+        spec, why = best(plan, ledger, method)
+        print(why)
+    else:
+        spec, why = _spec(ledger, trials[0], storage), "The trial was chosen by hand"
+    place = places[0] if places else f"{spec.id}.safetensors"
+    folder = Path(place.removeprefix(HUB)).expanduser() if place.startswith(HUB) else None
+    if folder is None:
+        _writable(Path(place))
+    else:
+        hub_folder.check(folder)
     tuned, clip, model = tuned_classifier(plan, spec, store), clip_of(plan), plan.config.model
-    head = write(tuned, clip, model, plan.config.data.class_names(), file)
-    print(f"{file}: {_reading(model, file)}")
-    seen = clip.preprocessing
-    print(f"pictures: resize_mode {seen.resize_mode}, interpolation {seen.interpolation}")
-    print(f"pixels in [0, 1] are normalised by mean {seen.mean} and standard deviation {seen.std}")
-    print(f"{head}: the head, {len(tuned.head.weight)} classes")
+    classes = plan.config.data.class_names()
+    if folder is not None:
+        card = model_card(plan, ledger, spec, why, isinstance(clip.tokenize, WordTokenizer))
+        hub_folder.write_folder(tuned, clip, model, classes, card, folder)
+        print(f"{folder}: open_clip.create_model('local-dir:{folder}') loads it, here and where this package is not")
+        print(f"{folder / 'README.md'}: recipe and measured rows, to be read before the folder is published")
+    else:
+        file, seen = Path(place), clip.preprocessing
+        head = write(tuned, clip, model, classes, file)
+        print(f"{file}: {_reading(model, file)}")
+        print(f"pictures: resize_mode {seen.resize_mode}, interpolation {seen.interpolation}")
+        print(f"pixels in [0, 1] are normalised by mean {seen.mean} and standard deviation {seen.std}")
+        print(f"{head}: the head, {len(tuned.head.weight)} classes")
     if spec.trained is not None and spec.trained.trains_text:
         print("the text tower is the frozen one: of the tuned one, a sweep keeps what the head has of it")
     return 0
+
+
+def _spec(ledger: Ledger, trial: str, storage: str) -> TrialSpec:
+    try:
+        return ledger.spec(trial)
+    except FileNotFoundError:
+        raise UserError(f"{storage}: no trial {trial!r} there; see the trial column of its results") from None
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:

@@ -2,7 +2,8 @@
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
 `features` and `changes` have one line per feature, and per feature × method × against, where they were found; `firings`
-has one per set and class of each of these.
+has one per set and class of each of these. `classes` has the accuracy of each trial on each class of each set, from the
+packed bits. `evaluations` has what `python -m saeft_ray.evaluate` scored.
 """
 
 import argparse
@@ -10,20 +11,27 @@ import base64
 import csv
 import io
 import json
+import logging
 import math
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from saeft_ray import door
+from saeft_ray.errors import UserError
 from saeft_ray.features.files import asked_tables
+from saeft_ray.records.classes import classes_table, scored
+from saeft_ray.records.evaluations import Evaluations
 from saeft_ray.records.query import query, summary
 from saeft_ray.records.read import read_record, read_rows
 
+_log = logging.getLogger(__name__)
 FORMATS = ("table", "csv", "json", "md")
 _DIGITS = 4
 
@@ -94,7 +102,10 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
     parser.add_argument(
-        "sql", metavar="SQL", nargs="?", help="a query on `results` and `examples` (default: a summary)"
+        "sql",
+        metavar="SQL",
+        nargs="?",
+        help="a query on `results`, `examples` and the other tables (default: a summary)",
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
@@ -104,9 +115,41 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
 def _answer(storage: str, sql: str | None, form: str, endpoint: str | None) -> int:
     record = read_record(storage, endpoint)
     asked = sql or summary(record)
-    names, lines = query(read_rows(storage, endpoint), asked, asked_tables(asked, storage, endpoint))
+    rows = read_rows(storage, endpoint)
+    names, lines = query(rows, asked, further_tables(asked, rows, storage, endpoint))
     sys.stdout.write(render(names, lines, form))
     return 0
+
+
+def further_tables(sql: str, rows: pa.Table, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
+    """The tables that `sql` names in addition to those of `rows`. Raises UserError for one that cannot be made."""
+    found = asked_tables(sql, storage, endpoint)
+    if re.search(r"\bevaluations\b", sql, re.IGNORECASE):
+        found["evaluations"] = Evaluations(storage, endpoint).table()
+    if re.search(r"\bclasses\b", sql, re.IGNORECASE):
+        found["classes"] = _classes(rows, storage, endpoint)
+    return found
+
+
+def _classes(rows: pa.Table, storage: str, endpoint: str | None) -> pa.Table:
+    """The table `classes`, of the sets whose labels are at hand; a warning names the others."""
+    from saeft_ray.features.examples import labels_of
+    from saeft_ray.orchestration.reopen import reopen
+
+    plan, _, store = reopen(storage, endpoint)
+    labels, absent = {}, []
+    bits = scored(rows)
+    for name, order in dict(zip(bits["dataset"].to_pylist(), bits["examples"].to_pylist(), strict=True)).items():
+        try:
+            labels[name] = labels_of(plan, store, name, order)
+        except UserError as error:
+            absent.append(f"{name} ({' '.join(str(error).split())})")
+    words = f"the labels of these sets are not at hand, so `classes` lacks them: {'; '.join(absent)}"
+    if absent and not labels:
+        raise UserError(f"{storage}: {words}; ask where the sweep's data can be read")
+    if absent:
+        _log.warning("%s", words)
+    return classes_table(rows, labels, plan.config.data.class_names())
 
 
 if __name__ == "__main__":

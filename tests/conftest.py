@@ -23,6 +23,15 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
+def no_figures_for_papers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports whose PDF and PNG are empty: they take most of its time, and one test of tests/test_report.py has them,
+    in processes of its own."""
+    from saeft_ray.report.render.plots import Plot
+
+    monkeypatch.setattr(Plot, "as_file", lambda plot, form: b"")
+
+
+@pytest.fixture
 def s3_url(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """A fresh bucket as s3://…, with the server's credentials and endpoint in the environment."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):

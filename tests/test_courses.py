@@ -17,6 +17,7 @@ from saeft_ray.report.render.markdown import render as markdown
 
 from report_rows import ROLES, put_json, put_rows, record, rows
 
+pytestmark = pytest.mark.usefixtures("no_figures_for_papers")
 SEEDS = list(range(1000, 1012))
 METHODS = ["zero_shot", "ft", "mse", "sae_ft", "random_dictionary"]
 

@@ -3,10 +3,12 @@
 import dataclasses
 import html
 import json
+import os
 import random
 import re
 import shutil
 import subprocess
+import sys
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,22 +16,30 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from PIL import Image
 
 from saeft_ray.records.rows import Row, table
-from saeft_ray.report import write_report
+from saeft_ray.report import findings, write_report
 from saeft_ray.report.__main__ import main
 from saeft_ray.report.render import sections
+from saeft_ray.report.render.exports import _latex
 
 from report_rows import ROLES, TYPES, put_json, put_rows, record, rows
 
-FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex"}
+pytestmark = pytest.mark.usefixtures("no_figures_for_papers")
+FILES = {"report.html", "report.md", "report.json", "results.csv", "results.tex", "differences.tex"}
 PLOTS = {"forest.svg", "slopes.svg", "plane.svg", "shifts.svg", "search.svg"}
+DRAWN = {f"{Path(name).stem}.{form}" for name in PLOTS for form in ("pdf", "png")}
 FORBIDDEN = ("trend", "marginally significant", "no difference", "comparable", "state of the art")
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
 
 def read(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.iterdir())}
+    return {
+        path.name: path.read_text(encoding="utf-8")
+        for path in sorted(folder.iterdir())
+        if path.suffix not in (".pdf", ".png")
+    }
 
 
 def made(tmp_path: Path, given_rows: list[Row], name: str = "out", **rules: Any) -> dict[str, str]:
@@ -116,6 +126,62 @@ def test_check_23_edge_cases_render_without_a_number_that_is_none(tmp_path: Path
         if name.endswith(".svg"):
             ElementTree.fromstring(text)
     json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+def test_every_plot_is_a_pdf_and_a_png_too_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from report_rows import record, rows; "
+        "from saeft_ray.records.rows import table; from saeft_ray.report import write_report; "
+        "write_report(table(rows(methods=['zero_shot', 'ft', 'sae_ft'], seeds=3)), record(), Path(sys.argv[1]))"
+    )
+    folders = [tmp_path / seed for seed in ("1", "2")]
+    for folder in folders:
+        # Sets have another order in each process, which must not reach a file.
+        place = {**os.environ, "PYTHONHASHSEED": folder.name, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", program, str(folder)], env=place, check=True, capture_output=True)
+    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
+    assert set(first) == FILES | PLOTS | DRAWN
+    assert [name for name in first if first[name] != second[name]] == []
+    for name in DRAWN:
+        if name.endswith(".png"):
+            with Image.open(folders[0] / name) as image:
+                assert image.width > 1000
+                assert image.convert("RGBA").getpixel((0, 0)) == (255, 255, 255, 255), "on white, not see-through"
+                assert len(image.getcolors(1 << 24)) > 20, "something is drawn"
+        else:
+            assert first[name].startswith(b"%PDF-")
+            assert first[name].rstrip().endswith(b"%%EOF")
+            assert b"CreationDate" not in first[name]
+
+
+def test_differences_are_a_latex_table_with_interval_and_verdict(tmp_path: Path) -> None:
+    text = made(tmp_path, rows(), margin=0.003)["differences.tex"]
+    report = findings(table(rows()), record(margin=0.003))
+    body = [line for line in text.splitlines() if " & " in line]
+    assert len(body) == 1 + len(report.primary) + len(report.controls)
+    assert all(line.count(" & ") == 6 and line.endswith(r" \\") for line in body)
+    for line, c in zip(body[1:], (*report.primary, *report.controls), strict=True):
+        method, against, n, mean, interval, _, verdict = line.removesuffix(r" \\").split(" & ")
+        assert (method, against) == (c.method.replace("_", r"\_"), c.against.replace("_", r"\_"))
+        assert c.paired is not None
+        assert int(n) == c.paired.n
+        assert float(mean.strip("$")) == pytest.approx(100 * c.paired.mean, abs=0.006)
+        low, high = map(float, interval.strip("$[]").split(", "))
+        assert c.paired.lo is not None
+        assert (low, high) == pytest.approx((100 * c.paired.lo, 100 * c.paired.hi), abs=0.006)
+        assert verdict == c.verdict
+    assert "−" not in text, "a minus sign that LaTeX does not know"
+
+
+@pytest.mark.parametrize("name", ["a_b%c", "[x]", "*", "~^\\{$"])
+def test_any_name_of_a_method_leaves_latex_whole(tmp_path: Path, name: str) -> None:
+    given = [dataclasses.replace(row, method=name if row.method == "mse" else row.method) for row in rows()]
+    write_report(table(given), json.loads(json.dumps(record()).replace('"mse"', json.dumps(name))), tmp_path)
+    for file in ("results.tex", "differences.tex"):
+        (line,) = [line for line in (tmp_path / file).read_text().splitlines() if line.startswith(_latex(name))]
+        assert not line.startswith(("[", "*")), "LaTeX would read it as a part of the row before"
+        bare = re.sub(r"\\(?:text\w+\{\}|[&%$#_{}])", "", line.split(" & ")[0])
+        assert not re.search(r"[&%$#_~^\\]", bare)
 
 
 def test_page_is_balanced_self_contained_and_has_alternatives(tmp_path: Path) -> None:

@@ -146,6 +146,13 @@ class Dataset(BaseModel, ABC):
     def class_names(self) -> Sequence[str]:
         """One name per class, in label order."""
 
+    def class_folders(self) -> dict[str, int]:
+        """The label of each name that a folder of a class may have: the class's own, or with "_" for a space. Of a name
+        that two classes share, there is none."""
+        names = list(self.class_names())
+        own = {name: label for label, name in enumerate(names) if names.count(name) == 1}
+        return {name.replace(" ", "_"): label for name, label in own.items()} | own
+
     @abstractmethod
     def prompts(self) -> Sequence[str]:
         """Templates of the zero-shot head; "{}" is replaced by the class name."""

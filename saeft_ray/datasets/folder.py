@@ -51,6 +51,9 @@ class Folder(ImageFiles):
         words = {name: name.replace("_", " ") for name in names} | (self.classes or {})
         return [words[name] for name in names]
 
+    def class_folders(self) -> dict[str, int]:
+        return {name: label for label, name in enumerate(self._tree(self.train).classes)}
+
     def test_sets(self) -> dict[str, Role]:
         return {name: test.role for name, test in self.tests.items()}
 

@@ -69,6 +69,12 @@ class ImageNet(ImageFiles):
     def class_names(self) -> Sequence[str]:
         return imagenet_classes.names(self.wnids)
 
+    def class_folders(self) -> dict[str, int]:
+        """By WordNet ids, and by the numbers from 0 to 999 that V2 has."""
+        position = {wnid: label for label, wnid in enumerate(self.wnids)}
+        numbers = {str(number): wnid for number, wnid in enumerate(imagenet_classes.synsets()) if wnid in position}
+        return position | {number: position[wnid] for number, wnid in numbers.items()}
+
     def prompts(self) -> Sequence[str]:
         return imagenet_classes.templates() if self.templates is None else self.templates
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets.images.split import FileSplit
+from saeft_ray.errors import UserError
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import split_of
 from saeft_ray.storage.fingerprint import fingerprint
@@ -34,7 +35,22 @@ def examples_of(plan: Plan, store: Store, name: str) -> Examples:
         files = list(split.names) if isinstance(split, FileSplit) else None
         (folder / _FILE).write_text(json.dumps({"labels": split.labels.tolist(), "files": files}), encoding="utf-8")
 
-    identity = {"data": plan.facts.data, "set": name, "version": 1}
+    identity = _identity(plan, name)
     folder = store.ensure("examples", fingerprint(identity, 24), build, identity)
     found = json.loads((folder / _FILE).read_text(encoding="utf-8"))
     return Examples(np.array(found["labels"], np.int64), found["files"])
+
+
+def labels_of(plan: Plan, store: Store, name: str, order: str) -> NDArray[np.int64]:
+    """(N,) the classes alone, for whoever only reads: nothing is kept. `order` is the hash that the rows of the set
+    have. Raises UserError as `examples_of`, and for images that are no longer those of the rows."""
+    if store.has("examples", fingerprint(_identity(plan, name), 24)):
+        return examples_of(plan, store, name).labels
+    split = split_of(plan, name)
+    if split.example_order != order:
+        raise UserError("its images are not those that the sweep scored")
+    return split.labels
+
+
+def _identity(plan: Plan, name: str) -> dict[str, object]:
+    return {"data": plan.facts.data, "set": name, "version": 1}

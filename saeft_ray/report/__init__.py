@@ -44,7 +44,8 @@ def write_report(
     what_changed: WhatChanged | None = None,
     thumbnails: "Thumbnails | None" = None,
 ) -> Report:
-    """Write report.html, report.md, report.json, results.csv, results.tex and each plot as SVG into the folder `out`.
+    """Write report.html, report.md, report.json, results.csv, results.tex, differences.tex and each plot as SVG, PDF
+    and PNG into the folder `out`.
 
     With `what_changed` also features.html, features.json, features.csv and features.md; `thumbnails` gives their
     images.
@@ -59,13 +60,16 @@ def write_report(
 
     report = findings(rows, record, what_changed)
     drawn = plots.draw(report) | heat_map.draw(what_changed, thumbnails)
-    files = {
+    files: dict[str, str | bytes] = {
         "report.html": page(report, drawn, thumbnails),
         "report.md": markdown(report, drawn),
         "report.json": exports.as_json(report),
         "results.csv": exports.as_csv(report),
         "results.tex": exports.as_latex(report),
-        **{f"{name}.svg": plots.standalone(svg) for name, svg in drawn.items()},
+        "differences.tex": exports.differences_as_latex(report),
+        **{f"{name}.svg": plots.standalone(plot) for name, plot in drawn.items()},
+        **{f"{name}.pdf": plot.as_file("pdf") for name, plot in drawn.items()},
+        **{f"{name}.png": plot.as_file("png") for name, plot in drawn.items()},
         **(features_page.files(what_changed, thumbnails) if what_changed else {}),
     }
     _write(files, out)
@@ -115,11 +119,11 @@ def _shows(place: str, folder: Path, endpoint: str | None) -> bool:
     return (folder / JSON).exists() and read_file(place, JSON, endpoint) == (folder / JSON).read_bytes()
 
 
-def _write(files: Mapping[str, str], out: Path) -> None:
+def _write(files: Mapping[str, str | bytes], out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            (out / name).write_text(text, encoding="utf-8", newline="\n")
+        for name, content in files.items():
+            (out / name).write_bytes(content.encode() if isinstance(content, str) else content)
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise UserError(f"{out}: no report can be written there ({error}); give a folder you may write to") from error
 

@@ -33,7 +33,7 @@ _OF_SYSTEMS = frozenset(
 )
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
     UserError for a URL with credentials, which would be written into the sweep's record."""
     if "@" in path.partition("://")[2].partition("/")[0]:
@@ -41,7 +41,7 @@ def _absolute(path: str) -> str:
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
-Place = Annotated[str, AfterValidator(_absolute)]
+Place = Annotated[str, AfterValidator(absolute)]
 """A local folder, or the URL of one."""
 
 

@@ -4,14 +4,14 @@ from matplotlib.figure import Figure
 
 from saeft_ray.features.content import Movement, WhatChanged
 from saeft_ray.report.numbers import percent
-from saeft_ray.report.render.plots import INK, plain, style, to_svg
+from saeft_ray.report.render.plots import INK, Plot, plain, style, to_svg
 
 # From zero outwards on each side; the colours are those of features that shrank and that grew.
 _LOST = (("weakened", "#7fa3d9"), ("removed", "#2a62b0"))
 _GAINED = (("strengthened", "#e8b27a"), ("added", "#b85c00"))
 
 
-def draw(what: WhatChanged) -> str | None:
+def draw(what: WhatChanged) -> Plot | None:
     """Shares of the mass before, a line per method; None where no method was read."""
     movements = what.readings[0].movements if what.readings else ()
     if not movements:

@@ -1,4 +1,4 @@
-"""The report for programs and papers: JSON with every number, CSV of comparisons and means, LaTeX of the means."""
+"""The report for programs and papers: JSON with every number, CSV and LaTeX of the means and the comparisons."""
 
 import csv
 import io
@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from saeft_ray.report.content import Cell, Comparison, MethodResults, Report
-from saeft_ray.report.numbers import MINUS, number, percent
+from saeft_ray.report.numbers import MINUS, number, p_value, percent, pp
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "[": "{[}", "*": "{*}",  # at the start of a row, LaTeX would take these for a part of the row's end before it
 }  # fmt: skip
 _COLUMNS = [
     "kind", "method", "against", "endpoint", "datasets", "n", "mean", "lo", "hi", "sd", "p", "p_adjusted",
@@ -96,6 +97,34 @@ def as_latex(report: Report) -> str:
             row.append(_latex_cell(cell, digits))
         lines.append(" & ".join(row) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def differences_as_latex(report: Report) -> str:
+    """A booktabs table of the comparisons that the report tests: those with the baseline, then the declared pairs."""
+    level = round(100 * (1 - report.alpha))
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"% differences in percentage points with their {level} % intervals, paired by seed; p as the verdict takes it",
+        r"\begin{tabular}{llrrrrl}",
+        r"\toprule",
+        _latex_row(["method", "against", "n", "difference", "interval", "p", "verdict"]),
+    ]
+    for family in (report.primary, report.controls):
+        if family:
+            lines += [r"\midrule", *(" & ".join(_latex_difference(c)) + r" \\" for c in family)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _latex_difference(c: Comparison) -> list[str]:
+    names = [_latex(c.method), _latex(c.against)]
+    if c.paired is None:
+        return [*names, "0", "--", "--", "--", _latex(c.verdict)]
+    mean = f"${pp(c.paired.mean, signed=True)}$".replace(MINUS, "-")
+    interval = "--"
+    if c.paired.lo is not None and c.paired.hi is not None:
+        interval = f"$[{pp(c.paired.lo)}, {pp(c.paired.hi)}]$".replace(MINUS, "-")
+    p = "--" if c.p_adjusted is None else f"${p_value(c.p_adjusted).removeprefix('= ')}$"
+    return [*names, str(c.paired.n), mean, interval, p, _latex(c.verdict)]
 
 
 def _latex_cell(cell: Cell, digits: int) -> str:

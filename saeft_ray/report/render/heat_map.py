@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from saeft_ray.features.content import Similarity, WhatChanged
 from saeft_ray.report.numbers import MISSING, number
 from saeft_ray.report.render import balance, shortcut_pictures
-from saeft_ray.report.render.plots import INK, plain, style, to_svg
+from saeft_ray.report.render.plots import INK, Plot, plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails
 
 _COLOURS = LinearSegmentedColormap.from_list("similarity", ["#1b5e8c", "#7fb3d5", "#f2f6f9"])
 _DARK = 0.45
 
 
-def draw(what: WhatChanged | None, thumbnails: Thumbnails | None = None) -> dict[str, str]:
+def draw(what: WhatChanged | None, thumbnails: Thumbnails | None = None) -> dict[str, Plot]:
     """The heat maps, the balance and the shortcuts that `what` has numbers and images for, as SVG text by name."""
     if what is None:
         return {}
@@ -32,7 +32,7 @@ def draw(what: WhatChanged | None, thumbnails: Thumbnails | None = None) -> dict
     return {name: svg for name, svg in drawn.items() if svg is not None}
 
 
-def _heat_map(name: str, given: list[Similarity], column: Callable[[Similarity], str]) -> str | None:
+def _heat_map(name: str, given: list[Similarity], column: Callable[[Similarity], str]) -> Plot | None:
     cells: dict[tuple[str, str], list[float]] = {}
     rows = list(dict.fromkeys(map(_row, given)))
     columns = list(dict.fromkeys(map(column, given)))

@@ -1,4 +1,4 @@
-"""The plots of a report, as SVG text that is the same bytes for the same numbers.
+"""The plots of a report, as SVG text, and from that as PDF and PNG: the same bytes for the same numbers.
 
 Lines and letters are drawn in a placeholder colour that becomes `currentColor`, so a plot inside the page follows its
 light or dark scheme; `standalone` fixes the colours for a file of its own.
@@ -7,9 +7,9 @@ light or dark scheme; `standalone` fixes the colours for a file of its own.
 import io
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, cast
 
 import matplotlib
 import numpy as np
@@ -27,6 +27,7 @@ INK = "#010203"
 _COLOURS = ("#6b7f99", "#d9822b", "#25a3b0", "#8e63ce", "#3b7dd8", "#d0589b", "#9a8a2e", "#8a6f5c")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _WIDTH = 6.0
+_DOTS = 200  # an inch of a PNG
 VERDICT_COLOURS = {
     "better": "#2e9e6b", "worse": "#c9473f", "equivalent": "#3b7dd8", "identical": "#3b7dd8", "undecided": "#8b8f98",
 }  # fmt: skip
@@ -44,7 +45,22 @@ def style(name: str) -> AbstractContextManager[None]:
     return matplotlib.rc_context(cast(Any, {**_STYLE, "svg.hashsalt": name}))
 
 
-def draw(report: Report) -> dict[str, str]:
+class Plot(str):
+    """The SVG text of a figure, which can be drawn as a file for a paper or for slides too."""
+
+    figure: Figure
+
+    def as_file(self, form: Literal["pdf", "png"]) -> bytes:
+        """The figure on white, the same bytes for the same numbers; a PDF's letters stay text, a PNG has 200 dots an
+        inch."""
+        out = io.BytesIO()
+        dated = {"Creator": None, "Producer": None, "CreationDate": None} if form == "pdf" else {"Software": None}
+        with style(form), matplotlib.rc_context({"pdf.fonttype": 42}), _letters_of_others():
+            self.figure.savefig(out, format=form, metadata=dated, dpi=_DOTS, facecolor="#ffffff")
+        return out.getvalue()
+
+
+def draw(report: Report) -> dict[str, Plot]:
     """Every plot that `report` has numbers for, as SVG text by name."""
     drawn = {
         "forest": forest(report), "shifts": shifts(report), "slopes": slopes(report), "plane": plane(report),
@@ -60,7 +76,7 @@ def standalone(svg: str) -> str:
     )
 
 
-def forest(report: Report) -> str | None:
+def forest(report: Report) -> Plot | None:
     """Differences from the baseline on the primary endpoint, with their intervals and every seed."""
     shown = [c for c in report.primary if c.paired is not None]
     if not shown:
@@ -77,7 +93,7 @@ def forest(report: Report) -> str | None:
         return to_svg(figure, "forest", label)
 
 
-def shifts(report: Report) -> str | None:
+def shifts(report: Report) -> Plot | None:
     """The same on every OOD set: a group of methods per set; hollow where undecided."""
     shown = [c for c in report.shifts if c.paired is not None]
     sets = [d for d in report.ood_sets if any(c.datasets == (d,) for c in shown)]
@@ -101,7 +117,7 @@ def shifts(report: Report) -> str | None:
         return to_svg(figure, "shifts", f"Differences from {report.baseline} on each OOD set, with intervals")
 
 
-def slopes(report: Report) -> str | None:
+def slopes(report: Report) -> Plot | None:
     """For each method a panel with one line per seed, from the baseline's score to the method's."""
     shown = [c for c in report.primary if c.points]
     if not shown:
@@ -128,7 +144,7 @@ def slopes(report: Report) -> str | None:
         return to_svg(figure, "slopes", f"{report.endpoint} by seed, from {report.baseline} to each method. {spoken}")
 
 
-def plane(report: Report) -> str | None:
+def plane(report: Report) -> Plot | None:
     """ID accuracy against mean OOD accuracy: every seed, and each method's mean."""
     shown = [m for m in report.methods if m.id and m.ood and set(m.id.seeds) & set(m.ood.seeds)]
     if not shown:
@@ -179,7 +195,7 @@ def _standard(axes: Axes, report: Report) -> None:
     axes.set_ylim(min(ends[0], 100 * float(y.min())), max(ends[1], 100 * float(y.max())))
 
 
-def looks(report: Report) -> str | None:
+def looks(report: Report) -> Plot | None:
     """For each method that ran until decided a panel with |t| at its looks and the boundary it had to reach."""
     shown = [
         c
@@ -218,7 +234,7 @@ def looks(report: Report) -> str | None:
         return to_svg(figure, "looks", "Size of t against its boundary: " + "; ".join(spoken))
 
 
-def search(report: Report) -> str | None:
+def search(report: Report) -> Plot | None:
     """For each searched method a panel with its scores in order, the best so far, and the expected best of a budget."""
     shown = [(s.method, s.history) for s in report.searches if s.history is not None and s.history.expected_best]
     if not shown:
@@ -329,12 +345,19 @@ def plain(text: str | None) -> str:
     return f"\u200b{plain}" if plain.startswith("_") else plain
 
 
-def to_svg(figure: Figure, name: str, label: str) -> str:
+@contextmanager
+def _letters_of_others() -> Iterator[None]:
+    """Without a warning for each letter that matplotlib's font has not: in SVG, letters stay letters, and a font of
+    whoever looks at it may have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
+
+
+def to_svg(figure: Figure, name: str, label: str) -> Plot:
     """`figure` as SVG text whose ids begin with `name`; `label` says what it shows."""
     buffer = io.StringIO()
-    with warnings.catch_warnings():
-        # Letters stay letters in the file, so a font of whoever looks at it may have what matplotlib's has not.
-        warnings.filterwarnings("ignore", "Glyph .* missing")
+    with _letters_of_others():
         # No date and a fixed salt: the same numbers are the same bytes.
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
@@ -343,7 +366,9 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", svg)
     svg = svg.replace(INK, "currentColor").replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
     head = f'<svg role="img" aria-label="{_attribute(label)}" '
-    return svg.replace("<svg ", head, 1)
+    plot = Plot(svg.replace("<svg ", head, 1))
+    plot.figure = figure
+    return plot
 
 
 def _attribute(text: str) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from saeft_ray.features.content import FROZEN, Feature, FeatureChange, Image, WhatChanged
 from saeft_ray.report.numbers import percent
 from saeft_ray.report.render.feature_cards import count_of, share
-from saeft_ray.report.render.plots import plain, style, to_svg
+from saeft_ray.report.render.plots import Plot, plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails, side_by_side
 
 _ROWS, _IMAGES, _LETTERS = 3, 7, 24
@@ -45,7 +45,7 @@ def candidates(what: WhatChanged) -> list[Candidate]:
     return found[:_ROWS]
 
 
-def draw(what: WhatChanged, thumbnails: Thumbnails | None) -> str | None:
+def draw(what: WhatChanged, thumbnails: Thumbnails | None) -> Plot | None:
     """A row per candidate; None where there is no candidate, or an image of none is at hand."""
     rows = [(c, _pixels(c.feature.strongest, thumbnails), _pixels(c.change.born_images, thumbnails))
             for c in candidates(what)]  # fmt: skip
