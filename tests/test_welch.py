@@ -127,7 +127,7 @@ def test_every_rendering_says_which_are_unpaired(tmp_path: Path) -> None:
     for words in (
         "where they share seeds, and else as two samples (“unpaired”)",
         "far (unpaired)",
-        "far against ft: far",
+        "Unpaired: far has seeds 100",
     ):
         assert words in text, words
         assert words in page, words

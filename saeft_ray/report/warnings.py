@@ -128,12 +128,12 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
 def _unpaired(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
     found = [c for c in claims if c.unpaired and c.paired]
     if found:
-        why = "; ".join(str(c.unpaired) for c in found)
+        why = "; ".join(dict.fromkeys(str(c.unpaired) for c in found))
         yield (
             "unpaired",
-            f"Not paired, but compared as two samples by Welch's t: {in_list(map(_pair, found))} ({why}). What differs "
+            f"Not paired, but compared as two samples by Welch’s t: {in_list(map(_pair, found))} ({why}). What differs "
             "between the two sets of runs besides the method is part of such a difference, and it takes more runs "
-            "than seeds in common would; the correction is over these comparisons and the paired ones together.",
+            "than seeds in common would. Each family is corrected as a whole, paired and unpaired.",
         )
     if few := [c for c in found if c.paired and c.paired.n < stats.MIN_PAIRS]:
         yield (
@@ -145,7 +145,7 @@ def _unpaired(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
         yield (
             "few runs",
             f"{in_list(map(_pair, some))}: with {_FEW} runs or fewer of a method, interval and p-value rest on "
-            "normality of the runs' scores.",
+            "normality of the runs’ scores.",
         )
 
 

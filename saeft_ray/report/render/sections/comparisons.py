@@ -37,10 +37,10 @@ def section(report: Report) -> Section | None:
         )
         blocks.append(Text(words=text, style="note"))
     if report.unpaired:
-        why = "; ".join(f"{c.method} against {c.against}: {c.unpaired}" for c in report.unpaired)
+        why = "; ".join(dict.fromkeys(str(c.unpaired) for c in report.unpaired))
         text = (
-            f"Unpaired: {why}. Their interval and p are those of Welch's t with df of its own, “pairs” are the runs of "
-            "each, and what only pairs have is left out. Holm is over paired and unpaired comparisons together."
+            f"Unpaired: {why}. Their interval and p are those of Welch’s t with df of its own, “pairs” are the runs of "
+            "each, and what only pairs have is left out. Each family is corrected as a whole, paired and unpaired."
         )
         blocks.append(Text(words=text, style="note"))
     blocks.append(Text(words=_columns(report), style="note"))

@@ -54,6 +54,7 @@ def _plots(report: Report) -> PlotGrid:
         "seeds removed noise."
     )
     if report.unpaired:
+        forest += " Unpaired methods have no seeds to show there."
         slopes += " Methods that share no seed with it have none."
     curve = " A thin line joins the methods between the same two end points, in the order of alpha (WiSE-FT)."
     standard = f" Dotted: where standard models of that ID {report.metric} are expected."
