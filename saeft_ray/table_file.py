@@ -11,18 +11,23 @@ _DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab"}
 
 
 class Line(NamedTuple):
-    """One line below the header: where it begins, as words for a message, and its cells by column."""
+    """One line below the header: where it begins, as words for a message, and its cells by column and in order."""
 
     place: str
     number: int
     cells: Mapping[str, str]
+    row: tuple[str, ...]
 
 
 class Table(NamedTuple):
-    """The lines of a file, and the columns that nobody asked for although they hold something."""
+    """The lines of a file, the columns that nobody asked for although they hold something, and its header: where it
+    is, its titles as they are written, and what separates them."""
 
     lines: tuple[Line, ...]
     unused: tuple[str, ...]
+    place: str
+    titles: tuple[str, ...]
+    delimiter: str
 
 
 def parse(path: str, text: str, needed: Sequence[str], maybe: Sequence[str] = (), comments: bool = True) -> Table:
@@ -35,10 +40,11 @@ def parse(path: str, text: str, needed: Sequence[str], maybe: Sequence[str] = ()
     delimiter = _delimiter(path, text, needed, comments)
     records = _records(path, text, delimiter, comments)
     number, titles = next(records)
-    columns = [" ".join(title.split()).casefold() for title in titles]
+    top = f"{path}, line {number}"
+    columns = [column_of(title) for title in titles]
     for column in (*needed, *maybe):
         if columns.count(column) > 1:
-            raise UserError(f"{path}, line {number}: {columns.count(column)} columns named {column}; keep one")
+            raise UserError(f"{top}: {columns.count(column)} columns named {column}; keep one")
     lines, filled = [], set[int]()
     for number, cells in records:
         place = f"{path}, line {number}"
@@ -54,11 +60,30 @@ def parse(path: str, text: str, needed: Sequence[str], maybe: Sequence[str] = ()
                 "table, or the line if it is not"
             )
         filled.update(index for index, cell in enumerate(cells) if cell.strip())
-        lines.append(Line(place, number, dict(zip(columns, map(str.strip, cells), strict=True))))
+        row = tuple(map(str.strip, cells))
+        lines.append(Line(place, number, dict(zip(columns, row, strict=True)), row))
     if not lines:
         raise UserError(f"{path}: has no line below its header ({', '.join(columns)}); give at least one")
     unused = [titles[i].strip() for i in sorted(filled) if columns[i] and columns[i] not in (*needed, *maybe)]
-    return Table(tuple(lines), tuple(unused))
+    return Table(tuple(lines), tuple(unused), top, tuple(map(str.strip, titles)), delimiter)
+
+
+def column_of(title: str) -> str:
+    """By what name a column is known whose title is `title`."""
+    return " ".join(title.split()).casefold()
+
+
+def header(path: str, text: str, needed: Sequence[str]) -> tuple[str, ...]:
+    """The columns of `text`, if they include those `needed` with one of the delimiters; else none."""
+    for delimiter in _DELIMITERS:
+        try:
+            _, titles = next(_records(path, text, delimiter, comments=True), (1, []))
+        except UserError:  # quotes that are valid with another delimiter
+            continue
+        columns = tuple(map(column_of, titles))
+        if set(needed) <= set(columns):
+            return columns
+    return ()
 
 
 def _records(path: str, text: str, delimiter: str, comments: bool) -> Iterator[tuple[int, list[str]]]:
@@ -88,12 +113,12 @@ def _delimiter(path: str, text: str, needed: Sequence[str], comments: bool) -> s
         except UserError:  # quotes that are valid with another delimiter
             continue
         headers[delimiter] = number, [title.strip() for title in titles]
-        if set(needed) <= {title.strip().casefold() for title in titles}:
+        if set(needed) <= set(map(column_of, titles)):
             return delimiter
     delimiter, (number, found) = max(headers.items(), key=lambda item: len(item[1][1]), default=(",", (1, [])))
     if not any(found):
         raise UserError(f"{path}: is empty; give a header with the columns {', '.join(needed)}, and lines below it")
-    absent = [name for name in needed if name not in [title.casefold() for title in found]]
+    absent = [name for name in needed if name not in map(column_of, found)]
     by = f", separated by {_DELIMITERS[delimiter]}" if len(found) > 1 else ""
     lacking, there = ", ".join(map(repr, absent)), ", ".join(map(repr, found))
     raise UserError(

@@ -182,10 +182,10 @@ NFC, NFD = "caf\u00e9", "cafe\u0301"
         (f"{HEAD}\nm0,1_0,R,0.5\n", "'1_0' is not a whole number"),
         (f"{HEAD}\nm0,0,R,104\n", "column accuracy: 104 is not a fraction"),
         (f"{HEAD}\nm0,0,R,inf\n", "'inf' is not a number"),
-        (f"{HEAD}\nm0,0,R,0.3%\n", "'0.3%' is not a number; it is a percentage: divide by 100"),
+        (f"{HEAD}\nm0,0,R,0.3%\nm0,1,R,0.3\n", "line 3, column accuracy: 0.3 has no %, and 0.3% in line 2 has one"),
         (f"{HEAD}\nm0,0,R,1e\u22123\n", "its minus is a typographic one: write 1e-3"),
-        ("method;seed;dataset;accuracy\nm0;0;R;0,73\n", "'0,73' is not a number; it has a decimal comma"),
-        (f"{HEAD}\nm0,0,R,0.5\nm0,1,R,72\nm0,2,R,0.6\n", "line 3, .*1 of 3 accuracies are above 1: fractions and perc"),
+        (f'{HEAD}\nm0,0,R,"0,73"\n', "line 2, column accuracy: '0,73' is not a number; it has a decimal comma"),
+        (f"{HEAD}\nm0,0,R,0.5\nm0,1,R,72\nm0,2,R,0.6\n", "line 3, .*1 of 3 numbers are above 1: fractions and perc"),
     ],
 )
 def test_no_line_is_misread_or_passed_over(tmp_path: Path, text: str, words: str) -> None:

@@ -12,7 +12,7 @@ from saeft_ray.report import WrittenReport, report_sweep, write_report
 from saeft_ray.report.from_table import read_table
 from saeft_ray.report.numbers import in_list
 
-_TABLE_ONLY = ("baseline", "id", "alpha", "margin", "compare", "pool", "line")
+_TABLE_ONLY = ("baseline", "id", "metric", "percent", "alpha", "margin", "compare", "pool", "line")
 
 
 def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
@@ -24,12 +24,22 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     )
     source.add_argument(
         "--table", metavar="CSV", type=Path, help="instead: numbers from anywhere, with the columns method, seed, "
-        "dataset, accuracy (a fraction) and maybe role (id or ood), separated by commas, semicolons or tabs",
+        "dataset, accuracy and maybe role (id or ood), or with method, seed and one column for each test set; "
+        "separated by commas, semicolons or tabs (with the last two, decimal commas are read). Methods that "
+        "share no seed are compared unpaired, by Welch's t",
     )  # fmt: skip
     parser.add_argument("--baseline", metavar="METHOD", help="with --table: what the other methods are compared with")
     parser.add_argument(
         "--id", metavar="DATASET", action="append", default=[], help="with --table: an ID set; the others are OOD sets"
     )
+    parser.add_argument(
+        "--metric", metavar="NAME", help="with --table: the column that has the values, and their name in the report, "
+        "such as f1 (accuracy); in a table with a column for each test set the name alone",
+    )  # fmt: skip
+    parser.add_argument(
+        "--percent", action="store_true", help="with --table: all its numbers are percentages (without this they are "
+        "fractions, unless each has a %% sign)",
+    )  # fmt: skip
     parser.add_argument("--alpha", type=float, metavar="LEVEL", help="with --table: the error level of a family (0.05)")
     parser.add_argument(
         "--margin", type=float, metavar="FRACTION", help="with --table: a difference that counts as none, such as "
@@ -87,7 +97,8 @@ def _write(options: argparse.Namespace, endpoint: str | None) -> WrittenReport:
     """Writes the report once."""
     if options.table is not None:
         rows, record = read_table(
-            options.table, options.baseline, options.id, options.alpha or 0.05, margin=options.margin,
+            options.table, options.baseline, options.id, options.alpha or 0.05, metric=options.metric or "accuracy",
+            percent=options.percent, margin=options.margin,
             variance="pooled" if options.pool else "own", compare=[_pair(text) for text in options.compare],
             lines=dict(map(_line, options.line)),
         )  # fmt: skip

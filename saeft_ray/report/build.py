@@ -18,7 +18,7 @@ from saeft_ray.report.headline import headline
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
-from saeft_ray.report.scores import Scores, Trials, config, read_scores
+from saeft_ray.report.scores import Scores, Trials, config, metric_of, read_scores
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.spelling import difference, other_spelling
 
@@ -83,7 +83,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     context = replace(context, open=context.unfinished or running)
     controls = ruled.comparisons + _closed(context, asked.comparisons)
     faults = (*sequential.deviations(record), *primary.faults, *ruled.faults, *asked.faults)
-    scores, is_open = context.scores, context.open
+    scores, is_open, metric = context.scores, context.open, metric_of(record)
     methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
@@ -101,7 +101,9 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=faults,
-        headline=headline(primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults)),
+        headline=headline(
+            primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults), metric
+        ),
         standing=stands,
         methods=methods,
         primary=primary.comparisons,
@@ -121,6 +123,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         warnings=_warnings(context, primary, controls, faults, tuned),
         provenance=provenance.provenance(rows, record),
         recipe=recipe(record, context.facts),
+        metric=metric,
         what_changed=what_changed,
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from saeft_ray import stats
 from saeft_ray.report import verdicts
 from saeft_ray.report.content import Comparison, NewImages, Point
-from saeft_ray.report.numbers import in_list
+from saeft_ray.report.numbers import in_list, seeds_in_words
 from saeft_ray.report.scores import Score, Scores, Seed, Trials
 
 _EQUIVALENCE_CONFIDENCE = 0.90
@@ -90,6 +90,15 @@ def item_mismatch(pair: Pair) -> str | None:
     return None
 
 
+def unpaired(pair: Pair) -> str | None:
+    """Why the runs of the two are no pairs: both were made elsewhere, with seeds of which none is in common. It asks
+    which seeds were tried, so that no failure turns pairs into samples. None where they are pairs."""
+    a, b = ({s for s in trials.seeds if s is not None} for trials in (pair.method, pair.against))
+    if not (pair.method.elsewhere and pair.against.elsewhere and a and b) or a & b:
+        return None
+    return f"{pair.method.method} has {seeds_in_words(a)}, {pair.against.method} {seeds_in_words(b)}: none in common"
+
+
 def _decide(pair: Pair, c: Comparison, p: float | None, q: float | None, alpha: float) -> Comparison:
     decided = replace(
         c, p_adjusted=p, p_equivalent=q, verdict=verdicts.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
@@ -101,28 +110,32 @@ def _decide(pair: Pair, c: Comparison, p: float | None, q: float | None, alpha: 
 
 def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | None) -> Comparison:
     a, b = pair.method.means(pair.datasets), pair.against.means(pair.datasets)
-    seeds, refused = _common(pair, a, b)
+    no_pairs = unpaired(pair)
+    seeds, refused = _common(pair, a, b, no_pairs is not None)
     refused = refused or _sizes_differ(pair)
     points = tuple(Point(seed=s, method=_at(a, s), against=_at(b, s)) for s in seeds) if not refused else ()
-    paired = None
-    if points:
+    paired: stats.Paired | None = None
+    if no_pairs and not refused:
+        paired = stats.welch(list(a.values()), list(b.values()), 1 - alpha, floor_of(pair) / 2)
+    elif points:
         paired = stats.paired(
             [p.method for p in points], [p.against for p in points], confidence=1 - alpha, variance_floor=floor_of(pair)
         )
     if paired and family.design:
         paired = at_any_look(paired, family.design)
+    used = {*a, *b} if no_pairs else {p.seed for p in points}
     attempted = {s for s in pair.method.seeds | pair.against.seeds if s is not None}
     fixed = paired if family.design is None else None
-    new_images, item_se = _items(pair, seeds, fixed, alpha) if fixed and family.new_images else (None, None)
+    new_images, item_se = _items(pair, seeds, fixed, alpha) if fixed and points and family.new_images else (None, None)
     detectable, needed = _planning(fixed, alpha, margin)
     return Comparison(
         method=pair.method.method, against=pair.against.method, endpoint=pair.endpoint, datasets=pair.datasets,
         family=family.name, family_size=size, paired=paired, refused=refused, points=points,
-        dropped_seeds=tuple(sorted(attempted - {p.seed for p in points if p.seed is not None})),
+        dropped_seeds=tuple(sorted(attempted - used)),
         p_adjusted=None, p_equivalent=None, margin=margin,
         interval_90=fixed.interval(_EQUIVALENCE_CONFIDENCE) if fixed else None,
         new_images=new_images, item_se=item_se, detectable=detectable, seeds_needed=needed,
-        verdict="undecided", sentence="", correction="Holm" if family.design is None else "looks",
+        verdict="undecided", sentence="", correction="Holm" if family.design is None else "looks", unpaired=no_pairs,
     )  # fmt: skip
 
 
@@ -151,7 +164,7 @@ def _max_t(drafts: Sequence[Comparison]) -> list[float | None] | None:
     return [float(p) for p in stats.max_t(matrix, np.random.default_rng(0))]
 
 
-def _common(pair: Pair, a: dict[Seed, float], b: dict[Seed, float]) -> tuple[list[Seed], str | None]:
+def _common(pair: Pair, a: dict[Seed, float], b: dict[Seed, float], no_pairs: bool) -> tuple[list[Seed], str | None]:
     """The seeds to compare on: the common ones, or all of the trained side's where the other has no training."""
     if not pair.datasets:
         return [], "there is no such test set"
@@ -160,6 +173,8 @@ def _common(pair: Pair, a: dict[Seed, float], b: dict[Seed, float]) -> tuple[lis
         return [], f"{empty} finished no trial there"
     if pair.method.deterministic and pair.against.deterministic:
         return [], "neither is trained, so seeds cannot distinguish them"
+    if no_pairs:
+        return [], None
     seeds = set(b) if pair.method.deterministic else set(a) if pair.against.deterministic else set(a) & set(b)
     trained = sorted(s for s in seeds if s is not None)
     return list(trained), None if trained else "no seed was finished by both"

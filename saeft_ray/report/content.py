@@ -82,6 +82,7 @@ class Comparison:
     spread find with 80 % power; `seeds_needed` the range of seeds to find the margin, from the uncertainty of the
     spread. `item_se` is the standard error from the finite test sets where there is only one seed. `pooled`: t, p, sd
     and intervals borrow the spread of all methods. `discovery_p`: adjusted by Benjamini and Hochberg, for exploration.
+    `unpaired` says why the runs of the two are no pairs: `paired` is then a `stats.Welch`, and there are no points.
     """
 
     method: str
@@ -108,6 +109,12 @@ class Comparison:
     course: SequentialRun | None = None
     pooled: bool = False
     discovery_p: float | None = None
+    unpaired: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The method, with a word where its runs are no pairs."""
+        return f"{self.method} (unpaired)" if self.unpaired else self.method
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -308,8 +315,8 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Everything that a report shows. Accuracies and differences are fractions. `what_changed`: the record of features,
-    where the sweep has one."""
+    """Everything that a report shows. Accuracies and differences are fractions. `metric` is what a reader calls them;
+    `what_changed`: the record of features, where the sweep has one."""
 
     name: str
     created: str | None
@@ -343,4 +350,10 @@ class Report:
     warnings: tuple[Warning, ...]
     provenance: tuple[Fact, ...]
     recipe: Recipe | None
+    metric: str = "accuracy"
     what_changed: WhatChanged | None = None
+
+    @property
+    def unpaired(self) -> tuple[Comparison, ...]:
+        """The comparisons of runs that are no pairs: with the baseline, then of declared pairs."""
+        return tuple(c for c in (*self.primary, *self.controls) if c.unpaired and c.paired)

@@ -1,4 +1,4 @@
-"""The headline of a report: who is better on OOD sets and at which cost in ID accuracy, and whether the SAE matters."""
+"""The headline of a report: who is better on OOD sets and at which cost in ID {q}, and whether the SAE matters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from saeft_ray.report.standing import Standing
 _PHRASES = {
     "open": "still open: {m}",
     "better": "better than {b}: {m}",
-    "better, ID undecided": "better than {b}, with ID accuracy undecided: {m}",
-    "better, ID worse": "a trade-off, better than {b} but with less ID accuracy: {m}",
-    "worse, ID better": "a trade-off, worse than {b} but with more ID accuracy: {m}",
+    "better, ID undecided": "better than {b}, with ID {q} undecided: {m}",
+    "better, ID worse": "a trade-off, better than {b} but with less ID {q}: {m}",
+    "worse, ID better": "a trade-off, worse than {b} but with more ID {q}: {m}",
     "worse": "worse than {b}: {m}",
     "equivalent": "equivalent to {b} within the margin: {m}",
-    "equivalent, ID worse": "equivalent to {b} within the margin, but with less ID accuracy: {m}",
+    "equivalent, ID worse": "equivalent to {b} within the margin, but with less ID {q}: {m}",
     "identical": "identical scores to {b}: {m}",
-    "identical, ID worse": "identical scores to {b}, but less ID accuracy: {m}",
+    "identical, ID worse": "identical scores to {b}, but less ID {q}: {m}",
     "undecided": "undecided: {m}",
-    "undecided, ID worse": "undecided, and with less ID accuracy than {b}: {m}",
+    "undecided, ID worse": "undecided, and with less ID {q} than {b}: {m}",
 }
 _SAID = {
     "No": "{control} beats {sae}",
@@ -45,7 +45,7 @@ class _Said:
 
 def headline(
     comparisons: Sequence[Comparison], on_id: Sequence[Comparison], controls: Sequence[Control], standing: Standing,
-    baseline: str | None, open_: bool = False, exploratory: bool = False,
+    baseline: str | None, open_: bool = False, exploratory: bool = False, metric: str = "accuracy",
 ) -> str:  # fmt: skip
     """A sentence on all methods against the baseline, and one that answers the question about the SAE, if asked.
 
@@ -60,15 +60,16 @@ def headline(
     for c in comparisons:
         name, its_id = c.method, ids.get(c.method)
         if name in standing.at_chance:
-            others.add("at chance on every test set: {m}", name)
+            others.add("at chance on every test set: {m}", c.label)
         elif (frozen := standing.unmoved.get(name)) is not None:
-            others.add(f"did not move from {frozen} beyond {pp(standing.TOLERANCE)} pp on any test set: {{m}}", name)
+            others.add(f"did not move from {frozen} beyond {pp(standing.TOLERANCE)} pp on any test set: {{m}}", c.label)
         elif name in standing.references:
             others.add("for reference, without fine-tuning: {m}", _with_numbers(c, its_id))
         else:
             group = _group(c, its_id)
-            said.add(group, _with_numbers(c, its_id) if "trade-off" in _PHRASES[group] else name)
-    parts = [text.format(b=baseline, m=in_list(said.groups[v])) for v, text in _PHRASES.items() if v in said.groups]
+            said.add(group, _with_numbers(c, its_id) if "trade-off" in _PHRASES[group] else c.label)
+    with_names = {v: {"b": baseline, "q": metric, "m": in_list(names)} for v, names in said.groups.items()}
+    parts = [text.format(**with_names[v]) for v, text in _PHRASES.items() if v in with_names]
     parts += [text.format(m=in_list(names)) for text, names in others.groups.items()]
     place = where(comparisons[0].endpoint, comparisons[0].datasets)
     start = "Open: no verdict before the rule says so. " if open_ else ""
@@ -101,11 +102,11 @@ def _within(c: Comparison) -> bool:
 
 def _with_numbers(c: Comparison, on_id: Comparison | None) -> str:
     if c.paired is None:
-        return c.method
+        return c.label
     numbers = f"{pp(c.paired.mean, signed=True)} pp"
     if on_id is not None and on_id.paired is not None:
         numbers += f", ID {pp(on_id.paired.mean, signed=True)} pp"
-    return f"{c.method} ({numbers})"
+    return f"{c.method} ({numbers}{', unpaired' if c.unpaired else ''})"
 
 
 def _about_the_sae(controls: Sequence[Control], standing: Standing, open_: bool) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from saeft_ray.report.content import SearchSummary
 from saeft_ray.report.numbers import in_list, number, pp
-from saeft_ray.report.scores import Scores, config
+from saeft_ray.report.scores import Scores, config, metric_of
 from saeft_ray.report.standing import at_chance
 
 RESOLUTION = 0.002
@@ -25,7 +25,7 @@ def rules(scores: Scores, record: Mapping[str, Any], tuned: Sequence[SearchSumma
     yield from _selection(record, tuned)
     yield from _few_images(scores, record)
     yield from _chance(scores, record)
-    yield from _alike(scores)
+    yield from _alike(scores, metric_of(record))
 
 
 def _resolution(record: Mapping[str, Any]) -> float:
@@ -98,8 +98,8 @@ def _scored(scores: Scores, dataset: str) -> Collection[str]:
     return [name for name, t in scores.methods.items() if any(dataset in scored for scored in t.scores.values())]
 
 
-def _alike(scores: Scores) -> Found:
-    """Methods, seeds or test sets whose accuracies are all the same."""
+def _alike(scores: Scores, metric: str) -> Found:
+    """Methods, seeds or test sets whose scores are all the same."""
     values = {
         name: {(seed, d): score.value for seed, scored in trials.scores.items() for d, score in scored.items()}
         for name, trials in scores.methods.items()
@@ -129,7 +129,7 @@ def _alike(scores: Scores) -> Found:
     if copies := _groups(by_set):
         yield (
             "identical test sets",
-            f"Every run has the same accuracy on {copies}: they seem to be the same images, counted twice in a mean.",
+            f"Every run has the same {metric} on {copies}: they seem to be the same images, counted twice in a mean.",
         )
 
 

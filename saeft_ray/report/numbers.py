@@ -48,6 +48,16 @@ def where(endpoint: str, datasets: tuple[str, ...]) -> str:
     return datasets[0] if len(datasets) == 1 else f"the mean of {len(datasets)} {endpoint} sets"
 
 
+def seeds_in_words(seeds: Iterable[int]) -> str:
+    """`seed 3`, `seeds 0 to 4`, `seeds 1, 5 and 9`, `12 seeds between 3 and 900`."""
+    order = sorted(seeds)
+    if len(order) == 1:
+        return f"seed {order[0]}"
+    if order[-1] - order[0] == len(order) - 1:
+        return f"seeds {order[0]} to {order[-1]}"
+    return f"seeds {in_list(order)}" if len(order) <= 6 else f"{len(order)} seeds between {order[0]} and {order[-1]}"
+
+
 def in_list(names: Iterable[object]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *head, last = [str(name) for name in names]

@@ -34,7 +34,10 @@ class Score:
 
 @dataclass(kw_only=True)
 class Trials:
-    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set."""
+    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set.
+
+    `elsewhere`: the runs were made and their seeds chosen where nobody promised that methods share them.
+    """
 
     method: str
     settings: str = "{}"
@@ -42,6 +45,7 @@ class Trials:
     seeds: set[Seed] = field(default_factory=set)
     failed: dict[Seed, str] = field(default_factory=dict)
     scores: dict[Seed, dict[str, Score]] = field(default_factory=dict)
+    elsewhere: bool = False
 
     @property
     def deterministic(self) -> bool:
@@ -83,11 +87,12 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     confirm = rows.filter(pc.and_(pc.equal(rows["phase"], "confirm"), pc.not_equal(rows["status"], "error")))
     _check_duplicates(confirm)
     roles: dict[str, str] = {}
+    metric, elsewhere = metric_of(record), record.get("source") is not None
     found: dict[str, Trials] = {}
     # Rows may arrive in any order, and a report may not depend on it.
     order = [(key, "ascending") for key in ("method", "seed", "dataset", "metric")]
     for row in confirm.sort_by(order).to_pylist():
-        trials = found.setdefault(row["method"], Trials(method=row["method"]))
+        trials = found.setdefault(row["method"], Trials(method=row["method"], elsewhere=elsewhere))
         trials.settings, trials.configuration = row["settings"], row["configuration"]
         seed: Seed = row["seed"]
         trials.seeds.add(seed)
@@ -95,10 +100,10 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
             roles[row["dataset"]] = row["role"]
         if row["status"] == "failed":
             trials.failed.setdefault(seed, row["error"] or "failed without a message")
-        elif row["metric"] == METRIC and row["role"] in ("id", "ood") and row["status"] == "ok":
+        elif row["metric"] == metric and row["role"] in ("id", "ood") and row["status"] == "ok":
             value = row["value"]
             if value is None or not math.isfinite(value) or not 0 <= value <= 1:
-                trials.failed.setdefault(seed, f"{METRIC} on {row['dataset']} is {value}, not a number in [0, 1]")
+                trials.failed.setdefault(seed, f"{metric} on {row['dataset']} is {value}, not a number in [0, 1]")
                 continue
             trials.scores.setdefault(seed, {})[row["dataset"]] = Score(
                 value=value, n=row["n"], examples=row["examples"], packed=row["correct"]
@@ -116,6 +121,11 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
 def config(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """The sweep file inside the record."""
     return record.get("config") or {}
+
+
+def metric_of(record: Mapping[str, Any]) -> str:
+    """The metric that a report is about."""
+    return record.get("metric") or METRIC
 
 
 def in_order(names: Iterable[str], declared: list[str]) -> list[str]:

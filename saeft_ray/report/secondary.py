@@ -9,7 +9,15 @@ import numpy as np
 
 from saeft_ray import stats
 from saeft_ray.errors import UserError
-from saeft_ray.report.comparisons import Family, Pair, adjusted, compare, differences_by_example, item_mismatch
+from saeft_ray.report.comparisons import (
+    Family,
+    Pair,
+    adjusted,
+    compare,
+    differences_by_example,
+    item_mismatch,
+    unpaired,
+)
 from saeft_ray.report.content import CheckpointPair, Comparison, Curve, Description, Front, MethodResults, OnFront
 from saeft_ray.report.method_facts import MethodFacts
 from saeft_ray.report.numbers import in_list
@@ -25,7 +33,7 @@ def described(primary: Iterable[Comparison], scores: Scores) -> tuple[Descriptio
     """Describes each comparison with the baseline in addition to its mean."""
     out = []
     for c in primary:
-        if c.paired is None:
+        if c.paired is None or c.unpaired:
             continue
         a, b = scores.methods[c.method], scores.methods[c.against]
         single = [
@@ -50,7 +58,8 @@ def _score(trials: Trials, seed: Seed) -> dict[str, Score]:
 
 def pool(comparisons: tuple[Comparison, ...], pairs: Sequence[Pair], alpha: float) -> tuple[Comparison, ...] | str:
     """`comparisons` with the spread of all trained methods in common (randomised blocks); or why that may not be."""
-    trained = [pair for pair in pairs if not (pair.method.deterministic or pair.against.deterministic)]
+    constant = [pair for pair in pairs if pair.method.deterministic or pair.against.deterministic]
+    trained = [pair for pair in pairs if pair not in constant and unpaired(pair) is None]
     means = [t.means(pairs[0].datasets) for t in [trained[0].against, *(p.method for p in trained)]] if trained else []
     seeds = sorted(set.intersection(*(set(m) for m in means)), key=lambda s: s or 0) if means else []
     if len(seeds) < stats.MIN_PAIRS or len(means) < 3:

@@ -1,12 +1,13 @@
 """The verdict of a comparison and its sentences: each is written here and nowhere else."""
 
 from saeft_ray.report.content import Comparison, Verdict
-from saeft_ray.report.numbers import MISSING, count, p_value, pp, where
-from saeft_ray.stats import MIN_PAIRS, Paired
+from saeft_ray.report.numbers import MISSING, count, number, p_value, pp, where
+from saeft_ray.stats import MIN_PAIRS, Paired, Welch
 
 _CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}
 MANY_SEEDS = 200
 """Beyond this many seeds a forecast is not worth its digits."""
+_NO_EVIDENCE = "This is not evidence of equality."
 
 ENGINES = {
     "t": ("repeated CI", "repeated one"),
@@ -48,6 +49,8 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
         return f"On {place}, {c.method} and {c.against} have identical scores on all {seeds}{runs}."
     level = round(100 * c.paired.confidence)
     seeds = f"{c.paired.n} seeds against a constant" if constant else f"{c.paired.n} paired seeds"
+    if isinstance(c.paired, Welch):
+        seeds = f"{_samples(c.paired)}, {unpaired_test(c.paired)}"
     tested = f"{_CORRECTED[c.correction]} {p_value(c.p_adjusted)}{_over(c)}"
     ci = f"{level} % {'repeated ' if c.correction == 'looks' else ''}CI{', spread pooled' if c.pooled else ''}"
     if c.verdict in ("better", "worse"):
@@ -106,7 +109,10 @@ def sequential(c: Comparison, alpha: float, finishing_only: bool) -> str:
 
 
 def _undecided(c: Comparison, d: Paired, place: str, ci: str, tested: str, alpha: float, runs: str) -> str:
-    start = f"On {place}, {c.method} against {c.against} is not decided after {d.n} seeds{runs}: "
+    after = f"{d.n} seeds" if not isinstance(d, Welch) else f"{_samples(d)}, {unpaired_test(d)}"
+    start = f"On {place}, {c.method} against {c.against} is not decided after {after}{runs}: "
+    if isinstance(d, Welch) and d.lo is None:
+        return start + "no run differs from another of its method, so no spread can be estimated. " + _NO_EVIDENCE
     if d.lo is None or d.hi is None:
         return (
             start
@@ -136,6 +142,9 @@ def _range(low: int, high: int | None) -> str:
 
 def _too_few(c: Comparison, d: Paired, place: str) -> str:
     side = f"{pp(abs(d.mean))} pp {'above' if d.mean >= 0 else 'below'} {c.against}"
+    if isinstance(d, Welch):
+        start = f"{_samples(d)}, unpaired. No statement about the method is possible below {MIN_PAIRS} runs of each."
+        return f"{start} On {place}, {c.method} is on average {side}. {_NO_EVIDENCE}"
     if d.n == 1:
         item = "" if c.item_se is None else f" (standard error from the finite test sets: {pp(c.item_se)} pp)"
         start = "One seed. No statement about the method is possible."
@@ -144,6 +153,15 @@ def _too_few(c: Comparison, d: Paired, place: str) -> str:
         f"Two seeds. No statement about the method is possible below {MIN_PAIRS}. On {place}, {c.method} is on average "
         f"{side}. This is not evidence of equality."
     )
+
+
+def _samples(d: Welch) -> str:
+    return f"{count(d.n_a, 'run')} against {d.n_b} with no seed in common"
+
+
+def unpaired_test(d: Welch) -> str:
+    """The name of the test of two samples, for a sentence: `unpaired, Welch's t with 7.3 df`."""
+    return "unpaired, Welch’s t" + ("" if d.df is None else f" with {number(d.df, 1)} df")
 
 
 def _over(c: Comparison) -> str:

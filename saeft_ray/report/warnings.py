@@ -13,7 +13,7 @@ from saeft_ray.report.comparisons import Pair, item_mismatch
 from saeft_ray.report.content import Comparison, SearchSummary, Warning
 from saeft_ray.report.method_facts import facts_of
 from saeft_ray.report.numbers import count, in_list, number
-from saeft_ray.report.scores import Scores, config
+from saeft_ray.report.scores import Scores, config, metric_of
 
 _SKEWED = 1.0
 _FEW = 5
@@ -49,6 +49,7 @@ def warnings(
         *_opened_before(record),
         *_unused(record),
         *_missing_parts(scores, record, baseline),
+        *_unpaired(claims),
         *_small(claims),
         *_spread(primary),
         *_uneven(scores, primary),
@@ -90,7 +91,7 @@ def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
-    declared = list(config(record).get("methods") or {})
+    declared, metric = list(config(record).get("methods") or {}), metric_of(record)
     if not scores.methods:
         yield "no confirm", "No trial of the confirm phase has been written: there is nothing to compare yet."
         return
@@ -101,12 +102,13 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
     if not scores.ood_sets:
         yield (
             "no OOD set",
-            "No OOD set was evaluated: the verdicts are about ID accuracy and say nothing about robustness.",
+            f"No OOD set was evaluated: the verdicts are about ID {metric} and say nothing about robustness.",
         )
     elif not scores.id_sets:
         yield (
             "no ID set",
-            "No ID set is named: every test set counts as a shift, and what a method does to ID accuracy is not known.",
+            f"No ID set is named: every test set counts as a shift, and what a method does to ID {metric} is not "
+            "known.",
         )
     drawn = (config(record).get("dictionary") or {}).get("seeds")
     seeds = {seed for trials in scores.methods.values() for seed in trials.seeds if seed is not None}
@@ -123,8 +125,32 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
         yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
 
 
+def _unpaired(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
+    found = [c for c in claims if c.unpaired and c.paired]
+    if found:
+        why = "; ".join(dict.fromkeys(str(c.unpaired) for c in found))
+        yield (
+            "unpaired",
+            f"Not paired, but compared as two samples by Welch’s t: {in_list(map(_pair, found))} ({why}). What differs "
+            "between the two sets of runs besides the method is part of such a difference, and it takes more runs "
+            "than seeds in common would. Each family is corrected as a whole, paired and unpaired.",
+        )
+    if few := [c for c in found if c.paired and c.paired.n < stats.MIN_PAIRS]:
+        yield (
+            "too few runs",
+            f"{in_list(map(_pair, few))}: nothing is claimed with fewer than {stats.MIN_PAIRS} runs of each.",
+        )
+    some = [c for c in found if c.paired and stats.MIN_PAIRS <= c.paired.n <= _FEW]
+    if some:
+        yield (
+            "few runs",
+            f"{in_list(map(_pair, some))}: with {_FEW} runs or fewer of a method, interval and p-value rest on "
+            "normality of the runs’ scores.",
+        )
+
+
 def _small(claims: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
-    sizes = sorted({c.paired.n for c in claims if c.paired and c.paired.n <= _FEW})
+    sizes = sorted({c.paired.n for c in claims if c.paired and not c.unpaired and c.paired.n <= _FEW})
     if sizes and sizes[0] < stats.MIN_PAIRS:
         yield "too few seeds", f"Nothing is claimed about a method with fewer than {stats.MIN_PAIRS} paired seeds."
     sizes = [n for n in sizes if n >= stats.MIN_PAIRS]
@@ -168,7 +194,7 @@ def _spread(primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
 
 
 def _uneven(scores: Scores, primary: Sequence[Comparison]) -> Iterable[tuple[str, str]]:
-    names = [primary[0].against, *(c.method for c in primary if c.paired)] if primary else []
+    names = [primary[0].against, *(c.method for c in primary if c.paired and not c.unpaired)] if primary else []
     means = {name: scores.methods[name].means(primary[0].datasets) for name in names if name in scores.methods}
     means = {name: values for name, values in means.items() if values and None not in values}
     seeds = set.intersection(*(set(values) for values in means.values())) if means else set()

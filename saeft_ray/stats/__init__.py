@@ -25,6 +25,7 @@ from saeft_ray.stats.robustness import Line, effective_robustness, front, hyperv
 from saeft_ray.stats.schedule import boundaries, sequential_p, spending
 from saeft_ray.stats.sequential import Design, Look, LookStep, flip_looks, p_at, replay, running_p, sign_paths
 from saeft_ray.stats.tuning import expected_best
+from saeft_ray.stats.welch import Welch, welch
 
 __all__ = [
     "LARGEST_RATIO",
@@ -38,6 +39,7 @@ __all__ = [
     "Mean",
     "Paired",
     "Pooled",
+    "Welch",
     "against_published",
     "benjamini_hochberg",
     "boundaries",
@@ -76,4 +78,5 @@ __all__ = [
     "smallest_n",
     "spending",
     "tost",
+    "welch",
 ]

@@ -50,7 +50,7 @@ class Paired:
     floored: bool
     identical: bool
     t: float | None
-    df: int | None
+    df: float | None
     p: float | None
     lo: float | None
     hi: float | None
@@ -82,7 +82,7 @@ def mean_interval(values: ArrayLike, confidence: float = 0.95, variance_floor: f
     `variance_floor` is the least variance that the values can have been measured with (tick²/12 for a count out of
     1/tick examples), so that equal values do not pose as certainty.
     """
-    x = _finite(values)
+    x = finite(values)
     n, mean = len(x), float(x.mean())
     variance = spread(x, variance_floor)[0]
     if variance is None:
@@ -99,7 +99,7 @@ def paired(a: ArrayLike, b: ArrayLike, confidence: float = 0.95, variance_floor:
     `variance_floor` is the least variance of a difference: tick²/6 for one test set, Σ w²·tick²/6 for a weighted mean
     of several (docs/statistics.md 5.2).
     """
-    x, y = _finite(a), _finite(b)
+    x, y = finite(a), finite(b)
     if len(y) == 1:
         y = np.full(len(x), y[0])
     elif len(x) == 1:
@@ -137,7 +137,7 @@ def sign_flip(differences: ArrayLike, generator: np.random.Generator | None = No
     Exact up to n = 20, where its least value is 2^(1−n). Beyond, 9,999 random patterns of `generator` and the identity.
     Source: docs/statistics.md 4.2.
     """
-    d = _finite(differences)
+    d = finite(differences)
     n, total, size = len(d), abs(float(d.sum())), float(np.abs(d).sum())
     # Patterns that reach the same sum by another order of additions count as ties.
     least = total - max(1e-9 * total, _RELATIVE_ZERO * size)
@@ -203,7 +203,8 @@ def against_published(values: ArrayLike, number: float, runs: int = 1, confidenc
     return replace(got, t=t, p=p, lo=got.mean - half, hi=got.mean + half, sign_flip_p=None)
 
 
-def _finite(values: ArrayLike) -> NDArray[np.float64]:
+def finite(values: ArrayLike) -> NDArray[np.float64]:
+    """`values` as a row of numbers; raises ValueError for none, or others."""
     x = np.atleast_1d(np.asarray(values, dtype=np.float64))
     if x.ndim != 1 or len(x) == 0 or not np.isfinite(x).all():
         raise ValueError("needs a non-empty row of finite numbers")

@@ -16,7 +16,7 @@ _LATEX = {
 }  # fmt: skip
 _COLUMNS = [
     "kind", "method", "against", "endpoint", "datasets", "n", "mean", "lo", "hi", "sd", "p", "p_adjusted",
-    "family_size", "verdict",
+    "family_size", "verdict", "test",
 ]  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def _comparison(c: Comparison) -> dict[str, object]:
     }  # fmt: skip
     if c.paired is not None:
         d = c.paired
+        row["test"] = "Welch t, unpaired" if c.unpaired else "paired t"
         row |= {"n": d.n, "mean": d.mean, "lo": d.lo, "hi": d.hi, "sd": d.sd, "p": d.p}
     return row
 
@@ -84,8 +85,10 @@ def as_latex(report: Report) -> str:
     digits, names = decimals(report), titles(report)
     lines = [
         "% needs \\usepackage{booktabs}",
-        f"% accuracy in %, mean ± half of the {round(100 * (1 - report.alpha))} % t interval over confirm seeds",
-        "% bold: not significantly worse than the best of the column (paired, Holm)",
+        f"% {_latex(report.metric)} in %, "
+        f"mean ± half of the {round(100 * (1 - report.alpha))} % t interval over confirm seeds",
+        "% bold: not significantly worse than the best of the column "
+        f"({'paired, or unpaired without common seeds' if report.unpaired else 'paired'}, Holm)",
         rf"\begin{{tabular}}{{l{'r' * len(names)}}}",
         r"\toprule",
         _latex_row(["method", *names]),

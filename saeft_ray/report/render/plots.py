@@ -88,7 +88,7 @@ def forest(report: Report) -> Plot | None:
             _interval(axes, c, y)
         if report.margin is not None:
             axes.axvspan(-100 * report.margin, 100 * report.margin, color=INK, alpha=0.07, linewidth=0)
-        _differences_axis(axes, [c.method for c in reversed(shown)], f"difference from {report.baseline}, pp")
+        _differences_axis(axes, [c.label for c in reversed(shown)], f"difference from {report.baseline}, pp")
         label = f"Differences from {report.baseline} on {report.endpoint}: " + "; ".join(map(_spoken, shown))
         return to_svg(figure, "forest", label)
 
@@ -109,7 +109,7 @@ def shifts(report: Report) -> Plot | None:
             for c in shown:
                 if c.datasets == (dataset,):
                     y = row + step * ((len(methods) - 1) / 2 - methods.index(c.method))
-                    _marked(axes, c, y, *looks[c.method], label=c.method if row == 0 else None)
+                    _marked(axes, c, y, *looks[c.method], label=c.label if row == 0 else None)
             if row:
                 axes.axhline(row - 0.5, color=INK, alpha=0.12, linewidth=0.6)
         _differences_axis(axes, list(reversed(sets)), f"difference from {report.baseline}, pp")
@@ -139,7 +139,7 @@ def slopes(report: Report) -> Plot | None:
         for panel in list(grid.flat)[len(shown) :]:
             panel.set_visible(False)
         for row in grid:
-            row[0].set_ylabel("accuracy, %")
+            row[0].set_ylabel(plain(f"{report.metric}, %"))
         spoken = "; ".join(f"{c.method}: {c.paired.wins} of {c.paired.n} seeds rise" for c in shown if c.paired)
         return to_svg(figure, "slopes", f"{report.endpoint} by seed, from {report.baseline} to each method. {spoken}")
 
@@ -175,12 +175,12 @@ def plane(report: Report) -> Plot | None:
             axes.plot([x for x, _ in at], [y for _, y in at], color=INK, alpha=0.55, linewidth=1, zorder=1)
             spoken.append(f"a line joins {in_list(curve.methods)}")
         _standard(axes, report)
-        axes.set_xlabel(f"accuracy on {plain(in_list(report.id_sets))}, %")
-        axes.set_ylabel("mean OOD accuracy, %")
+        axes.set_xlabel(plain(f"{report.metric} on {in_list(report.id_sets)}, %"))
+        axes.set_ylabel(plain(f"mean OOD {report.metric}, %"))
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
         _legend(axes)
         _quiet(axes)
-        return to_svg(figure, "plane", "ID against mean OOD accuracy in %: " + "; ".join(spoken))
+        return to_svg(figure, "plane", f"ID against mean OOD {report.metric} in %: " + "; ".join(spoken))
 
 
 def _standard(axes: Axes, report: Report) -> None:
@@ -323,8 +323,8 @@ def _quiet(axes: Axes) -> None:
 
 def _spoken(c: Comparison) -> str:
     if c.paired is None:
-        return c.method
-    text = f"{c.method} {number(100 * c.paired.mean, 2, signed=True)} pp"
+        return c.label
+    text = f"{c.label} {number(100 * c.paired.mean, 2, signed=True)} pp"
     if c.paired.lo is not None and c.paired.hi is not None:
         text += f" ({number(100 * c.paired.lo, 2)} to {number(100 * c.paired.hi, 2)})"
     return f"{text}, {c.verdict}"

@@ -1,5 +1,6 @@
 """Every number of every comparison."""
 
+from saeft_ray import stats
 from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.numbers import MISSING, number, percent, pp
 from saeft_ray.report.render.blocks import Block, Chip, Column, Section, Span, Symbol, Table, TableCell, Text, table
@@ -16,10 +17,10 @@ def section(report: Report) -> Section | None:
     level = round(100 * (1 - report.alpha))
     families = (
         (f"Primary: {report.endpoint}, against {report.baseline}.", report.primary),
-        (f"ID accuracy ({', '.join(report.id_sets)}), shown apart and never averaged in.", report.id),
+        (f"ID {report.metric} ({', '.join(report.id_sets)}), shown apart and never averaged in.", report.id),
         (f"Declared pairs and controls, a family of their own: {report.endpoint}.", report.controls),
         (
-            f"Effective robustness, against {report.baseline}; here “means” are accuracies beyond the line.",
+            f"Effective robustness, against {report.baseline}; here “means” are {report.metric} beyond the line.",
             report.effective,
         ),
         ("Sensitivity: the primary comparisons if every failed run is scored as a guess.", report.sensitivity),
@@ -33,6 +34,13 @@ def section(report: Report) -> Section | None:
         text = (
             "Intervals and p-values here hold at every look (repeated intervals or confidence sequences); the interval "
             "over new images and the exact test have no such form and are left out."
+        )
+        blocks.append(Text(words=text, style="note"))
+    if report.unpaired:
+        why = "; ".join(dict.fromkeys(str(c.unpaired) for c in report.unpaired))
+        text = (
+            f"Unpaired: {why}. Their interval and p are those of Welch’s t with df of its own, “pairs” are the runs of "
+            "each, and what only pairs have is left out. Each family is corrected as a whole, paired and unpaired."
         )
         blocks.append(Text(words=text, style="note"))
     blocks.append(Text(words=_columns(report), style="note"))
@@ -63,7 +71,7 @@ def _table(comparisons: tuple[Comparison, ...], level: int, with_other: bool) ->
     )  # fmt: skip
     lines: list[tuple[TableCell, ...]] = []
     for c in comparisons:
-        names = (c.method, c.against) if with_other else (c.method,)
+        names = (c.label, c.against) if with_other else (c.label,)
         start = (*(TableCell(words=name) for name in names), TableCell(words=Chip(c.verdict)))
         lines.append((*start, *_numbers(c)))
     return table(head, list(lines), dense=True)
@@ -74,10 +82,11 @@ def _numbers(c: Comparison) -> tuple[TableCell, ...]:
     if d is None:
         return (TableCell(words=f"not compared: {c.refused}", span=12),)
     new = MISSING if c.new_images is None else f"{pp(c.new_images.lo)} to {pp(c.new_images.hi)}"
+    pairs = f"{d.n_a} | {d.n_b} runs, df {_or_dash(d.df, 1)}" if isinstance(d, stats.Welch) else str(d.n)
     cells = (
-        str(d.n), f"{percent(d.mean_a, 2)} | {percent(d.mean_b, 2)}", difference(c).replace(" pp", ""), new,
+        pairs, f"{percent(d.mean_a, 2)} | {percent(d.mean_b, 2)}", difference(c).replace(" pp", ""), new,
         MISSING if d.sd is None else pp(d.sd), _or_dash(d.d_z, 1), _or_dash(d.rho, 2),
-        f"{d.wins} / {d.losses} / {d.ties}", _or_dash(d.skewness, 1),
+        MISSING if c.unpaired else f"{d.wins} / {d.losses} / {d.ties}", _or_dash(d.skewness, 1),
         bare_p(d.p), bare_p(c.p_adjusted), bare_p(d.sign_flip_p),
     )  # fmt: skip
     return tuple(TableCell(words=cell) for cell in cells)

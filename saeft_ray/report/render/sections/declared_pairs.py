@@ -12,5 +12,5 @@ def section(report: Report) -> Section | None:
     pairs = [c for c in report.controls if (c.method, c.against) not in answered]
     if not pairs:
         return None
-    lines = tuple((Strong(f"{c.method} against {c.against}:"), " ", Chip(c.verdict), f" {c.sentence}") for c in pairs)
+    lines = tuple((Strong(f"{c.label} against {c.against}:"), " ", Chip(c.verdict), f" {c.sentence}") for c in pairs)
     return Section(title="Declared pairs", blocks=(Bullets(lines=lines),))

@@ -12,7 +12,7 @@ def section(report: Report) -> Section | None:
     """One line per cell that is undecided and below the false discovery rate."""
     level = f"{100 * report.alpha:g} %"
     lines = tuple(
-        (c.method, c.datasets[0], pp(c.paired.mean, signed=True), bare_p(c.paired.p), bare_p(c.discovery_p))
+        (c.label, c.datasets[0], pp(c.paired.mean, signed=True), bare_p(c.paired.p), bare_p(c.discovery_p))
         for c in report.shifts
         if c.paired is not None and c.discovery_p is not None and c.discovery_p < report.alpha
         if c.verdict == "undecided"

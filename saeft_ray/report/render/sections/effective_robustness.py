@@ -21,7 +21,8 @@ def _note(report: Report) -> str:
         for name, line in report.lines.items()
     )
     return (
-        "Effective robustness is OOD accuracy beyond what standard models of the same ID accuracy reach (Taori et al. "
+        f"Effective robustness is OOD {report.metric} beyond what standard models of the same ID {report.metric} reach "
+        "(Taori et al. "
         f"2020), by the lines that the sweep declares (slope and intercept in logits): {known}. The difference between "
         "two methods hardly depends on the line's own error; the level of one method does."
     )

@@ -11,9 +11,8 @@ def section(report: Report) -> Section | None:
     """Failed and attempted runs per method, with their errors."""
     if not report.failures:
         return None
-    note = (
-        "A failed run is neither replaced by another seed nor counted as accuracy 0. The interval is Clopper–Pearson."
-    )
+    counted = f"neither replaced by another seed nor counted as {report.metric} 0"
+    note = f"A failed run is {counted}. The interval is Clopper–Pearson."
     head = ("method", "failed / attempted", "95 % interval of the rate", Column(title="errors", align="wide"))
     blocks = (table(head, [_line(f) for f in report.failures]), Text(words=note, style="note"))
     return Section(title="Failed runs", blocks=blocks)

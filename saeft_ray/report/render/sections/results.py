@@ -32,9 +32,11 @@ def _cell(cell: Cell, digits: int) -> Words:
 
 
 def _note(report: Report) -> str:
+    metric, level = f"{report.metric[:1].upper()}{report.metric[1:]}", round(100 * (1 - report.alpha))
+    tested = "paired, or unpaired without common seeds" if report.unpaired else "paired"
     text = (
-        f"Accuracy in %, mean over n confirm seeds ± half of the {round(100 * (1 - report.alpha))} % t interval. Bold: "
-        "the whole set that is not significantly worse than the best of its column (paired, Holm within the column)."
+        f"{metric} in %, mean over n confirm seeds ± half of the {level} % t interval. Bold: "
+        f"the whole set that is not significantly worse than the best of its column ({tested}, Holm within the column)."
     )
     text += "".join(f" {m.name} has no training, hence no seeds." for m in report.methods if m.deterministic)
     derived = " {} is interpolated from checkpoints of another method, without training of its own."
@@ -51,8 +53,11 @@ def _plots(report: Report) -> PlotGrid:
         f"One line per seed, from {baseline} to the method, on {report.endpoint}. Parallel lines mean that sharing "
         "seeds removed noise."
     )
+    if report.unpaired:
+        forest += " Unpaired methods have no seeds to show there."
+        slopes += " Methods that share no seed with it have none."
     curve = " A thin line joins the methods between the same two end points, in the order of alpha (WiSE-FT)."
-    standard = " Dotted: where standard models of that ID accuracy are expected."
+    standard = f" Dotted: where standard models of that ID {report.metric} are expected."
     plane = "Every seed (pale) and each method’s mean. Up and to the right is better."
     plane += (curve if report.curves else "") + (standard if report.lines else "")
     shifts = (
@@ -65,7 +70,7 @@ def _plots(report: Report) -> PlotGrid:
                 Plot(name="slopes", title="Baseline and method by seed", caption=slopes),
             ),
             (
-                Plot(name="plane", title="ID against mean OOD accuracy", caption=plane),
+                Plot(name="plane", title=f"ID against mean OOD {report.metric}", caption=plane),
                 Plot(name="shifts", title="Differences on each OOD set", caption=shifts),
             ),
         )

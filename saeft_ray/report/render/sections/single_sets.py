@@ -17,8 +17,11 @@ def section(report: Report) -> Section | None:
         f"Secondary: {report.shifts[0].family_size} hypotheses, {corrected(report.shifts)}. Differences from "
         f"{report.baseline} in pp; ▲ better, ▼ worse, unmarked undecided."
     )
-    differences = table(("method", *report.ood_sets), [(method, *map(_cell, found)) for method, found in cells.items()])
-    words = tuple(f"{method}: {in_words(found)}." for method, found in cells.items() if found)
+    labels = {c.method: c.label for c in report.primary}
+    differences = table(
+        ("method", *report.ood_sets), [(labels[method], *map(_cell, found)) for method, found in cells.items()]
+    )
+    words = tuple(f"{labels[method]}: {in_words(found)}." for method, found in cells.items() if found)
     return Section(
         title="Single OOD sets",
         blocks=(Text(words=note, style="note"), differences, Bullets(lines=words, style="note")),

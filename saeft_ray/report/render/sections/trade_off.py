@@ -20,7 +20,7 @@ def section(report: Report) -> Section | None:
     )
     order = sorted(report.front.methods, key=lambda m: (not m.on_front, -m.id))
     return folded_table(
-        title="The trade-off of ID and OOD accuracy",
+        title=f"The trade-off of ID and OOD {report.metric}",
         text=text,
         head=("method", "ID, %", "mean OOD, %", "on the front", "how often"),
         lines=tuple(

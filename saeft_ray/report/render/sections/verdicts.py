@@ -27,7 +27,7 @@ def _card(report: Report, c: Comparison, on_id: Comparison | None) -> Card:
         note = f"{', '.join(report.id_sets)}: {difference(on_id)}, {on_id.verdict}."
     note += " A trade-off, not a gain." if is_trade_off(c, on_id) else ""
     note = f"{note} {_standing(report, c.method)}".strip()
-    return Card(title=c.method, verdict=c.verdict, text=c.sentence, big=big, note=note)
+    return Card(title=c.label, verdict=c.verdict, text=c.sentence, big=big, note=note)
 
 
 def _standing(report: Report, name: str) -> str:
@@ -43,6 +43,6 @@ def interval_name(c: Comparison) -> str:
     """Name the interval of `c`: `95 % CI`, or one that holds at every look."""
     level = 95 if c.paired is None else round(100 * c.paired.confidence)
     if c.correction != "looks":
-        return f"{level} % CI{', spread pooled' if c.pooled else ''}"
+        return f"{level} % CI{', spread pooled' if c.pooled else ', unpaired' if c.unpaired else ''}"
     engine = c.course.engine if c.course is not None else None
     return f"{level} % {'confidence sequence' if engine == 'anytime' else 'repeated CI'}"
