@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from saeft_ray.storage.location import _connected
 
 from s3_server import S3Server, start, stop
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # of machines that tests start; else Ray writes a token at home
+settings.register_profile("untimed", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("untimed")
 # Ray's workers are nice by 15: beside another test they would get next to nothing, and deadlines would pass.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
