@@ -1,0 +1,260 @@
+"""What lies in a storage and whose it is; nothing that is needed may go, and nothing while it may be under way."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from saeft_ray import sweep as sweep_door
+from saeft_ray.housekeeping.garbage import AGE, garbage, remove
+from saeft_ray.housekeeping.ownership import look
+from saeft_ray.housekeeping.states import states
+from saeft_ray.orchestration.local import LocalRunner
+from saeft_ray.orchestration.phases import run_phases
+from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.replay import replay
+from saeft_ray.orchestration.tuned import tuned_classifier
+from saeft_ray.records.lease import Lease
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.storage.__main__ import main
+from saeft_ray.storage.store import Store
+
+import sweeps
+
+QUICK = {
+    "methods": {"zero_shot": {}, "ft": {}, "wise_ft": {"of": "ft", "alpha": {"choices": [0.3, 0.6]}}},
+    "data": {"type": "digit_world"},
+    "rerank": {"top": 1, "seeds": 1},
+    "confirm": {"seeds": 1},
+}
+LATER = 2 * AGE
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """A storage with one sweep that has ended; tests copy it."""
+    root = tmp_path_factory.mktemp("ended") / "runs"
+    sweeps.run_here(sweeps.config(root, **QUICK))
+    return root
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path, ended, monkeypatch):
+    """A copy of that storage on a folder or on S3."""
+    monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
+    url = str(tmp_path / "runs") if request.param == "local" else request.getfixturevalue("s3_url") + "/runs"
+    copy, original = Store(url), Store(str(ended))
+    for path in original.list():
+        copy.write(path, original.read_bytes(path))
+    return copy
+
+
+def put(store, kind, key, describe=None):
+    store.save(kind, key, lambda folder: (folder / "a.bin").write_bytes(b"x" * 1000), describe or {"of": "another"})
+
+
+def paths(found):
+    return {item.path for item in found.items}
+
+
+def test_nothing_of_a_sweep_goes_and_what_nobody_names_does(store):
+    put(store, "endpoint", "0" * 24)
+    put(store, "embeddings", "1" * 24, {"model": {}, "data": "other", "set": "A", "weights": None})
+    put(store, "checkpoint", f"{'0' * 24}-00001-0000000")
+    found = garbage(store)
+    assert paths(found) == {
+        f"artifacts/endpoint/{'0' * 24}",
+        f"artifacts/embeddings/{'1' * 24}",
+        f"artifacts/checkpoint/{'0' * 24}-00001-0000000",
+    }
+    assert not found.kept
+    for item in found.items:
+        remove(store, item)
+    assert not garbage(store).items
+    assert not store.has("endpoint", "0" * 24)
+
+
+def test_a_storage_that_was_collected_replays_exports_and_resumes(store, capsys):
+    before = sweeps.comparable(f"{store.url}/sweeps/small")
+    assert main([store.url, "gc"]) == 0
+    assert "removed 0 bytes in all" in capsys.readouterr().out
+    plan, ledger, same = reopen(f"{store.url}/sweeps/small")
+    (spec,) = (spec for spec in ledger.asked("confirm") if spec.method == "ft")
+    assert replay(plan, ledger, same, spec.id).equal
+    assert tuned_classifier(plan, spec, same)
+    run_phases(plan, ledger, LocalRunner(plan, same, ledger), sweeps.Begun(pytest.fail))
+    assert sweeps.comparable(f"{store.url}/sweeps/small") == before
+
+
+def test_what_may_be_under_way_stays_for_a_day(store):
+    lost = f"artifacts/endpoint/{'2' * 24}/abcdef012345/model.safetensors"
+    store.write(lost, b"half")
+    store.write("sweeps/small/trials/set-aside-0123-rows.parquet", b"damaged")
+    young = garbage(store)
+    assert not young.items
+    assert any("younger than a day" in sentence for sentence in young.kept)
+    old = garbage(store, time.time() + LATER)
+    assert paths(old) == {lost.rpartition("/")[0], "sweeps/small/trials/set-aside-0123-rows.parquet"}
+    for item in old.items:
+        remove(store, item)
+    assert not store.exists(lost)
+
+
+def test_left_over_temporary_files_go(ended, tmp_path):
+    store = Store(str(tmp_path))
+    left = tmp_path / "sweeps/x/.tmp-0123"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"1234")
+    found = garbage(store, time.time() + LATER)
+    assert paths(found) == {"sweeps/x/.tmp-0123"}
+    remove(store, found.items[0])
+    assert not left.exists()
+
+
+def test_a_lost_build_beside_a_whole_one_goes_alone(ended, tmp_path):
+    store = Store(str(tmp_path))
+    for path in Store(str(ended)).list():
+        store.write(path, (ended / path).read_bytes())
+    key = store.keys("head")[0]
+    build = store.manifest("head", key).build
+    store.write(f"artifacts/head/{key}/fedcba543210/head.safetensors", b"half")
+    found = garbage(store, time.time() + LATER)
+    assert paths(found) == {f"artifacts/head/{key}/fedcba543210"}
+    remove(store, found.items[0])
+    assert Path(tmp_path, f"artifacts/head/{key}/{build}").is_dir()
+    assert store.get("head", key)
+
+
+@pytest.mark.parametrize("fault", ["damaged", "missing", "unknown"])
+def test_a_sweep_that_cannot_be_accounted_for_protects_everything(store, fault, capsys):
+    put(store, "endpoint", "0" * 24)
+    record = store.read_bytes("sweeps/small/sweep.json")
+    store.write("sweeps/other/trials/confirm-ft-1/spec.json", b"{}")
+    if fault != "missing":
+        damaged = record[:-40] if fault == "damaged" else record.replace(b'"ft"', b'"xx"')
+        store.write("sweeps/other/sweep.json", damaged)
+    assert main([store.url, "gc"]) == 0
+    said = capsys.readouterr().out
+    assert "1 artifact (" in said
+    assert "that no other sweep names stay" in said
+    assert "sweep other cannot be accounted for" in said
+    assert store.has("endpoint", "0" * 24)
+
+
+def test_weights_that_this_version_would_name_otherwise_are_protected(store):
+    """As after a change of what is in a hash: the weights are there, under another name."""
+    for key in store.keys("endpoint"):
+        store.remove("endpoint", key)
+        put(store, "endpoint", key[::-1])
+    found = garbage(store)
+    assert not found.items
+    assert any("are not there under the names" in sentence for sentence in found.kept)
+
+
+def test_beside_a_running_sweep_what_is_of_its_data_stays(store):
+    plan, _, _ = reopen(f"{store.url}/sweeps/small")
+    put(store, "endpoint", "3" * 24, {"model": plan.facts.model, "data": plan.facts.train})
+    put(store, "endpoint", "4" * 24, {"model": "another", "data": "another"})
+    with Lease(store, "sweeps/small", beat=0.05):
+        found = garbage(store)
+        assert paths(found) == {f"artifacts/endpoint/{'4' * 24}"}
+        assert any("stay while small runs" in sentence for sentence in found.kept)
+        (state,) = states(look(store))
+        assert state.state.startswith("running on ")
+    assert f"artifacts/endpoint/{'3' * 24}" in paths(garbage(store))
+
+
+def test_collecting_while_trials_run_changes_no_row(ended, tmp_path):
+    """Collects, as if everything were a day old, in the middle of every trial of a sweep."""
+    root = tmp_path / "runs"
+    config = sweeps.config(root, **QUICK)
+    plan, store, _ = sweeps.opened(config)
+    seen = []
+
+    class Collecting(sweeps.Begun):
+        def started(self, spec):
+            found = garbage(store)
+            seen.append(spec)
+            for item in found.items:
+                remove(store, item)
+
+        def ended(self, spec, selection):
+            self.started(spec)
+
+    with Lease(store, "sweeps/small", beat=0.05) as lease:
+        ledger = Ledger(store, "small", lease.token)
+        run_phases(plan, ledger, LocalRunner(plan, store, ledger), Collecting(lambda: None))
+    assert seen
+    assert sweeps.comparable(root / "sweeps/small") == sweeps.comparable(ended / "sweeps/small")
+
+
+def test_rm_takes_what_no_other_sweep_names(store, capsys):
+    other = {**QUICK, "name": "second", "seed": 1}
+    plan, ledger, _ = sweeps.run_here(sweeps.config(store.url, **other))
+    (head,), mine = store.keys("head"), plan.final_weights(ledger.asked("confirm")[1])
+    assert look(store).owners["head", head] == ("second", "small")
+    with Lease(store, "sweeps/second", beat=0.05):
+        assert main([store.url, "rm", "second", "--yes"]) == 2
+        assert "runs this sweep since" in capsys.readouterr().err
+    assert main([store.url, "rm", "second"]) == 2
+    assert "add --yes" in capsys.readouterr().err
+    assert store.exists("sweeps/second/sweep.json")
+    assert main([store.url, "rm", "second", "--yes"]) == 0
+    assert "artifacts stay: other sweeps name them too" in capsys.readouterr().out
+    assert not store.list("sweeps/second")
+    assert not store.has(mine.kind, mine.key)
+    assert not garbage(store).items
+    plan, ledger, same = reopen(f"{store.url}/sweeps/small")
+    assert tuned_classifier(plan, next(s for s in ledger.asked("confirm") if s.method == "ft"), same)
+    assert main([store.url, "rm", "second", "--yes"]) == 2
+    assert "has no sweep 'second'; it has small" in capsys.readouterr().err
+
+
+def test_ls_and_du_tell_state_and_bytes(store, capsys):
+    assert main([store.url, "ls"]) == 0
+    said = capsys.readouterr().out
+    assert "ended" in said
+    assert "confirm 3 of 3 trials" in said
+    assert main([store.url, "du"]) == 0
+    said = capsys.readouterr().out
+    for word in ("small", "endpoint", "head", "all together"):
+        assert word in said
+    for path in store.list("sweeps/small/trials"):
+        if path.startswith("sweeps/small/trials/confirm-wise_ft") and path.endswith("rows.parquet"):
+            store.delete(path)
+    assert main([store.url, "ls"]) == 0
+    said = capsys.readouterr().out
+    assert "unfinished" in said
+    assert "confirm 2 of 3 trials" in said
+
+
+@pytest.mark.parametrize("command", [["ls"], ["du"], ["rm", "a", "--yes"], ["gc"]])
+def test_a_storage_that_is_not_there_is_told(command, ended, tmp_path, capsys):
+    assert main([str(tmp_path / "nowhere"), *command]) == 2
+    assert "no storage at" in capsys.readouterr().err
+    assert main([str(ended / "sweeps/small"), *command]) == 2
+    assert f"give the storage that it lies in: {ended}" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_dry_run_removes_nothing(store, capsys):
+    put(store, "endpoint", "0" * 24)
+    assert main([store.url, "gc", "--dry-run"]) == 0
+    assert "would remove artifacts/endpoint/000" in capsys.readouterr().out
+    assert store.has("endpoint", "0" * 24)
+    assert main([store.url, "gc"]) == 0
+    assert not store.has("endpoint", "0" * 24)
+
+
+def test_a_folder_that_a_driver_left_before_it_began_names_nothing(store):
+    with Lease(store, "sweeps/begun", beat=0.05):
+        put(store, "endpoint", "0" * 24)
+        assert not garbage(store).items  # whatever it is, it has not said yet
+    assert paths(garbage(store)) == {f"artifacts/endpoint/{'0' * 24}"}
+
+
+def test_the_sweep_door_is_not_disturbed(tmp_path):
+    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **QUICK)
+    assert sweep_door.main([file, "--local", "--quiet"]) == 0
+    assert main([str(tmp_path / "runs"), "gc"]) == 0
+    assert sweep_door.main([file, "--local", "--quiet"]) == 0
