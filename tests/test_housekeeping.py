@@ -5,52 +5,71 @@ from pathlib import Path
 
 import pytest
 
-from saeft_ray import sweep as sweep_door
 from saeft_ray.housekeeping.garbage import AGE, garbage, remove
 from saeft_ray.housekeeping.ownership import look
 from saeft_ray.housekeeping.states import states
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
+from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.replay import replay
-from saeft_ray.orchestration.tuned import tuned_classifier
+from saeft_ray.orchestration.tuned import identity_of_embeddings, tuned_classifier
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.preregistration import preregistration
 from saeft_ray.storage.__main__ import main
+from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
 import sweeps
 
 QUICK = {
     "methods": {"zero_shot": {}, "ft": {}, "wise_ft": {"of": "ft", "alpha": {"choices": [0.3, 0.6]}}},
-    "data": {"type": "digit_world"},
     "rerank": {"top": 1, "seeds": 1},
     "confirm": {"seeds": 1},
 }
 LATER = 2 * AGE
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory):
-    """A storage with one sweep that has ended; tests copy it."""
-    root = tmp_path_factory.mktemp("ended") / "runs"
-    sweeps.run_here(sweeps.config(root, **QUICK))
-    return root
-
-
 @pytest.fixture(params=["local", "s3"])
-def store(request, tmp_path, ended, monkeypatch):
-    """A copy of that storage on a folder or on S3."""
+def store(request, tmp_path, monkeypatch):
+    """A storage with the sweep `small`, which has ended, on a folder or on S3."""
     monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
-    url = str(tmp_path / "runs") if request.param == "local" else request.getfixturevalue("s3_url") + "/runs"
-    copy, original = Store(url), Store(str(ended))
-    for path in original.list():
-        copy.write(path, original.read_bytes(path))
-    return copy
+    found = Store(str(tmp_path / "runs") if request.param == "local" else request.getfixturevalue("s3_url") + "/runs")
+    plant(found)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path):
+    found = Store(str(tmp_path / "runs"))
+    plant(found)
+    return found
+
+
+def plant(store, **sections):
+    """A sweep that looks as if it had run: record, trials with rows, and files of the right names as its artifacts."""
+    plan, _, ledger = sweeps.opened(sweeps.config(store.url, **{**QUICK, **sections}))
+    chosen = {
+        label: m.with_values({"alpha": 0.3}) if m.open_values() else m for label, m in plan.config.methods.items()
+    }
+    reranked = plan.rerank({"wise_ft": plan.alternatives("wise_ft")}, chosen)
+    ledger.choose(chosen)
+    ledger.preregister(preregistration(ledger.record()))
+    for artifact in plan.artifacts():
+        put(store, artifact.kind, artifact.key, artifact.identity)
+    for spec in [*reranked, *plan.confirm(chosen)]:
+        ledger.begin_trial(spec)
+        ledger.finish(spec, [spec.row(plan.config.name, "selection", "selection", "accuracy", 0.5)])
+        if spec.trained:
+            put(store, "endpoint", plan.final_weights(spec).key, plan.final_weights(spec).identity)
+            seen = identity_of_embeddings(plan, spec, "ID")
+            put(store, "embeddings", fingerprint(seen, 24), seen)
+    return plan, ledger
 
 
 def put(store, kind, key, describe=None):
-    store.save(kind, key, lambda folder: (folder / "a.bin").write_bytes(b"x" * 1000), describe or {"of": "another"})
+    store.ensure(kind, key, lambda folder: (folder / "a.bin").write_bytes(b"x" * 1000), describe or {"of": "another"})
 
 
 def paths(found):
@@ -74,18 +93,6 @@ def test_nothing_of_a_sweep_goes_and_what_nobody_names_does(store):
     assert not store.has("endpoint", "0" * 24)
 
 
-def test_a_storage_that_was_collected_replays_exports_and_resumes(store, capsys):
-    before = sweeps.comparable(f"{store.url}/sweeps/small")
-    assert main([store.url, "gc"]) == 0
-    assert "removed 0 bytes in all" in capsys.readouterr().out
-    plan, ledger, same = reopen(f"{store.url}/sweeps/small")
-    (spec,) = (spec for spec in ledger.asked("confirm") if spec.method == "ft")
-    assert replay(plan, ledger, same, spec.id).equal
-    assert tuned_classifier(plan, spec, same)
-    run_phases(plan, ledger, LocalRunner(plan, same, ledger), sweeps.Begun(pytest.fail))
-    assert sweeps.comparable(f"{store.url}/sweeps/small") == before
-
-
 def test_what_may_be_under_way_stays_for_a_day(store):
     lost = f"artifacts/endpoint/{'2' * 24}/abcdef012345/model.safetensors"
     store.write(lost, b"half")
@@ -100,7 +107,7 @@ def test_what_may_be_under_way_stays_for_a_day(store):
     assert not store.exists(lost)
 
 
-def test_left_over_temporary_files_go(ended, tmp_path):
+def test_left_over_temporary_files_go(tmp_path):
     store = Store(str(tmp_path))
     left = tmp_path / "sweeps/x/.tmp-0123"
     left.parent.mkdir(parents=True)
@@ -111,17 +118,15 @@ def test_left_over_temporary_files_go(ended, tmp_path):
     assert not left.exists()
 
 
-def test_a_lost_build_beside_a_whole_one_goes_alone(ended, tmp_path):
-    store = Store(str(tmp_path))
-    for path in Store(str(ended)).list():
-        store.write(path, (ended / path).read_bytes())
+def test_a_lost_build_beside_a_whole_one_goes_alone(folder):
+    store = folder
     key = store.keys("head")[0]
     build = store.manifest("head", key).build
     store.write(f"artifacts/head/{key}/fedcba543210/head.safetensors", b"half")
     found = garbage(store, time.time() + LATER)
     assert paths(found) == {f"artifacts/head/{key}/fedcba543210"}
     remove(store, found.items[0])
-    assert Path(tmp_path, f"artifacts/head/{key}/{build}").is_dir()
+    assert Path(store.url, f"artifacts/head/{key}/{build}").is_dir()
     assert store.get("head", key)
 
 
@@ -164,18 +169,16 @@ def test_beside_a_running_sweep_what_is_of_its_data_stays(store):
     assert f"artifacts/endpoint/{'3' * 24}" in paths(garbage(store))
 
 
-def test_collecting_while_trials_run_changes_no_row(ended, tmp_path):
-    """Collects, as if everything were a day old, in the middle of every trial of a sweep."""
-    root = tmp_path / "runs"
-    config = sweeps.config(root, **QUICK)
-    plan, store, _ = sweeps.opened(config)
-    seen = []
+@pytest.mark.slow
+def test_collecting_while_trials_run_changes_no_row(tmp_path):
+    """Collects at the start and the end of every trial; then the sweep is replayed, exported and resumed."""
+    quiet, busy = tmp_path / "quiet", tmp_path / "busy"
+    sweeps.run_here(sweeps.config(quiet, **QUICK))
+    plan, store, _ = sweeps.opened(sweeps.config(busy, **QUICK))
 
-    class Collecting(sweeps.Begun):
+    class Collecting(Quiet):
         def started(self, spec):
-            found = garbage(store)
-            seen.append(spec)
-            for item in found.items:
+            for item in garbage(store).items:
                 remove(store, item)
 
         def ended(self, spec, selection):
@@ -183,15 +186,20 @@ def test_collecting_while_trials_run_changes_no_row(ended, tmp_path):
 
     with Lease(store, "sweeps/small", beat=0.05) as lease:
         ledger = Ledger(store, "small", lease.token)
-        run_phases(plan, ledger, LocalRunner(plan, store, ledger), Collecting(lambda: None))
-    assert seen
-    assert sweeps.comparable(root / "sweeps/small") == sweeps.comparable(ended / "sweeps/small")
+        run_phases(plan, ledger, LocalRunner(plan, store, ledger), Collecting())
+    assert main([str(busy), "gc"]) == 0
+    assert sweeps.comparable(busy / "sweeps/small") == sweeps.comparable(quiet / "sweeps/small")
+    plan, ledger, store = reopen(str(busy / "sweeps/small"))
+    spec = next(spec for spec in ledger.asked("confirm") if spec.method == "ft")
+    assert replay(plan, ledger, store, spec.id).equal
+    assert tuned_classifier(plan, spec, store)
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), sweeps.Begun(pytest.fail))
 
 
 def test_rm_takes_what_no_other_sweep_names(store, capsys):
-    other = {**QUICK, "name": "second", "seed": 1}
-    plan, ledger, _ = sweeps.run_here(sweeps.config(store.url, **other))
-    (head,), mine = store.keys("head"), plan.final_weights(ledger.asked("confirm")[1])
+    plan, ledger = plant(store, name="second", seed=1)
+    (head,) = store.keys("head")
+    mine = plan.final_weights(next(spec for spec in ledger.asked("confirm") if spec.method == "ft"))
     assert look(store).owners["head", head] == ("second", "small")
     with Lease(store, "sweeps/second", beat=0.05):
         assert main([store.url, "rm", "second", "--yes"]) == 2
@@ -204,8 +212,8 @@ def test_rm_takes_what_no_other_sweep_names(store, capsys):
     assert not store.list("sweeps/second")
     assert not store.has(mine.kind, mine.key)
     assert not garbage(store).items
-    plan, ledger, same = reopen(f"{store.url}/sweeps/small")
-    assert tuned_classifier(plan, next(s for s in ledger.asked("confirm") if s.method == "ft"), same)
+    plan, ledger, _ = reopen(f"{store.url}/sweeps/small")
+    assert all(store.has("endpoint", plan.final_weights(s).key) for s in ledger.asked("confirm") if s.trained)
     assert main([store.url, "rm", "second", "--yes"]) == 2
     assert "has no sweep 'second'; it has small" in capsys.readouterr().err
 
@@ -229,11 +237,11 @@ def test_ls_and_du_tell_state_and_bytes(store, capsys):
 
 
 @pytest.mark.parametrize("command", [["ls"], ["du"], ["rm", "a", "--yes"], ["gc"]])
-def test_a_storage_that_is_not_there_is_told(command, ended, tmp_path, capsys):
+def test_a_storage_that_is_not_there_is_told(command, folder, tmp_path, capsys):
     assert main([str(tmp_path / "nowhere"), *command]) == 2
     assert "no storage at" in capsys.readouterr().err
-    assert main([str(ended / "sweeps/small"), *command]) == 2
-    assert f"give the storage that it lies in: {ended}" in capsys.readouterr().err
+    assert main([f"{folder.url}/sweeps/small", *command]) == 2
+    assert f"give the storage that it lies in: {folder.url}" in capsys.readouterr().err
     assert not (tmp_path / "nowhere").exists()
 
 
@@ -251,10 +259,3 @@ def test_a_folder_that_a_driver_left_before_it_began_names_nothing(store):
         put(store, "endpoint", "0" * 24)
         assert not garbage(store).items  # whatever it is, it has not said yet
     assert paths(garbage(store)) == {f"artifacts/endpoint/{'0' * 24}"}
-
-
-def test_the_sweep_door_is_not_disturbed(tmp_path):
-    file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **QUICK)
-    assert sweep_door.main([file, "--local", "--quiet"]) == 0
-    assert main([str(tmp_path / "runs"), "gc"]) == 0
-    assert sweep_door.main([file, "--local", "--quiet"]) == 0
