@@ -1,6 +1,7 @@
 """What lies in a storage and whose it is; nothing that is needed may go, and nothing while it may be under way."""
 
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from saeft_ray.housekeeping.garbage import AGE, garbage, remove
 from saeft_ray.housekeeping.ownership import look
 from saeft_ray.housekeeping.states import states
+from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
-from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.orchestration.replay import replay
 from saeft_ray.orchestration.tuned import identity_of_embeddings, tuned_classifier
 from saeft_ray.records.lease import Lease
@@ -47,9 +50,16 @@ def folder(tmp_path):
     return found
 
 
+@cache
+def facts():
+    return find_facts(sweeps.config(".", **QUICK))
+
+
 def plant(store, **sections):
     """A sweep that looks as if it had run: record, trials with rows, and files of the right names as its artifacts."""
-    plan, _, ledger = sweeps.opened(sweeps.config(store.url, **{**QUICK, **sections}))
+    config = sweeps.config(store.url, **{**QUICK, **sections})
+    plan, ledger = Plan(config, facts()), Ledger(store, config.name)
+    ledger.register(record_of(plan, None))
     chosen = {
         label: m.with_values({"alpha": 0.3}) if m.open_values() else m for label, m in plan.config.methods.items()
     }

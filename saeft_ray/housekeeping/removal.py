@@ -29,8 +29,7 @@ class Removal:
 def removal(store: Store, sweep: str) -> Removal:
     """What would go with `sweep`. Raises UserError if there is none of that name, or if it runs."""
     found = look(store)
-    files = found.inventory.sweeps.get(sweep)
-    if files is None:
+    if sweep not in found.inventory.sweeps:
         known = sorted(found.inventory.sweeps)
         listed = ", ".join(known[:_LISTED]) + (", …" if len(known) > _LISTED else "")
         raise UserError(f"{store.url}: has no sweep {sweep!r}; it has {listed or 'none'}")
@@ -41,19 +40,20 @@ def removal(store: Store, sweep: str) -> Removal:
             "end it first, or wait for it"
         )
     artifacts, stays = _own(found, sweep)
-    aside = {path: file for path, file in (found.inventory.aside | found.inventory.temporary).items()
-             if path.startswith(f"sweeps/{sweep}/")}  # fmt: skip
-    total = size(files.values()) + size(aside.values()) + bytes_of(found, artifacts)
-    return Removal(sweep, tuple(sorted({*files, *aside})), tuple(artifacts), total, tuple(stays))
+    files = store.listing(f"sweeps/{sweep}")  # all of them, whatever they are
+    total = size(files.values()) + bytes_of(found, artifacts)
+    return Removal(sweep, tuple(files), tuple(artifacts), total, tuple(stays))
 
 
 def remove_sweep(store: Store, going: Removal) -> None:
-    """Removes what `going` names. Holds the sweep's lease meanwhile, so that nobody starts it; raises Taken if somebody
-    has. What is interrupted can be repeated: the record goes last."""
-    folder = f"sweeps/{going.sweep}"
+    """Removes what `going` names, as far as it may still go: meanwhile a user was asked, and sweeps may have begun.
+    Holds the sweep's lease, so that nobody starts it; raises UserError if somebody has. What is interrupted can be
+    repeated: the record goes last."""
+    folder, still = f"sweeps/{going.sweep}", removal(store, going.sweep).artifacts
     with Lease(store, folder, on_lost=interrupt):
         for name in going.artifacts:
-            store.remove(*name)
+            if name in still:
+                store.remove(*name)
         last = f"{folder}/{RECORD}"
         for path in going.files:
             if path != last and not path.startswith(f"{folder}/leases/"):

@@ -2,20 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from saeft_ray.housekeeping.inventory import Name, changed, size
-from saeft_ray.housekeeping.named import Account
 from saeft_ray.housekeeping.ownership import Ownership
 from saeft_ray.orchestration.confirm import SequentialQueue
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import PHASES, Row
 
 
 @dataclass(frozen=True)
 class State:
-    """One sweep. `bytes` are those of its folder and of all artifacts that it names; `changed` is in seconds since
-    1970."""
+    """One sweep. `bytes` are those of its folder and of all artifacts that it names, of its folder alone where these
+    are not known (`at_least`); `changed` is in seconds since 1970."""
 
     sweep: str
     state: str
@@ -23,6 +24,7 @@ class State:
     created: str
     changed: float | None
     bytes: int
+    at_least: bool
 
 
 class Share(NamedTuple):
@@ -46,12 +48,12 @@ class OfKind(NamedTuple):
 
 def states(found: Ownership) -> list[State]:
     """Every sweep of a storage, by name."""
-    return [_state(found, sweep) for sweep in sorted({*found.inventory.sweeps, *found.accounts, *found.unaccounted})]
+    return [_state(found, sweep) for sweep in _sweeps(found)]
 
 
 def shares(found: Ownership) -> list[Share]:
     """Whose bytes they are, by sweep."""
-    return [_share(found, state.sweep) for state in states(found)]
+    return [_share(found, sweep) for sweep in _sweeps(found)]
 
 
 def kinds(found: Ownership) -> list[OfKind]:
@@ -70,6 +72,10 @@ def bytes_of(found: Ownership, names: Iterable[Name]) -> int:
     return sum(size(found.inventory.artifacts[name].values()) for name in names)
 
 
+def _sweeps(found: Ownership) -> list[str]:
+    return sorted({*found.inventory.sweeps, *found.accounts, *found.unaccounted})
+
+
 def _share(found: Ownership, sweep: str) -> Share:
     named = [name for name, owners in found.owners.items() if sweep in owners]
     alone = [name for name in named if len(found.owners[name]) == 1]
@@ -78,25 +84,30 @@ def _share(found: Ownership, sweep: str) -> Share:
 
 
 def _state(found: Ownership, sweep: str) -> State:
-    one, share = found.accounts.get(sweep), _share(found, sweep)
     files = found.inventory.sweeps.get(sweep, {}).values()
-    record: dict[str, Any] = one.ledger.record() if one else {}
-    ended, progress = _progress(one) if one else (False, found.unaccounted.get(sweep, "nothing was begun"))
+    state, progress, created = "empty", "nothing was begun", ""
+    if sweep in found.accounts or sweep in found.unaccounted:
+        try:
+            plan, ledger, _ = reopen(f"{found.store.url}/sweeps/{sweep}", found.store.endpoint)
+            created = str(ledger.record().get("created", ""))
+            ended, progress = _progress(plan, ledger)
+            state = "ended" if ended else "unfinished"
+        except Exception:  # one sweep of another version must not hide the others
+            state, progress = "unknown", found.unaccounted.get(sweep, "cannot be read")
     if sweep in found.running:
         owner = found.running[sweep]
         state = f"running on {owner.host} since {owner.since}"
-    else:
-        state = "ended" if ended else "unfinished" if one else "unknown" if sweep in found.unaccounted else "empty"
-    return State(sweep, state, progress, str(record.get("created", "")), changed(files), sum(share[1:]))
+    least = sweep in found.unaccounted
+    return State(sweep, state, progress, created, changed(files), sum(_share(found, sweep)[1:]), least)
 
 
-def _progress(one: Account) -> tuple[bool, str]:
+def _progress(plan: Plan, ledger: Ledger) -> tuple[bool, str]:
     """Whether all trials have ended, and in words how far the last phase that has begun is."""
-    plan, ledger, ended = one.plan, one.ledger, one.ledger.finished()
+    ended, last = ledger.finished(), PHASES[-1]
     counts, done = plan.counts(), {phase: sum(t.startswith(f"{phase}-") for t in ended) for phase in PHASES}
     chosen = ledger.chosen()
     if chosen is None:
-        phase = next((phase for phase in PHASES if done[phase] < counts[phase]), "confirm")
+        phase = next((phase for phase in PHASES if done[phase] < counts[phase]), last)
         return False, f"{phase} {done[phase]} of {counts[phase]} trials"
     wanted = plan.confirm(chosen)
     left = len({spec.id for spec in wanted} - ended)

@@ -56,7 +56,14 @@ def _act(options: argparse.Namespace, endpoint: str | None) -> int:
 
 def _ls(store: Store) -> int:
     lines = [
-        (each.sweep, each.state, each.progress, _minute(each.created), _time(each.changed), _in_units(each.bytes))
+        (
+            each.sweep,
+            each.state,
+            each.progress,
+            _minute(each.created),
+            _time(each.changed),
+            f"{'≥ ' if each.at_least else ''}{_in_units(each.bytes)}",
+        )
         for each in states(look(store))
     ]
     sys.stdout.write(render(("sweep", "state", "progress", "created", "last change", "size"), lines, "table"))
