@@ -1,5 +1,7 @@
 """What lies in a storage and whose it is; nothing that is needed may go, and nothing while it may be under way."""
 
+import errno
+import os
 import time
 from functools import cache
 from pathlib import Path
@@ -21,6 +23,7 @@ from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.storage.__main__ import main
+from saeft_ray.storage.checksum import to_json
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 
@@ -143,11 +146,13 @@ def test_a_lost_build_beside_a_whole_one_goes_alone(folder):
 @pytest.mark.parametrize("fault", ["damaged", "missing", "unknown"])
 def test_a_sweep_that_cannot_be_accounted_for_protects_everything(store, fault, capsys):
     put(store, "endpoint", "0" * 24)
-    record = store.read_bytes("sweeps/small/sweep.json")
+    record = Ledger(store, "small").record()
     store.write("sweeps/other/trials/confirm-ft-1/spec.json", b"{}")
-    if fault != "missing":
-        damaged = record[:-40] if fault == "damaged" else record.replace(b'"ft"', b'"xx"')
-        store.write("sweeps/other/sweep.json", damaged)
+    if fault == "damaged":
+        store.write("sweeps/other/sweep.json", to_json(record)[:-40])
+    elif fault == "unknown":
+        record["config"]["methods"]["ft"]["type"] = "of_a_plugin"
+        store.write("sweeps/other/sweep.json", to_json(record))
     assert main([store.url, "gc"]) == 0
     said = capsys.readouterr().out
     assert "1 artifact (" in said
@@ -269,3 +274,19 @@ def test_a_folder_that_a_driver_left_before_it_began_names_nothing(store):
         put(store, "endpoint", "0" * 24)
         assert not garbage(store).items  # whatever it is, it has not said yet
     assert paths(garbage(store)) == {f"artifacts/endpoint/{'0' * 24}"}
+
+
+def test_a_local_folder_that_may_not_be_listed_does_not_look_empty(folder, monkeypatch, capsys):
+    listed = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("trials"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    put(folder, "endpoint", "0" * 24)
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert main([folder.url, "gc"]) == 2
+    assert "trials: cannot be listed (Permission denied)" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert folder.has("endpoint", "0" * 24)
