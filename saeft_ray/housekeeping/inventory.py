@@ -1,5 +1,6 @@
 """Everything that lies in a storage, by what it is: one listing, nothing opened."""
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -47,6 +48,9 @@ class Inventory:
 def take(store: Store) -> Inventory:
     """The inventory of a storage. Raises UserError for a place that is none, and says what it is."""
     found = Inventory()
+    if store.local:  # fsspec lists a folder that may not be read as an empty one
+        for _ in os.walk(store.url, onerror=_unless_gone):
+            pass
     for path, listed in {**store.listing("artifacts"), **store.listing("sweeps")}.items():
         parts = path.split("/")
         if parts[-1].startswith(_TEMPORARY):
@@ -78,6 +82,11 @@ def changed(files: Iterable[Listed]) -> float | None:
     times = [file.changed for file in files]
     known = [time for time in times if time is not None]
     return max(known) if known and len(known) == len(times) else None
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); let this user read it") from error
 
 
 def _no_storage(store: Store) -> str:

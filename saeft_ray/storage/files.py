@@ -100,13 +100,11 @@ class Files:
         return tuple(sorted(path for path in self.listing(folder) if "/." not in f"/{path}"))
 
     def listing(self, folder: str = "") -> dict[str, Listed]:
-        """All files below `folder`, temporary ones too, by their paths relative to the URL. Raises UserError for a
-        local folder that this user may not read: it must not look empty."""
+        """All files below `folder`, temporary ones too, by their paths relative to the URL."""
         place = self._place(folder) if folder else self.url
         root = self._fs._strip_protocol(self.url)
-        strict = {"on_error": _unless_gone} if self.local else {}
         with self._guard:
-            entries = cast(Any, self._fs).find(place, detail=True, **strict)
+            entries = self._fs.find(place, detail=True)
         # An S3 server may name folders too, empty ones among them.
         found = ((str(name)[len(root) :].lstrip("/"), entry) for name, entry in entries.items())
         return {
@@ -246,11 +244,6 @@ def named(name: str, what: str) -> str:
     if not is_name(name):
         raise UserError(f"{what}: {name!r} is not a name: use A-Z a-z 0-9 . _ - and no dot in front")
     return name
-
-
-def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise UserError(f"{error.filename}: cannot be listed ({error.strerror}); let this user read it") from error
 
 
 def _changed(entry: Mapping[str, Any]) -> float | None:
