@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 import saeft_ray
-from saeft_ray import data, door, driver, errors, export, preflight, results, sweep, trial
+from saeft_ray import compare, data, door, driver, errors, export, preflight, results, sweep, trial
 from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
 from saeft_ray.report.__main__ import main as report
+from saeft_ray.storage.__main__ import main as storage
 
 import report_rows
 import sweeps
@@ -28,6 +29,8 @@ DOORS = {
     "preflight": (preflight.main, ["nowhere.yaml"]),
     "export": (export.main, ["nowhere/sweeps/small", "confirm-ft-1", "a.safetensors"]),
     "data": (data.main, ["shard", "nowhere", "there"]),
+    "storage": (storage, ["nowhere", "ls"]),
+    "compare": (compare.main, ["nowhere", "there"]),
 }
 
 

@@ -15,11 +15,22 @@ FLOORS = [
     {"records"},
     {"orchestration"},
     {"features"},
-    {"report", "results"},
+    {"report", "results", "housekeeping"},
     {"on_ray"},
     {"driver"},
     {"api"},
-    {"data", "evaluate", "export", "preflight", "sweep", "trial", "features.__main__", ""},
+    {
+        "compare",
+        "data",
+        "evaluate",
+        "export",
+        "preflight",
+        "sweep",
+        "trial",
+        "features.__main__",
+        "storage.__main__",
+        "",
+    },
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

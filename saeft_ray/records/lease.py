@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 BEAT = 5.0  # seconds between two beats
 PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
 MOMENT = 5.0  # seconds that a contender waits for others, and within which it must have written
-_RELEASED = b"released"
+RELEASED = b"released"
 
 
 class Owner(BaseModel):
@@ -99,7 +99,7 @@ class Lease:
         if self._thread is not None:
             self._thread.join()
         if not self.lost:
-            self._files.write(self._path(self.token, "beat"), _RELEASED)
+            self._files.write(self._path(self.token, "beat"), RELEASED)
 
     def _claim(self, token: int) -> bool:
         """Whether this driver, and no other, has taken `token`."""
@@ -119,16 +119,16 @@ class Lease:
         """Returns once the holder of `token` has left or died; raises Taken if it lives."""
         owner = self._owner()
         first = self._read_beat(self.token)
-        if first == _RELEASED:
+        if first == RELEASED:
             return
-        if owner.host == self._me.host and not _alive(owner.process):
+        if owner.host == self._me.host and not alive(owner.process):
             return
         watched = time.monotonic() + self._patience
         while (now := self._read_beat(self.token)) == first:
             if time.monotonic() > watched:
                 return
             time.sleep(self._patience / 20)
-        if now == _RELEASED:
+        if now == RELEASED:
             return
         owner = self._owner()  # known for sure once there is a beat
         raise Taken(
@@ -177,7 +177,7 @@ class Lease:
         return f"{self._folder}/{token:06d}.{suffix}"
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     """Whether a process of this machine runs (or is somebody else's, which cannot be distinguished from alive)."""
     try:
         os.kill(process, 0)

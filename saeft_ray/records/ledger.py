@@ -20,9 +20,9 @@ from dataclasses import replace
 from typing import Any
 
 import pyarrow.parquet as pq
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from saeft_ray.config.schema import SweepConfig
+from saeft_ray.config.schema import AnyMethod, SweepConfig
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
 from saeft_ray.records.earlier import KEY, opened_before
@@ -39,6 +39,7 @@ from saeft_ray.storage.fingerprint import canonical
 
 _log = logging.getLogger(__name__)
 SPEC = "spec.json"
+_METHOD: TypeAdapter[Method] = TypeAdapter(AnyMethod)
 
 
 class Ledger:
@@ -125,6 +126,12 @@ class Ledger:
                 f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
                 "trials were removed or changed by hand. Run the sweep under another name"
             )
+
+    def chosen(self) -> dict[str, Method] | None:
+        """What `choose` noted; None before that."""
+        with suppress(FileNotFoundError):
+            return {label: _METHOD.validate_python(raw) for label, raw in self._folder.get_json("chosen.json").items()}
+        return None
 
     def preregister(self, registered: Mapping[str, Any]) -> None:
         """Notes what the confirm phase will test and how, before its first trial, and which sweeps opened its test sets

@@ -7,13 +7,14 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from saeft_ray.errors import Unavailable, UserError
 from saeft_ray.storage.location import Location
@@ -24,6 +25,14 @@ from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART
 _log = logging.getLogger(__name__)
 NAME = r"[A-Za-z0-9_-][A-Za-z0-9._-]*"  # no leading dot: no "..", and temporary files have a space of their own
 _LINKLESS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class Listed(NamedTuple):
+    """A file as a listing tells it: `size` in bytes; `changed` in seconds since 1970 by the storage's clock, None where
+    it does not say."""
+
+    size: int
+    changed: float | None
 
 
 class Files:
@@ -81,15 +90,28 @@ class Files:
         with self._guard, suppress(FileNotFoundError):
             self._fs.rm(self._place(folder), recursive=True)
 
+    def delete_leftover(self, path: str) -> None:
+        """Removes a file that `listing` named, of whatever name, if it is there."""
+        with self._guard, suppress(FileNotFoundError):
+            self._fs.rm_file(f"{self.url}/{path}")
+
     def list(self, folder: str = "") -> tuple[str, ...]:
         """Paths of all files below `folder`, relative to the URL, sorted. Empty if there is no such folder."""
+        return tuple(sorted(path for path in self.listing(folder) if "/." not in f"/{path}"))
+
+    def listing(self, folder: str = "") -> dict[str, Listed]:
+        """All files below `folder`, temporary ones too, by their paths relative to the URL."""
         place = self._place(folder) if folder else self.url
         root = self._fs._strip_protocol(self.url)
         with self._guard:
             entries = self._fs.find(place, detail=True)
         # An S3 server may name folders too, empty ones among them.
-        found = (str(name)[len(root) :].lstrip("/") for name, entry in entries.items() if entry["type"] == "file")
-        return tuple(sorted(path for path in found if path and "/." not in f"/{path}" and path[-1] != "/"))
+        found = ((str(name)[len(root) :].lstrip("/"), entry) for name, entry in entries.items())
+        return {
+            path: Listed(int(entry.get("size") or 0), _changed(entry))
+            for path, entry in found
+            if entry["type"] == "file" and path and path[-1] != "/"
+        }
 
     def write_once(self, path: str, data: bytes) -> None:
         """Writes a plain file that must not exist yet, whole or not at all. Raises FileExistsError, unless these very
@@ -222,6 +244,14 @@ def named(name: str, what: str) -> str:
     if not is_name(name):
         raise UserError(f"{what}: {name!r} is not a name: use A-Z a-z 0-9 . _ - and no dot in front")
     return name
+
+
+def _changed(entry: Mapping[str, Any]) -> float | None:
+    """When a file was last written, under the names that fsspec's file systems have for it."""
+    told = next((entry[name] for name in ("mtime", "LastModified", "updated", "created") if entry.get(name)), None)
+    if isinstance(told, datetime):
+        return told.timestamp()
+    return float(told) if isinstance(told, int | float) else None
 
 
 def _write_local(path: Path, data: bytes, *, replace: bool) -> None:

@@ -121,7 +121,10 @@ class S3:
         assert detail
         bucket, _ = _bucket_and_key(folder)
         found = (entry for page in self._pages(folder) for entry in page.get("Contents", ()))
-        return {f"{bucket}/{entry['Key']}": {"type": "file", "size": entry["Size"]} for entry in found}
+        return {
+            f"{bucket}/{entry['Key']}": {"type": "file", "size": entry["Size"], "LastModified": entry["LastModified"]}
+            for entry in found
+        }
 
     def ls(self, folder: str, detail: bool = True) -> list[dict[str, Any]]:
         """The objects and folders in `folder`, one level deep. Raises FileNotFoundError if there is no such folder,

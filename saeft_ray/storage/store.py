@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from saeft_ray.storage.fingerprint import canonical, fingerprint
 _log = logging.getLogger(__name__)
 _BUILDS = 3
 _SMALL = 256 << 10  # bytes of an artifact: so few take less time than one more request
+_AT_ONCE = 256  # manifests in memory, with the small files that follow them
 _END = b"\n}\n"  # of the JSON, where files follow; its own lines are indented
 _digests: dict[tuple[str, int, int], str] = {}
 
@@ -68,6 +69,17 @@ class Store(Files):
         """The artifact's manifest, None if absent. Raises Damaged if it cannot be understood."""
         found = self._look(kind, key)
         return None if found is None else found[0]
+
+    def manifests(self, names: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Manifest]:
+        """The manifests of artifacts, by kind and key, that are there and sound; several at a time where the store is
+        remote."""
+        found, asked = {}, list(names)
+        for start in range(0, len(asked), _AT_ONCE):
+            paths = {f"{_folder(*name)}/manifest.json": name for name in asked[start : start + _AT_ONCE]}
+            for path, raw in self.read_many(paths).items():
+                with suppress(ValidationError, Damaged):
+                    found[paths[path]] = _split(raw, path)[0]
+        return found
 
     def size(self, kind: str, key: str) -> int | None:
         """Bytes in the artifact's files as its manifest says, None if absent."""
