@@ -1,7 +1,5 @@
 """A sweep from Python: load or open one, run it, read what came of it. The doors run sweeps through this file."""
 
-import sys
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +12,7 @@ from rich.console import Console
 
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
-from saeft_ray.driver import drive, hands, logs_named
+from saeft_ray.driver import check_caller, drive, hands, logs_named
 from saeft_ray.errors import UserError
 from saeft_ray.features import found as features_found
 from saeft_ray.features.files import asked_tables, keep
@@ -26,9 +24,10 @@ from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
 from saeft_ray.orchestration.signals import StopSignals
+from saeft_ray.records.course import trials_table
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.query import query_table, summary
-from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.query import course_tables, query_table, summary
+from saeft_ray.records.read import read_record, read_rows, read_trials, rows_of
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.report import WrittenReport, report_sweep, write_features
@@ -157,7 +156,7 @@ class Sweep:
 
         Example: `sweep = saeft_ray.load("sweeps/quickstart.yaml").run(local=True)`
         """
-        _check_caller("Sweep.run", local or join)
+        check_caller("Sweep.run", local or join)
         if not (local or join):
             from saeft_ray.on_ray.cluster import find_with_room
 
@@ -189,19 +188,32 @@ class Sweep:
         self._opened  # noqa: B018 - the sweep must be there
         return read_rows(self.folder, self.endpoint)
 
+    def trials(self) -> pa.Table:
+        """One line for each ended trial as an Arrow table: what it came to, its node, device and times, and each value
+        of its settings in a column of its own. Times are None for trials of before they were kept.
+
+        Raises as `rows`.
+
+        Example: `sweep.trials().to_pandas().sort_values("selection")`
+        """
+        self._opened  # noqa: B018 - the sweep must be there
+        return trials_table(read_trials(self.folder, self.endpoint))
+
     def results(self, sql: str | None = None) -> pa.Table:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results` and `examples`, and on `features`, `changes` and `firings` where
-                `features` has found them; without it, mean accuracies in % of each method.
+            sql: a query on the tables `results`, `examples`, `trials` and `epochs`, and on `features`, `changes` and
+                `firings` where `features` has found them; without it, mean accuracies in % of each method.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
-        rows, asked = self.rows(), sql or summary(read_record(self.folder, self.endpoint))
-        return query_table(rows, asked, asked_tables(asked, self.folder, self.endpoint))
+        self._opened  # noqa: B018 - the sweep must be there
+        asked, files = sql or summary(read_record(self.folder, self.endpoint)), read_trials(self.folder, self.endpoint)
+        further = {**asked_tables(asked, self.folder, self.endpoint), **course_tables(asked, files)}
+        return query_table(rows_of(files), asked, further)
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.
@@ -256,7 +268,7 @@ class Sweep:
             store.check_writable()
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
-        _check_caller("Sweep.features", local or join)
+        check_caller("Sweep.features", local or join)
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as them:
             changed = what_changed(plan, ledger, store, methods=methods, against=against, each=them.each)
         if not changed.readings:  # what was found before is worth more
@@ -379,17 +391,3 @@ class Sweep:
                 f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
             )
         return Plan(self.config, plan.facts), ledger, store
-
-
-def _check_caller(caller: str, any_ray: bool) -> None:
-    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
-    if threading.current_thread() is not threading.main_thread():
-        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
-    ray = sys.modules.get("ray")
-    if not any_ray and ray is not None and ray.is_initialized():
-        address = ray.get_runtime_context().gcs_address
-        raise UserError(
-            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
-            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
-            "its own or connects to that of compute.address; or give join=True to use this one as it is"
-        )

@@ -1,18 +1,21 @@
 """The one driver of a sweep: it holds the lease, asks runners for trials, and ends with what changed in features."""
 
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from rich.console import Console
 
-from saeft_ray.errors import Unfinished
+from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.files import keep
 from saeft_ray.features.found import never_lost
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.pulse import EVERY, ON_TERMINAL, Pulse
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.signals import StopSignals, interrupt
 from saeft_ray.records.lease import Lease
@@ -72,7 +75,8 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
         console.out(line, highlight=False)
     ledger.register({**record_of(plan, ran_by), "ray": them.ray})
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
-    with Progress(console) if not console.quiet else Quiet() as watcher:
+    every = ON_TERMINAL if console.is_terminal else EVERY
+    with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
         run_phases(plan, ledger, them.runner, watcher)
         _find_features(plan, ledger, store, them.each)
 
@@ -93,3 +97,17 @@ def logs_named(folder: str) -> Iterator[None]:
     except Exception as error:
         error.add_note(f"the sweep's folder is {folder}")
         raise
+
+
+def check_caller(caller: str, any_ray: bool) -> None:
+    """A sweep hears signals; and it must not change the settings, signals and logs of somebody's Ray unasked."""
+    if threading.current_thread() is not threading.main_thread():
+        raise UserError(f"{caller}: called in a thread, which hears no signals; call it in the main thread")
+    ray = sys.modules.get("ray")
+    if not any_ray and ray is not None and ray.is_initialized():
+        address = ray.get_runtime_context().gcs_address
+        raise UserError(
+            f"{caller}: this process is connected to a Ray already (at {address}), whose workers lack the settings of "
+            "a sweep. Give local=True to run without Ray; or call ray.shutdown() first, and the sweep starts a Ray of "
+            "its own or connects to that of compute.address; or give join=True to use this one as it is"
+        )

@@ -1,6 +1,7 @@
-"""`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
+"""`python -m saeft_ray.results STORAGE ["SQL"] [--trials] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
+`trials` has one line per trial with its values as columns, its node and times; `epochs` one per trial × epoch × metric.
 `features` and `changes` have one line per feature, and per feature × method × against, where they were found; `firings`
 has one per set and class of each of these.
 """
@@ -21,10 +22,11 @@ from rich.table import Table
 
 from saeft_ray import door
 from saeft_ray.features.files import asked_tables
-from saeft_ray.records.query import query, summary
-from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.query import course_tables, query, summary
+from saeft_ray.records.read import read_record, read_trials, rows_of
 
 FORMATS = ("table", "csv", "json", "md")
+TRIALS = "SELECT * FROM trials ORDER BY phase = 'confirm', phase = 'rerank', method, number, seed"
 _DIGITS = 4
 
 
@@ -96,15 +98,21 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     parser.add_argument(
         "sql", metavar="SQL", nargs="?", help="a query on `results` and `examples` (default: a summary)"
     )
+    parser.add_argument("--trials", action="store_true", help="one line for each trial, with its values as columns")
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
-    return door.guarded(lambda: _answer(options.storage, options.sql, options.format, endpoint))
+    if options.trials and options.sql:
+        parser.error("--trials asks for all trials: leave out the SQL, or ask the table `trials` in SQL")
+    sql = TRIALS if options.trials else options.sql
+    return door.guarded(lambda: _answer(options.storage, sql, options.format, endpoint))
 
 
 def _answer(storage: str, sql: str | None, form: str, endpoint: str | None) -> int:
     record = read_record(storage, endpoint)
     asked = sql or summary(record)
-    names, lines = query(read_rows(storage, endpoint), asked, asked_tables(asked, storage, endpoint))
+    files = read_trials(storage, endpoint)
+    further = {**asked_tables(asked, storage, endpoint), **course_tables(asked, files)}
+    names, lines = query(rows_of(files), asked, further)
     sys.stdout.write(render(names, lines, form))
     return 0
 
