@@ -50,9 +50,10 @@ def run_phase(
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
     early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
+    body = tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need)
     with scratch("tune") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need),
+            internals.named_trainable(body, "Trial"),
             tune_config=tune.TuneConfig(
                 metric="selection",
                 mode="max",
