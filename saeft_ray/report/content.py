@@ -271,6 +271,17 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """A method's mean loss, and its mean selection accuracy where it was looked at, as (epoch, value) points over its
+    confirm trials."""
+
+    method: str
+    trials: int
+    loss: tuple[tuple[int, float], ...]
+    selection: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """The answer to "Is the SAE load-bearing?" for one SAE method and one random dictionary."""
 
@@ -344,3 +355,4 @@ class Report:
     provenance: tuple[Fact, ...]
     recipe: Recipe | None
     what_changed: WhatChanged | None = None
+    learning: tuple[LearningCurve, ...] = ()
