@@ -26,7 +26,7 @@ def learning(epochs: Iterable[Mapping[str, Any]]) -> tuple[LearningCurve, ...]:
         losses, selections = [], []
         for number in sorted(found[method]):
             epoch = found[method][number]
-            terms = [_mean(values, trials) for name, values in epoch.items() if name.startswith(_LOSS)]
+            terms = [_mean(values, trials) for name, values in sorted(epoch.items()) if name.startswith(_LOSS)]
             known = [term for term in terms if term is not None]
             losses.append((number, sum(known)) if known and len(known) == len(terms) else None)
             selection = _mean(epoch.get("selection", {}), trials)
