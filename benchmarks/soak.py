@@ -151,7 +151,7 @@ def soak(storage: Path, machines: Machines, options: argparse.Namespace) -> list
     while driver.poll() is None:
         processes = children()
         record.look(driver.pid, processes)
-        trials = [process for process, title in processes.items() if title.startswith("ray::ImplicitFunc")]
+        trials = [process for process, title in processes.items() if title.startswith("ray::Trial")]
         if trials and time.monotonic() > due:
             due = time.monotonic() + options.every * draw.uniform(0.5, 1.5)
             what = draw.choices(("trial", "driver", "machine"), (5, 1, 1))[0]

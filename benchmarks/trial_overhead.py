@@ -40,7 +40,7 @@ class Clock(Quiet):
     def __init__(self) -> None:
         self.ends: list[float] = []
 
-    def ended(self, spec, selection):
+    def ended(self, spec, selection, course=None):
         self.ends.append(time.perf_counter())
 
     def interval(self) -> float:

@@ -1,7 +1,6 @@
 """A sweep from Python: load or open one, run it, read what came of it. The doors run sweeps through this file."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -22,12 +21,12 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
-from saeft_ray.orchestration.show_plan import show
+from saeft_ray.orchestration.show_plan import PlanSummary, show
 from saeft_ray.orchestration.signals import StopSignals
+from saeft_ray.records.course import trials_table
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.query import query_table, summary
-from saeft_ray.records.read import read_record, read_rows
-from saeft_ray.records.rows import Phase
+from saeft_ray.records.read import read_record, read_rows, read_trials, rows_of
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.report import WrittenReport, report_sweep, write_features
 from saeft_ray.results import further_tables
@@ -39,23 +38,6 @@ if TYPE_CHECKING:
 
     from saeft_ray.orchestration.replay import Comparison
     from saeft_ray.sae import Dictionary
-
-
-@dataclass(frozen=True, repr=False)
-class PlanSummary:
-    """A summary of what a run would do. Printed, it is the table that `python -m saeft_ray.sweep FILE --plan` prints.
-
-    `trials` is the number of trials of each phase, at most; `steps` the optimizer steps of one training.
-    """
-
-    trials: Mapping[Phase, int]
-    steps: int
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    __repr__ = __str__
 
 
 def load(source: str | Path | Mapping[str, Any]) -> "Sweep":
@@ -188,19 +170,32 @@ class Sweep:
         self._opened  # noqa: B018 - the sweep must be there
         return read_rows(self.folder, self.endpoint)
 
+    def trials(self) -> pa.Table:
+        """One line for each ended trial as an Arrow table: what it came to, its node, device and times, and each value
+        of its settings in a column of its own. Times are None for trials of before they were kept.
+
+        Raises as `rows`.
+
+        Example: `sweep.trials().to_pandas().sort_values("selection")`
+        """
+        self._opened  # noqa: B018 - the sweep must be there
+        return trials_table(read_trials(self.folder, self.endpoint))
+
     def results(self, sql: str | None = None) -> pa.Table:
         """The answer to a query as an Arrow table.
 
         Arguments:
-            sql: a query on the tables `results`, `examples`, `classes` (accuracy by class) and `evaluations`, and on
-                `features`, `changes` and `firings` where `features` has found them; without it, mean accuracies in %.
+            sql: a query on the tables `results`, `examples`, `trials`, `epochs`, `classes` (accuracy by class) and
+                `evaluations`, and on `features`, `changes` and `firings` where `features` has found them; without it,
+                mean accuracies in %.
 
         Raises UserError for SQL that does not run; else as `rows`.
 
         Example: `sweep.results("SELECT method, avg(value) FROM results WHERE role = 'ood' GROUP BY 1").to_pandas()`
         """
-        rows, asked = self.rows(), sql or summary(read_record(self.folder, self.endpoint))
-        return query_table(rows, asked, further_tables(asked, rows, self.folder, self.endpoint))
+        self._opened  # noqa: B018 - the sweep must be there
+        asked, files = sql or summary(read_record(self.folder, self.endpoint)), read_trials(self.folder, self.endpoint)
+        return query_table(rows_of(files), asked, further_tables(asked, files, self.folder, self.endpoint))
 
     def report(self, out: str | Path | None = None) -> WrittenReport:
         """Writes the report: `.report` is what it says, `.page` where report.html is.

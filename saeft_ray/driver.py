@@ -15,6 +15,7 @@ from saeft_ray.features.found import never_lost
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
+from saeft_ray.orchestration.pulse import EVERY, ON_TERMINAL, Pulse
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.signals import StopSignals, interrupt
@@ -76,7 +77,8 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
     ledger.register({**record_of(plan, ran_by), "ray": them.ray})
     check_room(plan, store, ledger)
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
-    with Progress(console) if not console.quiet else Quiet() as watcher:
+    every = ON_TERMINAL if console.is_terminal else EVERY
+    with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
         run_phases(plan, ledger, them.runner, watcher)
         _find_features(plan, ledger, store, them.each)
 

@@ -1,6 +1,7 @@
-"""`python -m saeft_ray.results STORAGE ["SQL"] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
+"""`python -m saeft_ray.results STORAGE ["SQL"] [--trials] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
 
 The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
+`trials` has one line per trial with its values as columns, its node and times; `epochs` one per trial × epoch × metric.
 `features` and `changes` have one line per feature, and per feature × method × against, where they were found; `firings`
 has one per set and class of each of these. `classes` has the accuracy of each trial on each class of each set, from the
 packed bits. `evaluations` has what `python -m saeft_ray.evaluate` scored.
@@ -15,7 +16,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -28,11 +29,12 @@ from saeft_ray.errors import UserError
 from saeft_ray.features.files import asked_tables
 from saeft_ray.records.classes import classes_table, scored
 from saeft_ray.records.evaluations import Evaluations
-from saeft_ray.records.query import query, summary
-from saeft_ray.records.read import read_record, read_rows
+from saeft_ray.records.query import course_tables, query, summary
+from saeft_ray.records.read import read_record, read_trials, rows_of
 
 _log = logging.getLogger(__name__)
 FORMATS = ("table", "csv", "json", "md")
+TRIALS = "SELECT * FROM trials ORDER BY phase = 'confirm', phase = 'rerank', method, number, seed"
 _DIGITS = 4
 
 
@@ -107,27 +109,34 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
         nargs="?",
         help="a query on `results`, `examples` and the other tables (default: a summary)",
     )
+    parser.add_argument("--trials", action="store_true", help="one line for each trial, with its values as columns")
     parser.add_argument("--format", choices=FORMATS, default="table")
     options = parser.parse_args(arguments)
-    return door.guarded(lambda: _answer(options.storage, options.sql, options.format, endpoint))
+    if options.trials and options.sql:
+        parser.error("--trials asks for all trials: leave out the SQL, or ask the table `trials` in SQL")
+    sql = TRIALS if options.trials else options.sql
+    return door.guarded(lambda: _answer(options.storage, sql, options.format, endpoint))
 
 
 def _answer(storage: str, sql: str | None, form: str, endpoint: str | None) -> int:
     record = read_record(storage, endpoint)
     asked = sql or summary(record)
-    rows = read_rows(storage, endpoint)
-    names, lines = query(rows, asked, further_tables(asked, rows, storage, endpoint))
+    files = read_trials(storage, endpoint)
+    names, lines = query(rows_of(files), asked, further_tables(asked, files, storage, endpoint))
     sys.stdout.write(render(names, lines, form))
     return 0
 
 
-def further_tables(sql: str, rows: pa.Table, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
-    """The tables that `sql` names in addition to those of `rows`. Raises UserError for one that cannot be made."""
-    found = asked_tables(sql, storage, endpoint)
+def further_tables(
+    sql: str, files: Mapping[str, pa.Table], storage: str, endpoint: str | None = None
+) -> dict[str, pa.Table]:
+    """The tables that `sql` names in addition to `results` and `examples`; `files` is what `read_trials` gave. Raises
+    UserError for one that cannot be made."""
+    found = {**asked_tables(sql, storage, endpoint), **course_tables(sql, files)}
     if re.search(r"\bevaluations\b", sql, re.IGNORECASE):
         found["evaluations"] = Evaluations(storage, endpoint).table()
     if re.search(r"\bclasses\b", sql, re.IGNORECASE):
-        found["classes"] = _classes(rows, storage, endpoint)
+        found["classes"] = _classes(rows_of(files), storage, endpoint)
     return found
 
 

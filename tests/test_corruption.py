@@ -41,7 +41,7 @@ class Interrupt(Quiet):
     def __init__(self, after):
         self.left = after
 
-    def ended(self, spec, selection):
+    def ended(self, spec, selection, course=None):
         self.left -= 1
         if not self.left:
             raise KeyboardInterrupt

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import saeft_ray
-from saeft_ray import compare, data, door, driver, errors, export, preflight, results, sweep, trial
+from saeft_ray import compare, data, door, driver, errors, export, preflight, results, status, sweep, trial
 from saeft_ray.errors import Damaged, SaeftError, Unavailable, Unfinished, UserError
 from saeft_ray.report.__main__ import main as report
 from saeft_ray.storage.__main__ import main as storage
@@ -27,6 +27,7 @@ DOORS = {
     "report": (report, ["nowhere"]),
     "trial": (trial.main, ["nowhere/sweeps/small", "confirm-ft-1"]),
     "preflight": (preflight.main, ["nowhere.yaml"]),
+    "status": (status.main, ["nowhere"]),
     "export": (export.main, ["nowhere/sweeps/small", "confirm-ft-1", "a.safetensors"]),
     "data": (data.main, ["shard", "nowhere", "there"]),
     "storage": (storage, ["nowhere", "ls"]),

@@ -20,16 +20,8 @@ FLOORS = [
     {"driver"},
     {"api"},
     {
-        "compare",
-        "data",
-        "evaluate",
-        "export",
-        "preflight",
-        "sweep",
-        "trial",
-        "features.__main__",
-        "storage.__main__",
-        "",
+        *("compare", "data", "evaluate", "export", "preflight", "status", "sweep", "trial", ""),
+        *("features.__main__", "storage.__main__"),
     },
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

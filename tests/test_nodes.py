@@ -94,7 +94,7 @@ def test_a_machine_dies_with_a_trial_on_it_and_the_rows_are_those_of_an_undistur
     raylets = {node.all_processes["raylet"][0].process.pid: node for node in connected.worker_nodes}
 
     def kill():
-        (trial,) = processes(b"ray::ImplicitFunc")
+        (trial,) = processes(b"ray::Trial")
         connected.remove_node(raylets[parent(trial)], allow_graceful=False)
 
     config = sweeps.config(tmp_path / "there", **LONG, compute={"checkpoint_minutes": 0})
@@ -107,7 +107,7 @@ def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(c
     nodes = {node.all_processes["raylet"][0].process.pid: node.node_id for node in connected.worker_nodes}
 
     def give_notice():
-        (trial,) = processes(b"ray::ImplicitFunc")
+        (trial,) = processes(b"ray::Trial")
         with Metadata() as machine:
             command = [sys.executable, "-m", "saeft_ray.on_ray.spot", "--every", "0.1"]
             command += ["--address", connected.address, "--node", nodes[parent(trial)]]

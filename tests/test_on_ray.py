@@ -212,7 +212,7 @@ def trial_processes():
     found = []
     for status in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if status.read_bytes().startswith(b"ray::ImplicitFunc") and is_ours(int(status.parent.name)):
+            if status.read_bytes().startswith(b"ray::Trial") and is_ours(int(status.parent.name)):
                 found.append(int(status.parent.name))
         except OSError:  # it ended meanwhile
             continue

@@ -21,6 +21,7 @@ NEEDED = {  # by its private name, our feature that needs it
     "ray.train.v2._internal.exceptions:WorkerHealthCheckFailedError": "a crash is told from a lost machine",
     "ray.train.v2._internal.exceptions:WorkerHealthCheckTimeoutError": "a crash is told from a lost machine",
     "ray.tune.experiment:Trial.error_file": "a trial whose process died is tried again as its cause asks",
+    "ray.tune.trainable:wrap_function": "a trial is called Trial in the dashboard and in lists of processes",
     "ray._common.utils:get_ray_address_file": "a sweep joins the Ray that `ray start` left, and no stale one",
     "ray._common.utils:get_default_ray_temp_dir": "a Ray of our own starts where TMPDIR is too long for its sockets",
     "ray._private.utils:get_num_cpus": "preflight says what a Ray of our own would have",

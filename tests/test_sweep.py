@@ -115,7 +115,7 @@ def test_a_sweep_stopped_anywhere_ends_with_the_same_rows(done, tmp_path):
 
         def run(self, queue, watcher):
             class Stop(Quiet):
-                def ended(self, spec, selection):
+                def ended(self, spec, selection, course=None):
                     Interrupted.left -= 1
                     if Interrupted.left == 0:
                         raise KeyboardInterrupt

@@ -6,6 +6,7 @@
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ray.train.v2._internal.exceptions import (
     WorkerHealthCheckFailedError,
     WorkerHealthCheckTimeoutError,
 )
+from ray.tune.trainable import wrap_function
 
 # Train reports these inside its public errors, and only their types distinguish a lost machine from a crash.
 STARTUP_FAILED, STARTUP_TIMEOUT = WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
@@ -67,6 +69,14 @@ def may_grow() -> bool:
     report = json.loads(_internal_kv_get(_STATUS) or b"{}").get("autoscaler_report") or {}
     kinds |= {*(report.get("active_nodes") or {}), *(report.get("idle_nodes") or {})}
     return any(kind and not _STATIC.fullmatch(kind) for kind in kinds)
+
+
+def named_trainable(function: Callable[..., Any], name: str) -> type[Any]:
+    """What Tune makes of `function` itself, but called `name` in the dashboard and in lists of processes: Tune calls
+    every one ImplicitFunc."""
+    made: type[Any] = wrap_function(function, name=name)
+    made.__name__ = made.__qualname__ = name
+    return made
 
 
 def set_flag(name: str, value: bool) -> None:

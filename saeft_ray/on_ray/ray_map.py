@@ -18,7 +18,7 @@ def ray_map(compute: Compute) -> Map:
     and the tasks that have not begun are cancelled."""
 
     def each(act: Callable[[T], R], things: Sequence[T], /) -> Iterator[R]:
-        task = ray.remote(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=3)(_called)
+        task = ray.remote(num_cpus=compute.cpus, num_gpus=compute.gpus, max_retries=3)(_called).options(name="features")
         shared = ray.put(act)
         at_once = compute.concurrent or max(1, int(ray.cluster_resources().get("CPU", 1)) // compute.cpus)
         waiting = list(things)

@@ -101,7 +101,8 @@ class RayRunner:
                 if self._store.has(artifact.kind, artifact.key):
                     watcher.built(artifact)
                 else:
-                    pending[task.remote(artifact, plan, store, self._mark)] = artifact
+                    named = task.options(name=f"{artifact.kind}-{artifact.key[:10]}")
+                    pending[named.remote(artifact, plan, store, self._mark)] = artifact
             done: list[Any] = []
             while pending and not done:
                 waits.look()

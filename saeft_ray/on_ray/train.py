@@ -76,9 +76,8 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     worker = Worker.of(plan.config.compute, **there, must_stop=preemption.must_stop)
     last = None
     with suppress(Preempted):
-        for item in trial.run(plan, spec, store, worker):
+        for item in trial.recorded(plan, spec, store, worker, ledger):
             if isinstance(item, trial.Outcome) and worker.rank == 0:
-                ledger.finish(spec, item.rows)
                 last = final(item.selection, item.status, plan)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
     return last

@@ -25,6 +25,7 @@ from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.search import TrialQueue
 from saeft_ray.orchestration.signals import StopSignals
+from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -49,9 +50,10 @@ def run_phase(
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
     early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
+    body = tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need)
     with scratch("tune") as folder:
         tuner = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need),
+            internals.named_trainable(body, "Trial"),
             tune_config=tune.TuneConfig(
                 metric="selection",
                 mode="max",
@@ -127,28 +129,30 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         spec, result = self._running.pop(trial_id), result or {}
         selection = None if result.get("status") == "failed" else result.get("selection")
         if "status" not in result:
-            self._ledger.stop(spec, selection)
+            course = Course(*result["course"]) if "course" in result else None
+            self._ledger.stop(spec, selection, course)
         else:
             try:
-                self._ledger.rows(spec.id)
+                course = self._ledger.course(spec.id)
             except FileNotFoundError:
                 self.halted = Unfinished(
                     f"{spec.id}: has ended, but its rows are not in {self._ledger.url}, as this machine sees it. "
                     "All machines must see one storage"
                 )
                 return
-        self._end(spec, selection)
+        self._end(spec, selection, course)
 
     def failed(self, trial: Any) -> None:
         """A trial of Tune has ended with an error."""
         spec, failure = self._running.pop(trial.trial_id), self._failures.pop(trial.trial_id, None)
         with suppress(FileNotFoundError):  # it died after its rows were written, before Tune learned of them
             (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
-            self._end(spec, value)
+            self._end(spec, value, self._ledger.course(spec.id))
             return
         if self._signals.stop_requested:  # it stopped, or died before it could
             return
         failure = failure or death_of(trial)
+        self._watcher.failed(spec, failure.line)
         try:
             wait = self._attempts.wait(spec.id, failure)
         except (Unfinished, UserError) as reason:
@@ -186,9 +190,9 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             self._watcher.started(spec)
         return spec
 
-    def _end(self, spec: TrialSpec, selection: float | None) -> None:
+    def _end(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         self._queue.tell(spec, selection)
-        self._watcher.ended(spec, selection)
+        self._watcher.ended(spec, selection, course)
 
 
 class _ErrorListener(tune.Callback):  # type: ignore[misc]
@@ -246,12 +250,12 @@ def _run(spec: TrialSpec, plan: Plan, store: Store, ledger: Ledger, mark: Mark |
     from saeft_ray.training.worker import Worker
 
     worker = Worker.of(plan.config.compute, must_stop=preemption.must_stop)
-    for item in trial.run(plan, spec, store, worker):
+    for item in trial.recorded(plan, spec, store, worker, ledger):
         if isinstance(item, trial.Outcome):
-            ledger.finish(spec, item.rows)
             tune.report(final(item.selection, item.status, plan))
         elif item.selection is not None and item.epoch.epoch < plan.config.train.epochs:
-            tune.report({"selection": item.selection, "epoch": item.epoch.epoch})
+            # The search may stop it here: what it went through is then the driver's to write.
+            tune.report({"selection": item.selection, "epoch": item.epoch.epoch, "course": list(item.course)})
 
 
 def _name(trial: Any) -> str:

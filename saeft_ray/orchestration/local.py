@@ -11,6 +11,7 @@ from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.search import TrialQueue
 from saeft_ray.orchestration.signals import StopSignals
+from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -41,26 +42,26 @@ class LocalRunner:
                 assert spec is not None, "a serial runner leaves no trial waiting for another"
                 self._ledger.begin_trial(spec)
                 watcher.started(spec)
-                selection = self._attempt(spec, attempts)
+                selection, course = self._attempt(spec, attempts, watcher)
                 queue.tell(spec, selection)
-                watcher.ended(spec, selection)
+                watcher.ended(spec, selection, course)
         attempts.check(queue.phase)
 
-    def _attempt(self, spec: TrialSpec, attempts: Attempts) -> float | None:
-        """Runs `spec` until it has rows, or is given up; returns its selection accuracy."""
+    def _attempt(self, spec: TrialSpec, attempts: Attempts, watcher: Watcher) -> tuple[float | None, Course | None]:
+        """Runs `spec` until it has rows, or is given up; returns its selection accuracy, and how it went."""
         while True:
             try:
-                for item in trial.run(self._plan, spec, self._store, self._worker):
+                for item in trial.recorded(self._plan, spec, self._store, self._worker, self._ledger):
                     if isinstance(item, trial.Outcome):
-                        self._ledger.finish(spec, item.rows)
-                        return item.selection
+                        return item.selection, item.course
             except Preempted:
                 raise
             except Exception as error:
                 failure = Failure.of(error)
+                watcher.failed(spec, failure.line)
                 wait = attempts.wait(spec.id, failure)
                 if wait is None:
                     self._ledger.give_up(spec, failure.traceback)
-                    return None
+                    return None, None
                 _log.warning("%s: %s; tried again in %.0f s", spec.id, failure.line, wait)
                 time.sleep(wait)

@@ -1,13 +1,14 @@
 """The protocol of a sweep: search → rerank → choice → confirm. It decides what runs; a runner decides where."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.search import FixedQueue, SearchQueue, TrialQueue, ranking
+from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.rows import Phase
@@ -25,7 +26,11 @@ class Watcher(Protocol):
 
     def started(self, spec: TrialSpec) -> None: ...
 
-    def ended(self, spec: TrialSpec, selection: float | None) -> None: ...
+    def failed(self, spec: TrialSpec, why: str) -> None: ...
+
+    def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None: ...
+
+    def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None: ...
 
 
 class Runner(Protocol):

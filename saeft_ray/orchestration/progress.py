@@ -1,9 +1,8 @@
-"""What a person sees while a sweep runs: one calm display on a terminal, one line per milestone elsewhere."""
+"""What a person sees while a sweep runs: one calm display on a terminal, a line per event and minute elsewhere."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -12,8 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from saeft_ray.orchestration.plan import Artifact
+from saeft_ray.orchestration.tally import Tally, values_of, where
+from saeft_ray.records.course import Course
 from saeft_ray.records.rows import Phase
+from saeft_ray.records.state import span
 from saeft_ray.records.trial_spec import TrialSpec
+
+_SHOWN = 8  # running trials on a terminal
 
 
 class Terminal(Console):
@@ -34,7 +38,11 @@ class Quiet:
 
     def started(self, spec: TrialSpec) -> None: ...
 
-    def ended(self, spec: TrialSpec, selection: float | None) -> None: ...
+    def failed(self, spec: TrialSpec, why: str) -> None: ...
+
+    def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None: ...
+
+    def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -46,13 +54,12 @@ class Quiet:
 
 
 class Progress(Quiet):
-    """Phase, method, trials done, best selection accuracy so far, time left."""
+    """Phase, method, trials done and running, best selection accuracy so far, time left."""
 
     def __init__(self, console: Console):
-        self._console = console
+        self._console, self._tally = console, Tally()
         self._live = Live(console=console, refresh_per_second=2, transient=True) if console.is_terminal else None
-        self._title, self._total, self._done, self._before, self._began = "starting", 0, 0, 0, time.monotonic()
-        self._methods: dict[str, tuple[int, float | None]] = {}
+        self._signs: Mapping[str, Mapping[str, Any]] = {}
 
     def __enter__(self) -> Self:
         if self._live:
@@ -69,61 +76,67 @@ class Progress(Quiet):
         self._begin("artifacts", len(artifacts), 0)
 
     def built(self, artifact: Artifact) -> None:
-        self._step(artifact.kind, None)
+        self._tally.step(artifact.kind, None)
+        self._stepped()
 
     def phase(self, phase: Phase, total: int, done: int) -> None:
         self._begin(phase, total, done)
 
     def started(self, spec: TrialSpec) -> None:
-        self._methods.setdefault(spec.method, (0, None))
+        self._tally.started(spec)
+        self._show()
 
-    def ended(self, spec: TrialSpec, selection: float | None) -> None:
-        self._step(spec.method, selection)
+    def failed(self, spec: TrialSpec, why: str) -> None:
+        self._tally.failures += 1
+
+    def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
+        self._tally.ended(spec, selection)
+        self._say(self._ended(spec, selection, course))
+        self._stepped()
+
+    def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None:
+        self._signs = signs
+        self._say(self._tally.line(signs))
+        self._show()
 
     def _begin(self, title: str, total: int, done: int) -> None:
-        self._title, self._total, self._done, self._before = title, total, done, done
-        self._began, self._methods = time.monotonic(), {}
-        if not self._live:
-            note = f" ({done} already done)" if done else ""
-            self._console.print(f"{title}: {total} to do{note}", highlight=False)
+        self._tally.begin(title, total, done)
+        self._say(f"{title}: {total} to do" + (f" ({done} already done)" if done else ""))
         self._show()
 
-    def _step(self, name: str, value: float | None) -> None:
-        count, best = self._methods.get(name, (0, None))
-        known = [v for v in (best, value) if v is not None]
-        self._methods[name] = (count + 1, max(known) if known else None)
-        self._done += 1
-        if not self._live and self._done == self._total:
-            self._console.print(f"{self._title}: done in {_span(time.monotonic() - self._began)}", highlight=False)
+    def _stepped(self) -> None:
+        if self._tally.done == self._tally.total:
+            self._say(f"{self._tally.title}: done in {span(self._tally.spent)}")
         self._show()
+
+    def _ended(self, spec: TrialSpec, selection: float | None, course: Course | None) -> str:
+        """The line of one trial."""
+        named = " ".join(filter(None, (spec.phase, spec.method, values_of(spec))))
+        seed = "" if spec.seed is None else f" seed {spec.seed}"
+        came = "failed" if selection is None else f"selection accuracy {selection:.1%}"
+        took = "" if course is None else f", {span(course.ended - course.began)} on {course.node}"
+        return f"{named}{seed}: {came}{took} ({self._tally.done} of {self._tally.total})"
+
+    def _say(self, line: str) -> None:
+        """One line where there is no display that changes; whatever its length, it is not folded."""
+        if not self._live:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _show(self) -> None:
         if self._live:
             self._live.update(self._render())
 
     def _render(self) -> RenderableType:
-        head = Table.grid(padding=(0, 2))
-        bar = ProgressBar(total=max(1, self._total), completed=self._done, width=30)
-        head.add_row(
-            Text(self._title, style="bold"), bar, f"{self._done}/{self._total}", Text(self._left(), style="dim")
-        )
-        body = Table.grid(padding=(0, 2))
-        for name, (count, best) in self._methods.items():
+        tally, head, body = self._tally, Table.grid(padding=(0, 2)), Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=max(1, tally.total), completed=tally.done, width=30)
+        left = Text(tally.left_in_words(), style="dim")
+        head.add_row(Text(tally.title, style="bold"), bar, f"{tally.done}/{tally.total}", left)
+        for name, (count, best) in tally.methods.items():
             shown = "" if best is None else f"best selection accuracy {best:.1%}"
             body.add_row(f"  {name}", f"{count} done", Text(shown, style="dim"))
+        for name in list(tally.running)[:_SHOWN]:
+            sign = self._signs.get(name)
+            body.add_row(Text(f"  {name}", style="dim"), "running", Text(where(sign) if sign else "", style="dim"))
+        if tally.failures:
+            body.add_row("  failures", str(tally.failures), "")
         return Group(head, body)
-
-    def _left(self) -> str:
-        """How long the rest takes, as far as what has ended says it. Artifacts are too unlike to say: a head takes
-        seconds, activations hours. Of trials, one of each method that has begun must have ended."""
-        if self._title == "artifacts":
-            return ""
-        ran, spent = self._done - self._before, time.monotonic() - self._began
-        known = ran and all(count for count, _ in self._methods.values())
-        return f"about {_span(spent / ran * (self._total - self._done))} left" if known else "estimating"
-
-
-def _span(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,6 +1,8 @@
 """A plan as tables: what a run would build and train."""
 
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -9,7 +11,25 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, to_keep
 from saeft_ray.records.earlier import in_words, opened_before
+from saeft_ray.records.rows import Phase
 from saeft_ray.storage.store import Store
+
+
+@dataclass(frozen=True, repr=False)
+class PlanSummary:
+    """A summary of what a run would do. Printed, it is the table that `python -m saeft_ray.sweep FILE --plan` prints.
+
+    `trials` is the number of trials of each phase, at most; `steps` the optimizer steps of one training.
+    """
+
+    trials: Mapping[Phase, int]
+    steps: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+    __repr__ = __str__
 
 
 def show(plan: Plan, console: Console) -> None:

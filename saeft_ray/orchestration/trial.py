@@ -1,6 +1,8 @@
 """One trial end to end: (plan, spec, store, worker) → reports of its epochs, then its rows."""
 
 import logging
+import socket
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.tuned import kept_embeddings
+from saeft_ray.records.course import Course
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Preprocessing
@@ -31,6 +35,7 @@ from saeft_ray.training.loop import Epoch, Task, Training, finetune
 from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
+_QUIET = 15.0  # seconds between two signs of life, at least: many short epochs would write more than they compute
 
 
 class EpochReport(NamedTuple):
@@ -38,6 +43,7 @@ class EpochReport(NamedTuple):
 
     epoch: Epoch
     selection: float | None
+    course: Course
 
 
 class Outcome(NamedTuple):
@@ -46,6 +52,7 @@ class Outcome(NamedTuple):
     rows: list[Row]
     selection: float | None
     status: Status
+    course: Course | None = None
 
 
 def run(
@@ -59,19 +66,21 @@ def run(
     """
     if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
-    context = TrialContext(plan, store, worker, replay)
+    context, history, began = TrialContext(plan, store, worker, replay), list[Epoch](), time.time()
     try:
-        model, history = context.frozen(), list[Epoch]()
+        model = context.frozen()
         if spec.trained is not None:
-            yield from context.train(model, spec, history)
+            for epoch in context.train(model, spec, history):
+                yield EpochReport(epoch, epoch.selection, _course(worker, began, history))
         else:
             spec.settings.start(context, model)
         model = spec.settings.finish(model, context.frozen)
     except Diverged as error:
-        yield Outcome(_failed(plan, spec, str(error)) if worker.rank == 0 else [], None, "failed")
+        rows = _failed(plan, spec, str(error)) if worker.rank == 0 else []
+        yield Outcome(rows, None, "failed", _course(worker, began, history))
         return
     if worker.rank != 0:
-        yield Outcome([], None, "ok")
+        yield Outcome([], None, "ok", _course(worker, began, history))
         return
     rows = _training_rows(plan, spec, history)
     selection, read_again = None, () if replay else _read_again(plan, spec)
@@ -97,7 +106,33 @@ def run(
             )
         )
         rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.extra_metrics(answers).items()]
-    yield Outcome(rows, selection, "ok")
+    if history and spec.base is None:
+        history[-1] = history[-1]._replace(selection=selection)
+    yield Outcome(rows, selection, "ok", _course(worker, began, history))
+
+
+def recorded(
+    plan: Plan, spec: TrialSpec, store: Store, worker: Worker, ledger: Ledger
+) -> Iterator[EpochReport | Outcome]:
+    """The same as `run`, with signs of life and at the end the rows in the ledger."""
+    if worker.rank == 0:
+        _show_life(plan, spec, _course(worker, time.time(), []), ledger)
+    shown = time.monotonic()
+    for item in run(plan, spec, store, worker):
+        if worker.rank == 0 and isinstance(item, Outcome):
+            ledger.finish(spec, item.rows, item.course)
+        elif worker.rank == 0 and isinstance(item, EpochReport) and time.monotonic() - shown > _QUIET:
+            _show_life(plan, spec, item.course, ledger)
+            shown = time.monotonic()
+        yield item
+
+
+def _show_life(plan: Plan, spec: TrialSpec, course: Course, ledger: Ledger) -> None:
+    """Says where the trial is and how far. What is only to be looked at stops no trial."""
+    where = {"node": course.node, "device": course.device, "since": course.began, "at": course.ended}
+    epochs = len(course.epochs) if spec.trained else 0
+    with suppress(OSError):
+        ledger.show_life(spec.id, {**where, "epoch": epochs, "epochs": plan.config.train.epochs})
 
 
 class TrialContext:
@@ -116,7 +151,7 @@ class TrialContext:
         head = artifacts.head(self.plan, self.store)
         return self.clip().classifier(head, self.plan.config.train.precision).to(self.worker.device)
 
-    def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[EpochReport]:
+    def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Epoch]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""
         endpoint = self.plan.final_weights(spec)
         folder = None
@@ -132,7 +167,7 @@ class TrialContext:
             model.load_state_dict(load_file(folder / "model.safetensors", device=str(self.worker.device)))
             history[:] = epochs(folder)
 
-    def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[EpochReport]:
+    def _train(self, model: Classifier, spec: TrialSpec, key: str, history: list[Epoch]) -> Iterator[Epoch]:
         plan, worker, method = self.plan, self.worker, spec.trained
         assert method is not None
         assert spec.seed is not None
@@ -160,14 +195,13 @@ class TrialContext:
         training = finetune(whole, task, worker, state, pause)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
         for epoch in training:
-            history.append(epoch)
-            selection = None
             if early and worker.rank == 0:
                 right = correct(model, self.split("selection"), worker.device, loaders=worker.loaders)
-                selection = float(right.mean())
+                epoch = epoch._replace(selection=float(right.mean()))
+            history.append(epoch)
             if epoch.epoch < plan.config.train.epochs:
                 pause(training)
-            yield EpochReport(epoch, selection)
+            yield epoch
         if worker.rank == 0 and self._keeps_endpoint(spec) and not self.replay:
 
             def write(folder: Path) -> None:
@@ -213,6 +247,12 @@ class TrialContext:
     def _keeps_endpoint(self, spec: TrialSpec) -> bool:
         """End points of confirm trials are kept, and of those that a derived method starts from."""
         return spec.phase == "confirm" or spec.base is not None
+
+
+def _course(worker: Worker, began: float, epochs: Sequence[Epoch]) -> Course:
+    """How the trial went so far."""
+    device = torch.cuda.get_device_name(worker.device) if worker.device.type == "cuda" else worker.device.type
+    return Course(socket.gethostname(), device, began, time.time(), [epoch._asdict() for epoch in epochs])
 
 
 @dataclass(frozen=True)

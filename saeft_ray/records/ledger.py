@@ -7,6 +7,8 @@
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
+<storage>/sweeps/<name>/signs/<trial>.json         replaced now and then while it runs: where, and how far
+<storage>/sweeps/<name>/progress.json              replaced every minute by the driver: how far it is
 
 `folder.py` says which of these count and how they are checked.
 """
@@ -25,6 +27,8 @@ from pydantic import TypeAdapter, ValidationError
 from saeft_ray.config.schema import AnyMethod, SweepConfig
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
+from saeft_ray.records.course import KEY as COURSE
+from saeft_ray.records.course import SPEC, Course, course_of
 from saeft_ray.records.earlier import KEY, opened_before
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
@@ -38,7 +42,6 @@ from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.fingerprint import canonical
 
 _log = logging.getLogger(__name__)
-SPEC = "spec.json"
 _METHOD: TypeAdapter[Method] = TypeAdapter(AnyMethod)
 
 
@@ -176,14 +179,14 @@ class Ledger:
         """Notes that `spec` is about to run; what was dealt before a restart stays."""
         self._folder.put_json(f"trials/{spec.id}/{SPEC}", spec.model_dump(mode="json"))
 
-    def finish(self, spec: TrialSpec, rows: Iterable[Row]) -> None:
-        """Writes the rows of a trial that has ended; the first result of a trial is kept."""
-        self._folder.put(f"trials/{spec.id}/{ROWS}", self._parquet(spec, rows))
+    def finish(self, spec: TrialSpec, rows: Iterable[Row], course: Course | None = None) -> None:
+        """Writes the rows of a trial that has ended, with how it went; the first result of a trial is kept."""
+        self._folder.put(f"trials/{spec.id}/{ROWS}", self._parquet(spec, rows, course))
 
-    def stop(self, spec: TrialSpec, selection: float | None) -> None:
+    def stop(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
         row = spec.row(self._name, "selection", "selection", "accuracy", selection)
-        self.finish(spec, [replace(row, status="stopped")])
+        self.finish(spec, [replace(row, status="stopped")], course)
 
     def give_up(self, spec: TrialSpec, error: str) -> None:
         """Writes that a trial could not be run and why. It does not count as finished: the next start tries again."""
@@ -199,6 +202,12 @@ class Ledger:
         path = f"trials/{trial}/{ROWS}"
         return _rows(self._folder.get(path), f"{self.url}/{path}")
 
+    def course(self, trial: str) -> Course | None:
+        """How a finished trial went; None if it ended before that was kept. Raises FileNotFoundError."""
+        path = f"trials/{trial}/{ROWS}"
+        shown = f"{self.url}/{path}"
+        return course_of(read_parquet(self._folder.get(path), shown), shown)
+
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed."""
         paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
@@ -208,10 +217,25 @@ class Ledger:
             found[path.split("/")[1]] = selection
         return found
 
-    def _parquet(self, spec: TrialSpec, rows: Iterable[Row]) -> bytes:
+    def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
+        """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs."""
+        self._folder.replace(f"signs/{trial}.json", to_json(sign, self._folder.lease))
+
+    def signs(self, trials: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The last signs of `trials`, of those that gave one under the newest lease."""
+        files = self._folder.get_many(f"signs/{trial}.json" for trial in trials)
+        return {path[len("signs/") : -len(".json")]: from_json(data, path) for path, data in files.items()}
+
+    def show_progress(self, progress: Mapping[str, Any]) -> None:
+        """Replaces what the driver last said of how far it is."""
+        self._folder.replace("progress.json", to_json(progress, self._folder.lease))
+
+    def _parquet(self, spec: TrialSpec, rows: Iterable[Row], course: Course | None = None) -> bytes:
         """Rows that carry the spec too, so that they alone can say what was run."""
         buffer = io.BytesIO()
         about = {SPEC: spec.model_dump_json(), SEAL: mark(self._folder.lease)}
+        if course is not None:
+            about[COURSE] = course.json()
         pq.write_table(table(rows).replace_schema_metadata(about), buffer, compression="zstd")
         return seal(buffer.getvalue())
 

@@ -1,9 +1,11 @@
 """SQL on a sweep's rows, which sees the rows and nothing else.
 
-The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
+The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples;
+`trials` has one line per trial and `epochs` one per trial × epoch × metric (course.py).
 Further tables come from whoever asks.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray.errors import UserError
+from saeft_ray.records.course import epochs_table, trials_table
 from saeft_ray.records.rows import SCHEMA
 
 QUOTE = "'"
@@ -32,6 +35,13 @@ def query_table(rows: pa.Table, sql: str, further: Mapping[str, pa.Table] = Mapp
     """The same as an Arrow table."""
     with _asked(rows, sql, further) as answer:
         return pa.table({}) if answer is None else answer.to_arrow_table()
+
+
+def course_tables(sql: str, files: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
+    """The tables `trials` and `epochs` of what `read_trials` gave, if `sql` names one of them."""
+    asked = {name: re.search(rf"\b{name}\b", sql, re.IGNORECASE) for name in ("trials", "epochs")}
+    made = {"trials": trials_table, "epochs": epochs_table}
+    return {name: made[name](files) for name, found in asked.items() if found}
 
 
 def summary(record: Mapping[str, Any]) -> str:
@@ -74,5 +84,5 @@ def _asked(rows: pa.Table, sql: str, further: Mapping[str, pa.Table]) -> Iterato
             yield connection.sql(sql)
         except duckdb.Error as error:
             said = " ".join(str(error).split())
-            names = ", ".join(f"`{name}`" for name in ("results", *further))
+            names = ", ".join(f"`{name}`" for name in dict.fromkeys(("results", "trials", "epochs", *further)))
             raise UserError(f"SQL: {said}; it can ask the tables {names} and `examples`") from error

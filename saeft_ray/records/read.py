@@ -1,5 +1,6 @@
 """A sweep's folder, read: the rows of all its trials and the record of what was run."""
 
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -22,14 +23,24 @@ ERROR = "error.parquet"
 def read_rows(url: str, endpoint: str | None = None) -> pa.Table:
     """The rows of every trial below `<url>/trials`, in the order of their names. Raises Damaged, which names each file
     whose bytes are not those that were written."""
+    return rows_of(read_trials(url, endpoint))
+
+
+def rows_of(files: Mapping[str, pa.Table]) -> pa.Table:
+    """The same of what `read_trials` gave."""
+    tables = [table.select(SCHEMA.names).cast(SCHEMA) for table in files.values()]
+    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def read_trials(url: str, endpoint: str | None = None) -> dict[str, pa.Table]:
+    """The file of every trial as it was written, by its path. Raises Damaged as `read_rows`."""
     folder = SweepFolder(_files(url, endpoint or environment_endpoint()), "")
     paths = folder.paths("trials")
     ended = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{ROWS}")}
     wanted = [f"{trial}/{ROWS}" for trial in ended]
     wanted += [path for path in paths if path.endswith(f"/{ERROR}") and path.rpartition("/")[0] not in ended]
     files = folder.get_many(sorted(wanted))
-    tables = [read_parquet(data, f"{url}/{path}").select(SCHEMA.names).cast(SCHEMA) for path, data in files.items()]
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    return {path: read_parquet(data, f"{url}/{path}") for path, data in files.items()}
 
 
 def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import pyarrow as pa
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.files import JSON, PAGE, stored
-from saeft_ray.records.read import file_exists, read_file, read_record, read_rows, write_file
+from saeft_ray.records.course import epochs_table
+from saeft_ray.records.read import file_exists, read_file, read_record, read_trials, rows_of, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
 from saeft_ray.storage.location import Location
@@ -54,12 +55,12 @@ def write_report(
     Raises UserError if `out` cannot be written.
     """
     # Drawing needs matplotlib and jinja2, which whoever only wants the findings need not import.
-    from saeft_ray.report.render import exports, features_page, heat_map, plots
+    from saeft_ray.report.render import exports, features_page, heat_map, learning_plot, plots
     from saeft_ray.report.render.html import render as page
     from saeft_ray.report.render.markdown import render as markdown
 
     report = findings(rows, record, what_changed)
-    drawn = plots.draw(report) | heat_map.draw(what_changed, thumbnails)
+    drawn = plots.draw(report) | learning_plot.draw(report) | heat_map.draw(what_changed, thumbnails)
     files: dict[str, str | bytes] = {
         "report.html": page(report, drawn, thumbnails),
         "report.md": markdown(report, drawn),
@@ -95,7 +96,8 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
     `out`; with what changed, where that was found, and its images where the data are at hand.
     Raises UserError if there is no sweep or its rows contradict each other, Damaged as `read_rows`."""
     storage = storage.rstrip("/")
-    record, rows = read_record(storage, endpoint), read_rows(storage, endpoint)
+    record, trials = read_record(storage, endpoint), read_trials(storage, endpoint)
+    record["epochs"], rows = epochs_table(trials).to_pylist(), rows_of(trials)
     what_changed = _stored(storage, endpoint)
     thumbnails = _images(storage, endpoint) if what_changed else None
     place = f"{storage}/report" if out is None else str(out)

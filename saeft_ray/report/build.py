@@ -15,6 +15,7 @@ from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
 from saeft_ray.report.headline import headline
+from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
@@ -74,8 +75,8 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     """Every number and verdict of a sweep.
 
     `rows` has `saeft_ray.records.rows.SCHEMA`, in any order; `record` is the sweep's `sweep.json`;
-    `what_changed` is passed on. Raises UserError for rows that must not be reported: reused seeds, duplicates, an
-    unknown baseline or an unknown method to compare.
+    `what_changed` is passed on; a record with `epochs`, the lines of that table, has learning curves. Raises UserError
+    for rows that must not be reported: reused seeds, duplicates, an unknown baseline or an unknown method to compare.
     """
     context = _context(rows, record)
     primary, ruled, asked = _primary(context), _with_rule(context), _without_rule(context)
@@ -125,6 +126,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         recipe=recipe(record, context.facts),
         metric=metric,
         what_changed=what_changed,
+        learning=learning(record.get("epochs", ())),
     )
 
 

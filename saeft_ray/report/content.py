@@ -278,6 +278,17 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LearningCurve:
+    """A method's mean loss, and its mean selection accuracy where it was looked at, as (epoch, value) points over its
+    confirm trials."""
+
+    method: str
+    trials: int
+    loss: tuple[tuple[int, float], ...]
+    selection: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Control:
     """The answer to "Is the SAE load-bearing?" for one SAE method and one random dictionary."""
 
@@ -352,6 +363,7 @@ class Report:
     recipe: Recipe | None
     metric: str = "accuracy"
     what_changed: WhatChanged | None = None
+    learning: tuple[LearningCurve, ...] = ()
 
     @property
     def unpaired(self) -> tuple[Comparison, ...]:

@@ -57,6 +57,8 @@ class Epoch(NamedTuple):
     clipped: float  # share of steps whose gradient was clipped
     seconds: float
     monitors: dict[str, float] = {}  # noqa: RUF012 - of a penalty, on the training's last batch: see `monitors`
+    lr: float | None = None  # of its last step
+    selection: float | None = None  # accuracy on the selection split, where it was looked at
 
 
 class Losses(NamedTuple):
@@ -161,7 +163,7 @@ class Training:
             seconds = sums.seconds + time.perf_counter() - began
             watched = self._monitors(batch) if self._epoch == task.train.epochs else {}
             self._sums = EpochMeans(worker)
-            yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched)
+            yield Epoch(self._epoch, sums.means(), sums.clipped(), seconds, watched, rate)
 
     def state(self) -> State:
         """Returns what a checkpoint holds except the model. All workers must ask at the same step."""

@@ -5,15 +5,15 @@ from markupsafe import Markup, escape
 from saeft_ray.report.render.blocks import EffectLine
 from saeft_ray.report.render.feature_cards import SAID
 
-_WIDTH, _HEIGHT, _MARGIN = 150.0, 16.0, 7.0
+WIDTH, _HEIGHT, _MARGIN = 150.0, 16.0, 7.0
 
 
 def drawing(line: EffectLine, reach: float) -> Markup:
     """The effect with its interval on a log2 axis from -`reach` to `reach`, as SVG; an arrow where it goes beyond."""
     middle = _HEIGHT / 2
     parts = [
-        f'<line class="axis" x1="{_MARGIN:g}" x2="{_WIDTH - _MARGIN:g}" y1="{middle:g}" y2="{middle:g}"/>',
-        f'<line class="zero" x1="{_WIDTH / 2:g}" x2="{_WIDTH / 2:g}" y1="1" y2="{_HEIGHT - 1:g}" stroke-width="1.5"/>',
+        f'<line class="axis" x1="{_MARGIN:g}" x2="{WIDTH - _MARGIN:g}" y1="{middle:g}" y2="{middle:g}"/>',
+        f'<line class="zero" x1="{WIDTH / 2:g}" x2="{WIDTH / 2:g}" y1="1" y2="{_HEIGHT - 1:g}" stroke-width="1.5"/>',
     ]
     if line.lo is not None and line.hi is not None:
         lo, hi = _x(line.lo, reach), _x(line.hi, reach)
@@ -27,11 +27,11 @@ def drawing(line: EffectLine, reach: float) -> Markup:
         shape = f'<circle cx="{x:.1f}" cy="8" r="4"'
     parts.append(f'{shape} fill="{fill}" stroke="currentColor" stroke-width="1.5"/>')
     label = escape(f"{line.label}: {line.text}, {SAID[line.verdict]}")
-    head = f'<svg role="img" aria-label="{label}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}">'
+    head = f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH:g} {_HEIGHT:g}">'
     # Numbers and our own tags; the label is escaped.
     return Markup(f"{head}{''.join(parts)}</svg>")  # noqa: S704
 
 
 def _x(value: float, reach: float) -> float:
     inside = min(max(value / reach, -1.0), 1.0)
-    return _WIDTH / 2 + inside * (_WIDTH / 2 - _MARGIN)
+    return WIDTH / 2 + inside * (WIDTH / 2 - _MARGIN)

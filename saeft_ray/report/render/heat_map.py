@@ -13,7 +13,7 @@ from saeft_ray.report.render import balance, shortcut_pictures
 from saeft_ray.report.render.plots import INK, Plot, plain, style, to_svg
 from saeft_ray.report.render.thumbnails import Thumbnails
 
-_COLOURS = LinearSegmentedColormap.from_list("similarity", ["#1b5e8c", "#7fb3d5", "#f2f6f9"])
+COLOURS = LinearSegmentedColormap.from_list("similarity", ["#1b5e8c", "#7fb3d5", "#f2f6f9"])
 _DARK = 0.45
 
 
@@ -71,7 +71,7 @@ def _cell(axes: Axes, x: int, y: int, value: float | None, low: float) -> None:
         axes.text(x, y, MISSING, ha="center", va="center", fontsize=8.5, color=INK)
         return
     place = (value - low) / max(1 - low, 1e-9)
-    axes.fill_between([x - 0.48, x + 0.48], y - 0.46, y + 0.46, color=_COLOURS(min(max(place, 0.0), 1.0)), linewidth=0)
+    axes.fill_between([x - 0.48, x + 0.48], y - 0.46, y + 0.46, color=COLOURS(min(max(place, 0.0), 1.0)), linewidth=0)
     # Fixed colours: the cell's own is the same on a light and on a dark page.
     ink = "#ffffff" if place < _DARK else "#1c1e21"
     axes.text(x, y, number(value, 3), ha="center", va="center", fontsize=8.5, color=ink)

@@ -24,11 +24,11 @@ from saeft_ray.report.render.phrases import named, sequential_comparisons
 
 INK = "#010203"
 # No green and no red: those are verdicts.
-_COLOURS = ("#6b7f99", "#d9822b", "#25a3b0", "#8e63ce", "#3b7dd8", "#d0589b", "#9a8a2e", "#8a6f5c")
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-_WIDTH = 6.0
+COLOURS = ("#6b7f99", "#d9822b", "#25a3b0", "#8e63ce", "#3b7dd8", "#d0589b", "#9a8a2e", "#8a6f5c")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+WIDTH = 6.0
 _DOTS = 200  # an inch of a PNG
-VERDICT_COLOURS = {
+VERDICTCOLOURS = {
     "better": "#2e9e6b", "worse": "#c9473f", "equivalent": "#3b7dd8", "identical": "#3b7dd8", "undecided": "#8b8f98",
 }  # fmt: skip
 _STYLE: dict[str, Any] = {
@@ -82,7 +82,7 @@ def forest(report: Report) -> Plot | None:
     if not shown:
         return None
     with style("forest"):
-        figure = Figure(figsize=(_WIDTH, 0.75 + 0.48 * len(shown)))
+        figure = Figure(figsize=(WIDTH, 0.75 + 0.48 * len(shown)))
         axes = figure.subplots()
         for y, c in enumerate(reversed(shown)):
             _interval(axes, c, y)
@@ -103,7 +103,7 @@ def shifts(report: Report) -> Plot | None:
     methods = [name for name in looks if any(c.method == name for c in shown)]
     step = 1 / (len(methods) + 1.2)
     with style("shifts"):
-        figure = Figure(figsize=(_WIDTH, 0.9 + len(sets) * (0.22 + 0.12 * len(methods))))
+        figure = Figure(figsize=(WIDTH, 0.9 + len(sets) * (0.22 + 0.12 * len(methods))))
         axes = figure.subplots()
         for row, dataset in enumerate(reversed(sets)):
             for c in shown:
@@ -125,12 +125,12 @@ def slopes(report: Report) -> Plot | None:
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with style("slopes"):
-        figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.1))
+        figure = Figure(figsize=(WIDTH, 2.15 * lines + 0.1))
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         for panel, c in zip(grid.flat, shown, strict=False):
             ends = np.array([[100 * p.against, 100 * p.method] for p in c.points])
             segments = [[(0, before), (1, after)] for before, after in ends]
-            colour = VERDICT_COLOURS[c.verdict]
+            colour = VERDICTCOLOURS[c.verdict]
             panel.add_collection(LineCollection(segments, colors=colour, linewidths=1.2, alpha=0.85))
             panel.scatter([0, 1] * len(ends), ends.ravel(), s=16, color=colour, alpha=0.85, linewidths=0)
             panel.set_xticks([0, 1], [plain(_short(c.against)), plain(_short(c.method))])
@@ -150,7 +150,7 @@ def plane(report: Report) -> Plot | None:
     if not shown:
         return None
     with style("plane"):
-        figure = Figure(figsize=(_WIDTH, 4.3))
+        figure = Figure(figsize=(WIDTH, 4.3))
         axes = figure.subplots()
         spoken = []
         looks = _looks(report)
@@ -207,7 +207,7 @@ def looks(report: Report) -> Plot | None:
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with style("looks"):
-        figure = Figure(figsize=(_WIDTH, 2.0 * lines + 0.3))
+        figure = Figure(figsize=(WIDTH, 2.0 * lines + 0.3))
         grid = figure.subplots(lines, columns, squeeze=False)
         spoken = []
         for panel, c in zip(grid.flat, shown, strict=False):
@@ -220,7 +220,7 @@ def looks(report: Report) -> Plot | None:
             # An endless t would flatten the rest.
             top = 1.6 * max(boundary)
             panel.plot(
-                n, [min(v, top) for v in t], color=VERDICT_COLOURS[c.verdict], marker="o", markersize=3.5, linewidth=1.2
+                n, [min(v, top) for v in t], color=VERDICTCOLOURS[c.verdict], marker="o", markersize=3.5, linewidth=1.2
             )
             panel.set_xlim(c.course.first - 0.7, c.course.last + 0.7)
             panel.set_ylim(0, 1.05 * top)
@@ -242,7 +242,7 @@ def search(report: Report) -> Plot | None:
     columns = min(3, len(shown))
     lines = -(-len(shown) // columns)
     with style("search"):
-        figure = Figure(figsize=(_WIDTH, 2.15 * lines + 0.5))
+        figure = Figure(figsize=(WIDTH, 2.15 * lines + 0.5))
         grid = figure.subplots(lines, columns, sharey=True, squeeze=False)
         spoken = []
         for panel, (method, history) in zip(grid.flat, shown, strict=False):
@@ -255,10 +255,10 @@ def search(report: Report) -> Plot | None:
                 panel.scatter(*zip(*stopped, strict=True), s=12, facecolors="none", edgecolors=INK, linewidths=0.7)
             panel.scatter(x, y, s=13, color=INK, alpha=0.5, linewidths=0, label="a finished trial")
             best = np.maximum.accumulate(y)
-            panel.step(x, best, where="post", color=_COLOURS[1], linewidth=1.4, label="best so far")
+            panel.step(x, best, where="post", color=COLOURS[1], linewidth=1.4, label="best so far")
             budgets = range(1, len(done) + 1)
             expected = [100 * v for v in history.expected_best]
-            panel.plot(budgets, expected, color=_COLOURS[4], linewidth=1.2, linestyle="--", label="expected best")
+            panel.plot(budgets, expected, color=COLOURS[4], linewidth=1.2, linestyle="--", label="expected best")
             panel.set_title(plain(method), fontsize=9)
             panel.set_xlabel("trial", fontsize=9)
             panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -276,7 +276,7 @@ def search(report: Report) -> Plot | None:
 def _interval(axes: Axes, c: Comparison, y: float) -> None:
     if c.paired is None:
         return
-    colour = VERDICT_COLOURS[c.verdict]
+    colour = VERDICTCOLOURS[c.verdict]
     if c.paired.lo is not None and c.paired.hi is not None:
         axes.plot([100 * c.paired.lo, 100 * c.paired.hi], [y, y], color=colour, linewidth=2.2, solid_capstyle="round")
     at = [100 * (point.method - point.against) for point in c.points]
@@ -298,7 +298,7 @@ def _marked(axes: Axes, c: Comparison, y: float, colour: str, marker: str, label
 def _looks(report: Report) -> dict[str, tuple[str, str]]:
     """Colour and marker of each method, the same in every plot."""
     names = [method.name for method in report.methods]
-    return {name: (_COLOURS[i % len(_COLOURS)], _MARKERS[i % len(_MARKERS)]) for i, name in enumerate(names)}
+    return {name: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, name in enumerate(names)}
 
 
 def _legend(axes: Axes) -> None:
