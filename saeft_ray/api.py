@@ -21,7 +21,8 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.orchestration.reopen import load as load_file
 from saeft_ray.orchestration.reopen import reopen
-from saeft_ray.orchestration.show_plan import PlanSummary, show
+from saeft_ray.orchestration.show_plan import PlanSummary as PlanSummary
+from saeft_ray.orchestration.show_plan import show
 from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.course import trials_table
 from saeft_ray.records.ledger import Ledger
