@@ -16,7 +16,8 @@ from ray.train.v2._internal.exceptions import (
 from ray.train.v2._internal.execution.preemption import PreemptionInfo
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, WorkerGroupError
 
-from saeft_ray.errors import Preempted, Unavailable
+from saeft_ray.errors import Preempted, Unavailable, Unfinished
+from saeft_ray.on_ray import tune
 from saeft_ray.on_ray.failures import death_of, lost_by
 from saeft_ray.orchestration.failures import ATTEMPTS, Attempts, Failure, cause_of
 
@@ -174,3 +175,16 @@ def test_no_answer_is_the_storage(error, journey):
 @pytest.mark.parametrize("code", ["NoSuchKey", "404", "InvalidRange"])
 def test_a_missing_object_is_not(code):
     assert cause_of(answered(code)) == "bug"
+
+
+def test_workers_that_memory_ended_at_their_start_leave_the_sweep_unfinished():
+    def ends(words):
+        def fit():
+            raise RuntimeError(words)
+
+        return SimpleNamespace(fit=fit)
+
+    with pytest.raises(Unfinished, match="workers of the search phase, for its machine is low on memory"):
+        tune.fit(ends("2 worker(s) were killed due to the node running low on memory."), "search")
+    with pytest.raises(RuntimeError, match="another"):
+        tune.fit(ends("another"), "search")

@@ -27,6 +27,7 @@ from saeft_ray.orchestration.search import TrialQueue
 from saeft_ray.orchestration.signals import StopSignals
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 from saeft_ray.storage.temporary import scratch
@@ -76,7 +77,7 @@ def run_phase(
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        tuner.fit()
+        fit(tuner, queue.phase)
     if signals.stop_requested:
         preemption.request_stop(False)
     searcher.check()
@@ -276,6 +277,20 @@ def _driver_resources() -> dict[str, float]:
     """A driver only waits for its workers: any share of a CPU that it held could be the one they wait for. It stays on
     the head, which is not a spot machine."""
     return {"CPU": 0, internals.HEAD: 0.001}
+
+
+def fit(tuner: Any, phase: Phase) -> None:
+    """Runs Tune. Raises Unfinished where Ray ended workers that were just starting, because memory was short: Tune
+    takes that for a bug of its own, and ends."""
+    try:
+        tuner.fit()
+    except RuntimeError as error:
+        if "low on memory" not in str(error):
+            raise
+        raise Unfinished(
+            f"Ray ended workers of the {phase} phase, for its machine is low on memory. Nothing that ended is lost. "
+            "End other work there, or give fewer trials at once (compute.concurrent); then run the same command to resume"
+        ) from error
 
 
 def _concurrent(plan: Plan) -> int | None:
