@@ -289,7 +289,7 @@ def fit(tuner: Any, phase: Phase) -> None:
             raise
         raise Unfinished(
             f"Ray ended workers of the {phase} phase, for its machine is low on memory. Nothing that ended is lost. "
-            "End other work there, or give fewer trials at once (compute.concurrent); then run the same command to resume"
+            "End other work there, or lower compute.concurrent; then run the same command to resume"
         ) from error
 
 
