@@ -9,7 +9,7 @@ import sys
 from rich.console import Console
 
 from saeft_ray import door, results
-from saeft_ray.api import load
+from saeft_ray.api import Sweep, load
 from saeft_ray.report import __main__ as report
 
 
@@ -34,7 +34,12 @@ def _sweep(options: argparse.Namespace) -> int:
         sweep.show_plan(Console(stderr=options.quiet, quiet=options.quiet))
         return 0
     sweep.run(local=options.local, quiet=options.quiet)
-    if options.quiet:
+    return show(sweep, options.quiet)
+
+
+def show(sweep: Sweep, quiet: bool = False) -> int:
+    """Prints the table of a sweep's results, writes its report and says where it is; returns the exit status."""
+    if quiet:
         return report.main([sweep.folder, "--quiet"], sweep.endpoint)
     results.main([sweep.folder], sweep.endpoint)
     return report.main([sweep.folder], sweep.endpoint)

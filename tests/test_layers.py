@@ -20,6 +20,7 @@ FLOORS = [
     {"driver"},
     {"api"},
     {"data", "export", "preflight", "sweep", "trial", "features.__main__", ""},
+    {"slurm"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

@@ -24,6 +24,9 @@ HEAD = "node:__internal_head__"
 # Without it Ray listens on the machine's outer address, also where only this process uses it.
 LOOPBACK: dict[str, Any] = {"_node_ip_address": "127.0.0.1"}
 
+# What `ray start` says once its node is up: with --block it never returns.
+STARTED = "Ray runtime started."
+
 
 def set_flag(name: str, value: bool) -> None:
     """Sets a flag of the cluster: its key-value store needs no actor, which would need a process and a CPU."""

@@ -56,7 +56,7 @@ class RayRunner:
         compute = self._plan.config.compute
         threads = os.environ.get("OMP_NUM_THREADS") or str(compute.cpus)
         environment = {k: v for k, v in os.environ.items() if k.startswith(INHERITED)}
-        environment |= {**SETTINGS, "OMP_NUM_THREADS": threads}
+        environment |= {**{name: os.environ[name] for name in SETTINGS}, "OMP_NUM_THREADS": threads}
         address = compute.address or os.environ.get("RAY_ADDRESS")
         options: dict[str, Any] = {
             "runtime_env": {"env_vars": environment},
