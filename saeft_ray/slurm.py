@@ -62,6 +62,10 @@ class Job:
         days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
         return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
+    def runs(self) -> bool:
+        """False once Slurm ends it: cancelled, or at its limit."""
+        return _asked("squeue", "--noheader", f"--jobs={self.id}", "--format=%T").strip() == "RUNNING"
+
     def requeue(self) -> None:
         """Puts the job back into the queue, which ends this process. Raises UserError where that is not allowed."""
         _asked("scontrol", "requeue", self.id)
@@ -91,7 +95,7 @@ def _run(file: str) -> int:
         )
         return 0
     except KeyboardInterrupt as stop:
-        if stop.args == (signal.SIGTERM,):
+        if stop.args == (signal.SIGTERM,) and job.runs():
             _continue_later(job, _saved(sweep) - before, time.monotonic() - began)
         raise
     return show(sweep)

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import socket
 import subprocess
 import sys
@@ -67,14 +68,15 @@ def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[s
     """
     # Others on these machines could run code as this user without the token. Ray reads it when it is imported.
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    from ray.util import get_node_ip_address
+    import ray
 
     head, *others = nodes
-    address = os.environ["RAY_ADDRESS"] = f"{get_node_ip_address()}:{_free_port(job)}"
+    address = os.environ["RAY_ADDRESS"] = f"{ray.util.get_node_ip_address()}:{_free_port(job)}"
     # Not TMPDIR: the path of a socket has 107 bytes at most, and Ray adds 70 to this one.
     folder = tempfile.mkdtemp(prefix="saeft-", dir="/tmp")
     steps: list[_Step] = []
     with ExitStack() as undo:
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(_end, steps)
         rooms: dict[str, Room] = {}
         for group, options in (([head], ["--head", *["--dashboard"] * dashboard]), (others, [])):
@@ -82,6 +84,7 @@ def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[s
             steps += begun
             deadline = time.monotonic() + PATIENCE
             rooms |= {step.node: step.room(deadline) for step in begun}
+        undo.callback(ray.shutdown)  # a driver that is still connected when its head goes is ended by Ray
         yield rooms
 
 
@@ -100,7 +103,7 @@ def check_room(rooms: Mapping[str, Room], compute: Compute) -> None:
 
 def _begin(node: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
     # The step shares all that the job has on the node, with whatever else runs in it, and is bound to no CPU of it.
-    step = ["--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--cpu-bind=quiet,none", "--export=ALL"]
+    step = ["--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--quiet", "--cpu-bind=none", "--export=ALL"]
     command = ["srun", *step, f"--nodelist={node}", sys.executable, "-m", "saeft_ray.on_ray.node"]
     pipe = subprocess.PIPE
     return subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
