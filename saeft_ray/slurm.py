@@ -108,11 +108,12 @@ def _continue_later(job: Job, saved: set[str], seconds: float) -> None:
             "again for ever, so it is not put back into the queue. Give it more time with sbatch --time=…, or the "
             "trials less to do before their first step"
         )
+    # Said before, because it ends this process.
+    print(f"The sweep is not finished: job {job.id} goes back into the queue and continues from here", flush=True)
     try:
         job.requeue()
     except UserError as error:
-        raise Unfinished(f"The sweep is not finished. {error}. Submit the same job to resume") from None
-    print(f"The sweep is not finished: job {job.id} is back in the queue and continues from here", flush=True)
+        raise Unfinished(f"The job did not get back into the queue. {error}. Submit the same job to resume") from None
 
 
 def _saved(sweep: Sweep) -> set[str]:

@@ -215,7 +215,7 @@ def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_
     assert "requeue" not in (tmp_path / "scontrol.asked").read_text()
     door._continue_later(job, {"a checkpoint"}, 9.0)
     assert "requeue 77" in (tmp_path / "scontrol.asked").read_text()
-    assert "back in the queue" in capsys.readouterr().out
+    assert "goes back into the queue" in capsys.readouterr().out
     commands("scontrol", "echo Requested operation is presently disabled >&2; exit 1")
     with pytest.raises(Unfinished, match=r"presently disabled\. Submit the same job to resume"):
         door._continue_later(job, {"a checkpoint"}, 9.0)

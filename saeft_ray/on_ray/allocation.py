@@ -23,7 +23,7 @@ from saeft_ray.settings import Compute
 
 PATIENCE = 300.0  # seconds for a node to start; a shared file system may be slow to give it Python's modules
 _END = 30.0  # seconds for a step to end
-_PORTS = range(20_000, 32_000, 2)  # below those that systems give to connections
+_PORTS: Sequence[int] = range(20_000, 32_000, 2)  # below those that systems give to connections
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _gpus() -> int:
-    """The job's GPUs on this node. Ray would count all that it sees, where Slurm hides none."""
+    """The job's GPUs on this node. Ray would count all that it sees, also those of others that Slurm does not hide."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("ROCR_VISIBLE_DEVICES") or ""
-    return int(os.environ.get("SLURM_GPUS_ON_NODE") or len([name for name in seen.split(",") if name]))
+    named = [name for name in seen.split(",") if name not in {"", "NoDevFiles"}]
+    return int(os.environ.get("SLURM_GPUS_ON_NODE") or len(named))
 
 
 def _head(address: str, dashboard: bool) -> list[str]:
