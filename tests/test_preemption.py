@@ -106,7 +106,7 @@ def test_the_first_signal_asks_and_the_second_or_the_end_of_grace_is_the_end():
 
 
 def test_the_end_tells_which_signal_came_first():
-    with pytest.raises(KeyboardInterrupt) as ended, StopSignals(0.05) as stop, stop.while_trials_run():
+    with pytest.raises(KeyboardInterrupt) as ended, StopSignals(0.05) as stop, stop.while_trials_run():  # noqa: PT012
         os.kill(os.getpid(), signal.SIGTERM)
         threading.Event().wait(20)  # until the end of grace, which comes as a SIGINT
     assert ended.value.args == (signal.SIGTERM,)

@@ -66,20 +66,25 @@ def seconds(clock):
 class TestOnARealSlurm:
     pytestmark = needs_slurm
 
-    def test_a_job_at_its_limit_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path):
-        long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": 40}}
+    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), ("limit", 40)])
+    def test_a_job_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path, stopped_by, epochs):
+        long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": epochs}}
         name = "it's a sweep; $(touch pwned).yaml"
         sweeps.file(tmp_path / name, tmp_path / "runs", **long)
         job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name)
         log, store = tmp_path / f"job-{job}.log", Store(str(tmp_path / "runs"))
         cluster.wait(lambda: store.keys("checkpoint"), 600, told=log.read_text)
-        # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
-        minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
-        cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+        if stopped_by == "limit":
+            # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
+            minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
+            cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+        else:
+            cluster.run("scancel", "--batch", "--signal=TERM", job)
         cluster.wait(lambda: int(cluster.shown(job)["Restarts"]) > 0, 200, told=log.read_text)
-        saved = store.keys("checkpoint")
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
         assert "Trials have 20 s to save checkpoints" in log.read_text()
+        assert f"job {job} goes back into the queue" in log.read_text()
+        saved = store.keys("checkpoint")
         assert any(int(key.rpartition("-")[2]) for key in saved), saved  # in mid-trial
 
         cluster.wait(lambda: state(cluster, job) == "COMPLETED", 900, told=log.read_text)
