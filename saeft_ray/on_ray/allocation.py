@@ -103,7 +103,7 @@ def check_room(rooms: Mapping[str, Room], compute: Compute) -> None:
 
 def _begin(node: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
     # The step shares all that the job has on the node, with whatever else runs in it, and is bound to no CPU of it.
-    step = ["--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--quiet", "--cpu-bind=none", "--export=ALL"]
+    step = ["--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--cpu-bind=none", "--export=ALL"]
     command = ["srun", *step, f"--nodelist={node}", sys.executable, "-m", "saeft_ray.on_ray.node"]
     pipe = subprocess.PIPE
     return subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
