@@ -57,6 +57,10 @@ def state(cluster, job):
     return cluster.shown(job)["JobState"]
 
 
+def ended(cluster, job):
+    return state(cluster, job) in {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL"}
+
+
 def seconds(clock):
     """Of hours, minutes and seconds as Slurm writes them."""
     hours, minutes, rest = map(int, clock.split(":"))
@@ -73,7 +77,8 @@ class TestOnARealSlurm:
         sweeps.file(tmp_path / name, tmp_path / "runs", **long)
         job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name)
         log, store = tmp_path / f"job-{job}.log", Store(str(tmp_path / "runs"))
-        cluster.wait(lambda: store.keys("checkpoint"), 600, told=log.read_text)
+        cluster.wait(lambda: store.keys("checkpoint") or ended(cluster, job), 600, told=log.read_text)
+        assert not ended(cluster, job), log.read_text()
         if stopped_by == "limit":
             # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
             minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
@@ -87,7 +92,8 @@ class TestOnARealSlurm:
         saved = store.keys("checkpoint")
         assert any(int(key.rpartition("-")[2]) for key in saved), saved  # in mid-trial
 
-        cluster.wait(lambda: state(cluster, job) == "COMPLETED", 900, told=log.read_text)
+        cluster.wait(lambda: ended(cluster, job), 900, told=log.read_text)
+        assert state(cluster, job) == "COMPLETED", log.read_text()
         assert not (tmp_path / "pwned").exists()
         sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
         assert comparable(tmp_path / "runs/sweeps/small") == comparable(tmp_path / "quiet/sweeps/small")
