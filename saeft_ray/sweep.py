@@ -7,7 +7,7 @@ import signal
 import sys
 
 from saeft_ray import door, results
-from saeft_ray.api import load
+from saeft_ray.api import Sweep, load
 from saeft_ray.errors import UserError
 from saeft_ray.orchestration.progress import Terminal
 from saeft_ray.report import __main__ as report
@@ -36,7 +36,12 @@ def _sweep(options: argparse.Namespace) -> int:
     if sweep.folder.startswith("memory://"):
         raise UserError(f"storage: {sweep.folder} would be gone with this process; give a folder or s3://bucket/folder")
     sweep.run(local=options.local, quiet=options.quiet)
-    if options.quiet:
+    return show(sweep, options.quiet)
+
+
+def show(sweep: Sweep, quiet: bool = False) -> int:
+    """Prints the table of a sweep's results, writes its report and says where it is; returns the exit status."""
+    if quiet:
         return report.main([sweep.folder, "--quiet"], sweep.endpoint)
     results.main([sweep.folder], sweep.endpoint)
     return report.main([sweep.folder], sweep.endpoint)

@@ -23,6 +23,7 @@ FLOORS = [
         *("compare", "data", "evaluate", "export", "preflight", "status", "sweep", "trial", ""),
         *("features.__main__", "storage.__main__"),
     },
+    {"slurm"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

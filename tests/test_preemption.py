@@ -105,6 +105,13 @@ def test_the_first_signal_asks_and_the_second_or_the_end_of_grace_is_the_end():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+def test_the_end_tells_which_signal_came_first():
+    with pytest.raises(KeyboardInterrupt) as ended, StopSignals(0.05) as stop, stop.while_trials_run():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGTERM)
+        threading.Event().wait(20)  # until the end of grace, which comes as a SIGINT
+    assert ended.value.args == (signal.SIGTERM,)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2], ids=["without ray", "one worker", "two workers"])
 def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path, workers):

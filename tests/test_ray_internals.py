@@ -63,3 +63,12 @@ def test_private_names_stand_in_one_file():
     folder = Path(saeft_ray.__file__).parent
     found = {str(path.relative_to(folder.parent)) for path in folder.rglob("*.py") if private.search(path.read_text())}
     assert found == {INTERNALS}
+
+
+def test_a_node_that_blocks_says_that_it_is_up_as_we_expect():
+    from ray.scripts import scripts
+
+    from saeft_ray.on_ray import internals
+
+    said = Path(scripts.__file__).read_text().count(f'startup_msg = "{internals.STARTED}"')
+    assert said == 2, f"{INTERNALS}: a Slurm job waits for STARTED, of its head and of its other nodes"

@@ -79,6 +79,10 @@ def named_trainable(function: Callable[..., Any], name: str) -> type[Any]:
     return made
 
 
+# What `ray start` says once its node is up: with --block it never returns.
+STARTED = "Ray runtime started."
+
+
 def set_flag(name: str, value: bool) -> None:
     """Sets a flag of the cluster: its key-value store needs no actor, which would need a process and a CPU."""
     if value:

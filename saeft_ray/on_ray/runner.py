@@ -133,8 +133,9 @@ def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
     afterwards; None for one that was there, which stays. Raises Unfinished if Ray refuses."""
     threads = os.environ.get("OMP_NUM_THREADS") or str(compute.cpus)
     environment = {k: v for k, v in os.environ.items() if k.startswith(INHERITED)}
+    kept = {name: os.environ.get(name, value) for name, value in SETTINGS.items()}
     options: dict[str, Any] = {
-        "runtime_env": {"env_vars": {**environment, **SETTINGS, "OMP_NUM_THREADS": threads}},
+        "runtime_env": {"env_vars": {**environment, **kept, "OMP_NUM_THREADS": threads}},
         "log_to_driver": False,
         "logging_level": logging.ERROR,
         "configure_logging": False,

@@ -24,7 +24,8 @@ class StopSignals:
     """The signals of a driver, as a context manager: SIGINT (Ctrl-C) and SIGTERM (a pod, a job, a batch system).
 
     While trials run, the first one asks them to save checkpoints and stop; a second, or the end of `grace` seconds,
-    ends the driver at once. While none runs, the first ends it at once. The end is a KeyboardInterrupt.
+    ends the driver at once. While none runs, the first ends it at once. The end is a KeyboardInterrupt with the
+    number of the first signal as its argument.
     """
 
     def __init__(self, grace: float = GRACE) -> None:
@@ -32,6 +33,7 @@ class StopSignals:
         self._before: dict[int, Any] = {}
         self._trials_run = False
         self._timer: threading.Timer | None = None
+        self._first: int | None = None
         self.stop_requested = False
 
     def __enter__(self) -> Self:
@@ -47,6 +49,8 @@ class StopSignals:
             self._timer.cancel()
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if isinstance(error, KeyboardInterrupt) and self._first:
+            error.args = (self._first,)
 
     def install(self) -> None:
         """Installs the handlers, again if a library has replaced them."""
@@ -67,6 +71,7 @@ class StopSignals:
             raise KeyboardInterrupt
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._first = self._first or number
         if self.stop_requested or not self._trials_run:
             raise KeyboardInterrupt
         self.stop_requested = True

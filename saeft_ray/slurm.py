@@ -1,0 +1,144 @@
+"""`python -m saeft_ray.slurm FILE`: runs a sweep in a Slurm job, on a Ray of the job's own (cluster/slurm.sbatch).
+
+SIGTERM says that the job's time is up: trials save checkpoints, and the job goes back into Slurm's queue.
+"""
+
+import argparse
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from types import FrameType
+from typing import Self
+
+from saeft_ray import door
+from saeft_ray.api import Sweep, load
+from saeft_ray.errors import Taken, Unfinished, UserError
+from saeft_ray.on_ray.allocation import check_room, ray_over
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.storage.store import Store
+from saeft_ray.sweep import show
+
+LEAST = 60  # seconds in which a job can start Ray, train a little and save what it has
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status: that of `python -m saeft_ray.sweep`; 0 also if another job runs the sweep."""
+    parser = argparse.ArgumentParser(prog="python -m saeft_ray.slurm", description="Run a sweep file in a Slurm job.")
+    parser.add_argument("file", help="the sweep file (YAML)")
+    options = parser.parse_args(arguments)
+    return door.guarded(
+        lambda: _run(options.file),
+        advice="Fix this, then submit the same job to resume",
+        stopped="Stopped. The same job, submitted again, continues from here",
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """The Slurm job that this process belongs to."""
+
+    id: str
+    nodes: tuple[str, ...]
+
+    @classmethod
+    def here(cls) -> Self:
+        """Raises UserError outside a job."""
+        if "SLURM_JOB_ID" not in os.environ or "SLURM_JOB_NODELIST" not in os.environ:
+            raise UserError("this is not a job of Slurm: use `sbatch cluster/slurm.sbatch FILE`")
+        names = _asked("scontrol", "show", "hostnames", os.environ["SLURM_JOB_NODELIST"])
+        return cls(os.environ["SLURM_JOB_ID"], tuple(names.split()))
+
+    def seconds_left(self) -> float:
+        """Until the job's time limit; infinite without one."""
+        left = _asked("squeue", "--noheader", f"--jobs={self.id}", "--format=%L").strip()
+        found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", left)
+        if not found:
+            return float("inf")
+        days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+        return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+    def runs(self) -> bool:
+        """False once Slurm ends it: cancelled, or at its limit."""
+        return _asked("squeue", "--noheader", f"--jobs={self.id}", "--format=%T").strip() == "RUNNING"
+
+    def requeue(self) -> None:
+        """Puts the job back into the queue, which ends this process. Raises UserError where that is not allowed."""
+        _asked("scontrol", "requeue", self.id)
+
+
+def _run(file: str) -> int:
+    began, job, sweep = time.monotonic(), Job.here(), load(file)
+    compute = sweep.config.compute
+    if compute.address:
+        raise UserError(f"{file}: compute.address: {compute.address!r}; the job has a Ray of its own: remove the line")
+    left = job.seconds_left()
+    if left < LEAST:
+        raise UserError(
+            f"the job has {left:.0f} s left, and Ray's start with one checkpoint needs {LEAST} s: give it more with "
+            "sbatch --time=…"
+        )
+    before = _saved(sweep)
+    try:
+        with ray_over(int(job.id), job.nodes, dashboard=compute.workers > 1) as rooms:
+            check_room(rooms, compute)
+            sweep.run()
+    except Taken as taken:
+        print(
+            f"{taken}. This job has nothing to do and ends. Jobs of one sweep wait for each other without machines "
+            "with sbatch --dependency=singleton, or --array=1-9%1",
+            flush=True,
+        )
+        return 0
+    except KeyboardInterrupt as stop:
+        if stop.args == (signal.SIGTERM,) and job.runs():
+            _continue_later(job, _saved(sweep) - before, time.monotonic() - began)
+        raise
+    return show(sweep)
+
+
+def _continue_later(job: Job, saved: set[str], seconds: float) -> None:
+    if not saved:
+        raise Unfinished(
+            f"The signal came {seconds:.0f} s after the start, and nothing was saved by then: the job would begin "
+            "again for ever, so it is not put back into the queue. Give it more time with sbatch --time=…, or the "
+            "trials less to do before their first step"
+        )
+    # Said before, because it ends this process.
+    print(f"The sweep is not finished: job {job.id} goes back into the queue and continues from here", flush=True)
+    try:
+        job.requeue()
+    except UserError as error:
+        raise Unfinished(f"The job did not get back into the queue. {error}. Submit the same job to resume") from None
+
+
+def _saved(sweep: Sweep) -> set[str]:
+    """What a job has to show for its time: artifacts, checkpoints among them, and trials with rows."""
+    store = Store(sweep.config.storage.url, endpoint=sweep.endpoint)
+    artifacts = {path for path in store.list("artifacts") if path.endswith("/manifest.json")}
+    return artifacts | Ledger(store, sweep.name).finished()
+
+
+def _asked(*command: str) -> str:
+    """What a command of Slurm answers. Raises UserError with its words if it fails."""
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603 - no shell
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: there is no such command on this node; Slurm's must be on PATH") from None
+    except subprocess.CalledProcessError as error:
+        raise UserError(f"{' '.join(command)}: {error.stderr.strip() or error.returncode}") from None
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGTERM, _on_signal)  # until there are trials (signals.StopSignals)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    sys.exit(main())

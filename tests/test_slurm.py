@@ -1,0 +1,249 @@
+"""cluster/slurm.sbatch on a real Slurm of this machine, and what is said where a job cannot run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saeft_ray import slurm as door
+from saeft_ray.errors import Unfinished, UserError
+from saeft_ray.on_ray.allocation import Room, _free_port, check_room
+from saeft_ray.settings import Compute
+from saeft_ray.storage.store import Store
+
+import slurm
+import sweeps
+from sweeps import comparable
+
+ROOT = Path(__file__).parent.parent
+SBATCH = ROOT / "cluster/slurm.sbatch"
+needs_slurm = [
+    pytest.mark.slow,
+    pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
+]
+SWEEP = {
+    "methods": {"mse": {"lambda_mse": 300}},
+    "confirm": {"seeds": 2},
+    "report": {"baseline": "mse"},
+    "compute": {"checkpoint_minutes": 0.05},
+}
+HERE = ("--gpus-per-node=0", "--cpus-per-task=1", "--output=job-%j.log")
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with slurm.Slurm(tmp_path / "slurm", cpus=1) as running:
+        yield running
+    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True).stdout
+    assert not left, left
+
+
+def submit(cluster, folder, *words):
+    """Submits the file of the repository, with words in place of its own."""
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{slurm.PATH}",
+        "PYTHONPATH": str(ROOT),
+        "OMP_NUM_THREADS": "1",
+        "SAEFT_RAY_CACHE": str(folder / "cache"),
+    }
+    return cluster.submit(*HERE, *words, cwd=folder, **environment)
+
+
+def state(cluster, job):
+    return cluster.shown(job)["JobState"]
+
+
+def ended(cluster, job):
+    return state(cluster, job) in {"COMPLETED", "FAILED", "TIMEOUT", "CANCELLED", "NODE_FAIL"}
+
+
+def seconds(clock):
+    """Of hours, minutes and seconds as Slurm writes them."""
+    hours, minutes, rest = map(int, clock.split(":"))
+    return (hours * 60 + minutes) * 60 + rest
+
+
+class TestOnARealSlurm:
+    pytestmark = needs_slurm
+
+    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), ("limit", 40)])
+    def test_a_job_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path, stopped_by, epochs):
+        long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": epochs}}
+        name = "it's a sweep; $(touch pwned).yaml"
+        sweeps.file(tmp_path / name, tmp_path / "runs", **long)
+        job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name)
+        log, store = tmp_path / f"job-{job}.log", Store(str(tmp_path / "runs"))
+        cluster.wait(lambda: store.keys("checkpoint") or ended(cluster, job), 600, told=log.read_text)
+        assert not ended(cluster, job), log.read_text()
+        if stopped_by == "limit":
+            # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
+            minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
+            cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
+        else:
+            cluster.run("scancel", "--batch", "--signal=TERM", job)
+        cluster.wait(lambda: int(cluster.shown(job)["Restarts"]) > 0, 200, told=log.read_text)
+        cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
+        assert "Trials have 20 s to save checkpoints" in log.read_text()
+        assert f"job {job} goes back into the queue" in log.read_text()
+        saved = store.keys("checkpoint")
+        assert any(int(key.rpartition("-")[2]) for key in saved), saved  # in mid-trial
+
+        cluster.wait(lambda: ended(cluster, job), 900, told=log.read_text)
+        assert state(cluster, job) == "COMPLETED", log.read_text()
+        assert not (tmp_path / "pwned").exists()
+        sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
+        assert comparable(tmp_path / "runs/sweeps/small") == comparable(tmp_path / "quiet/sweeps/small")
+
+    def test_an_array_works_on_one_sweep_and_a_failed_sweep_fails_its_job(self, cluster, tmp_path):
+        sweeps.file(tmp_path / "small.yaml", tmp_path / "runs", **SWEEP)
+        chain = submit(cluster, tmp_path, "--nodes=1", "--array=1-2", SBATCH, "small.yaml")
+        cluster.wait(lambda: not cluster.run("squeue", "-h", "-t", "PD,R,CG"), 600)
+        said = [path.read_text() for path in sorted(tmp_path.glob("job-*.log"))]
+        assert len(said) == 2
+        assert {cluster.shown(f"{chain}_{task}")["ExitCode"] for task in (1, 2)} == {"0:0"}
+        assert any("runs this sweep since" in words and "nothing to do" in words for words in said), said
+        assert len(comparable(tmp_path / "runs/sweeps/small")) > 0
+
+        sweeps.file(tmp_path / "wide.yaml", tmp_path / "runs", name="wide", **{**SWEEP, "compute": {"gpus": 1}})
+        logs = [tmp_path / name for name in ("wide.log", "missing.log")]
+        jobs = [
+            submit(cluster, tmp_path, "--nodes=1", f"--output={log.name}", SBATCH, f"{log.stem}.yaml") for log in logs
+        ]
+        cluster.wait(lambda: {state(cluster, job) for job in jobs} == {"FAILED"}, 120)
+        assert {cluster.shown(job)["ExitCode"] for job in jobs} == {"2:0"}
+        assert "the file wants GPUs and Slurm gave the job none" in logs[0].read_text()
+        assert "missing.yaml" in logs[1].read_text()
+
+
+# What the script does before Python ----------------------------------------------------------------------------
+
+
+def script(folder, *words, path=None):
+    environment = {**os.environ, "PATH": path or f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for name in ("SLURM_JOB_ID", "SLURM_JOB_NODELIST"):
+        environment.pop(name, None)
+    environment["PYTHONPATH"] = str(ROOT)
+    return subprocess.run(["bash", SBATCH, *words], env=environment, cwd=folder, capture_output=True, text=True)
+
+
+def test_the_script_says_what_is_missing(tmp_path):
+    assert (done := script(tmp_path)).returncode == 2
+    assert "takes one sweep file" in done.stderr
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    assert (done := script(tmp_path, "x.yaml", path=f"{tmp_path}:{os.environ['PATH']}")).returncode == 2
+    assert "has no environment with saeft_ray" in done.stderr
+    assert (done := script(tmp_path, "x.yaml")).returncode == 2
+    assert done.stderr == "error: this is not a job of Slurm: use `sbatch cluster/slurm.sbatch FILE`\n"
+
+
+def test_every_line_for_slurm_stands_before_the_first_command():
+    """sbatch reads no #SBATCH after it."""
+    lines = SBATCH.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line and not line.startswith("#"))
+    asked = [line for line in lines[:first] if line.startswith("#SBATCH ")]
+    assert len(asked) == sum("#SBATCH " in line for line in lines)
+    assert any(re.fullmatch(r"#SBATCH --signal=B:TERM@\d+", line) for line in asked)
+    assert "#SBATCH --requeue" in asked
+
+
+# What the job does ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Slurm's commands as scripts that answer what is written to them, and keep what they were asked."""
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-2]")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=":")
+
+    def answer(name, shell):
+        (tmp_path / "bin" / name).write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/{name}.asked\n{shell}\n')
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    answer("scontrol", "printf 'n1\\nn2\\n'")
+    answer("squeue", "echo 1:00:00")
+    answer("srun", "echo no such python >&2; exit 3")
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [("59", None), ("0:59", 59), ("1:02:03", 3723), ("2-00:00:01", 172801), ("UNLIMITED", None)]
+)
+def test_the_time_left_is_read_as_slurm_writes_it(commands, text, left):
+    commands("squeue", f"echo {text}")
+    job = door.Job.here()
+    assert job.nodes == ("n1", "n2")
+    assert job.seconds_left() == (float("inf") if left is None else left)
+
+
+def test_a_job_says_in_one_line_why_it_does_not_run(commands, tmp_path, capfd):
+    def said(file):
+        status = door.main([file])
+        return status, capfd.readouterr().err.splitlines()[-1]
+
+    good = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")
+    status, line = said(good)
+    assert (status, line.startswith("node n1: Ray did not start (exit status 3); the lines above say why")) == (1, True)
+    other = sweeps.file(tmp_path / "other.yaml", tmp_path / "runs", compute={"address": "ray.example.org:6379"})
+    assert said(other)[0] == 2
+    assert "compute.address" in said(other)[1]
+    commands("squeue", "echo 0:40")
+    assert said(good)[0] == 2
+    assert "the job has 40 s left" in said(good)[1]
+    commands("squeue", "echo no controller >&2; exit 1")
+    assert "no controller" in said(good)[1]
+
+
+def test_a_job_without_room_for_one_trial_is_refused():
+    rooms = {"n1": Room(8, 2), "n2": Room(8, 2)}
+    check_room(rooms, Compute(workers=4, cpus=4, gpus=1))
+    check_room(rooms, Compute(workers=8, cpus=2, gpus=0.5))
+    with pytest.raises(UserError, match=r"a trial needs 5 × \(4 CPUs and 1 GPUs\) and the job has n1 with 8 CPUs"):
+        check_room(rooms, Compute(workers=5, cpus=4, gpus=1))
+    with pytest.raises(UserError, match="Slurm gave the job none"):
+        check_room({"n1": Room(8, 0)}, Compute(gpus=1))
+    with pytest.raises(UserError, match="ask Slurm for more"):
+        check_room(rooms, Compute(cpus=9))
+
+
+def test_two_jobs_begin_to_look_for_ports_at_different_ones():
+    ports = {_free_port(job) for job in range(700, 720)}
+    assert len(ports) >= 19  # one may be taken on this machine
+    assert max(ports) < 32_768
+
+
+def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_path, capsys):
+    job = door.Job.here()
+    with pytest.raises(Unfinished, match="nothing was saved by then"):
+        door._continue_later(job, set(), 9.0)
+    assert "requeue" not in (tmp_path / "scontrol.asked").read_text()
+    door._continue_later(job, {"a checkpoint"}, 9.0)
+    assert "requeue 77" in (tmp_path / "scontrol.asked").read_text()
+    assert "goes back into the queue" in capsys.readouterr().out
+    commands("scontrol", "echo Requested operation is presently disabled >&2; exit 1")
+    with pytest.raises(Unfinished, match=r"presently disabled\. Submit the same job to resume"):
+        door._continue_later(job, {"a checkpoint"}, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "asks"), [(15, "RUNNING", True), (15, "COMPLETING", False), (2, "RUNNING", False)]
+)
+def test_only_sigterm_to_a_running_job_asks_for_the_queue(commands, tmp_path, monkeypatch, number, state, asks):
+    """Not `scancel`, which ends the job, nor SIGINT, which somebody sends by hand."""
+    commands("squeue", f'case "$*" in *%T*) echo {state};; *) echo 1:00:00;; esac')
+    sweep = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")
+
+    def stopped(*_, **__):
+        Store(str(tmp_path / "runs")).write("artifacts/checkpoint/k-1-2/manifest.json", b"{}")
+        raise KeyboardInterrupt(signal.Signals(number))
+
+    monkeypatch.setattr(door, "ray_over", stopped)
+    assert door.main([sweep]) == 130
+    assert ("requeue" in (tmp_path / "scontrol.asked").read_text()) == asks
