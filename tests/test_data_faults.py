@@ -20,6 +20,7 @@ from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.records.ledger import _replaced
 from saeft_ray.records.read import read_rows
 from saeft_ray.storage.store import Store
 
@@ -411,3 +412,51 @@ def test_a_broken_test_image_stops_once_and_trained_weights_are_only_evaluated_w
     broken.write_bytes(png(77))
     with pytest.raises(UserError, match="the files have changed since"):
         sweeps.opened(config)
+
+
+# Images replaced under the same names -------------------------------------------------------------------------------
+
+
+def overwritten(file: Path) -> None:
+    """Another picture of the same name and size."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("split", ["train", "photos"])
+@pytest.mark.parametrize("limit", [{}, {"_ALL": 0, "_MIDDLE": 10**6}])
+def test_images_replaced_by_others_of_the_same_name_and_size_are_told(
+    data: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, limit: dict[str, int]
+) -> None:
+    monkeypatch.setattr("saeft_ray.datasets.images.files._SAMPLED", 1)
+    for name, value in limit.items():
+        monkeypatch.setattr(f"saeft_ray.datasets.images.content.{name}", value)
+    config = sweeps.config(
+        tmp_path / "runs",
+        data=data.model_dump(),
+        train={"epochs": 1, "batch_size": 2, "lr": 1e-3},
+        methods={"ft": {}},
+        confirm={"seeds": 2},
+    )
+    plan, store, ledger = sweeps.opened(config)
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    for file in tmp_path.glob("*/*/*.png"):
+        os.utime(file, (1, 1))  # as a copied folder has it
+    sweeps.opened(config)
+    overwritten(tmp_path / split / "two" / "1.png")
+    with pytest.raises(UserError, match=f"images of {split} have the names and sizes that they had"):
+        sweeps.opened(config)
+
+
+def test_a_record_of_before_and_one_that_was_read_otherwise_are_not_compared(
+    data: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, shards = data.contents(), tmp_path / "shards"
+    assert door_shard(Path(data.train), shards) == 0
+    assert changed(data, train=str(shards)).contents() == whole
+    monkeypatch.setattr("saeft_ray.datasets.images.content._ALL", 0)
+    assert _replaced({"content": whole}, {"content": data.contents()}) == []
+    assert _replaced({}, {"content": whole}) == []
+    monkeypatch.setattr("saeft_ray.datasets.images.content._FILES", 2)
+    assert data.contents()["photos"].startswith("4096 bytes of 2 files: ")

@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Role
+from saeft_ray.datasets.images.content import content
 from saeft_ray.datasets.images.duplicates import Members, Shared, shared
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
@@ -88,6 +89,9 @@ class Folder(ImageFiles):
     def search_fingerprint(self) -> str:
         selection = self._tree(self.selection).fingerprint if self.selection else None
         return fingerprint({"train": self.train_fingerprint(), "selection": selection})
+
+    def contents(self) -> dict[str, str]:
+        return {name: content(self._tree(path), self._members(name)) for name, path in self._paths().items()}
 
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been fixed since
