@@ -344,6 +344,10 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
         "silhouette": saved(clear, "PNG"),
         "silhouette-grey": saved(clear, "PNG", "LA"),
         "dark-colours": deep,
+        "thirteen": saved((grey * 32).astype(np.uint16), "PNG"),
+        "mask": saved((grey > 99).astype(np.uint8), "PNG"),
+        "mask-colours": saved(np.repeat((grey > 99).astype(np.uint8)[..., None], 3, 2), "BMP"),
+        "silhouette-smooth": saved(clear + np.array([0, 0, 1, 0], np.uint8) * (grey > 99)[..., None], "PNG"),
     }
     for name, content in refused.items():
         for read in (
@@ -355,8 +359,33 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
     for name in ("float", "int32"):
         with pytest.raises(Corrupt, match="pixels have no known range"):
             check(refused[name], name)
+    honest = {
+        "bits": saved(grey > 99, "PNG"),
+        "night": saved((grey % 3).astype(np.uint8), "PNG"),
+        "black": saved(np.zeros((20, 20), np.uint8), "PNG"),
+        "lens cap": saved(np.repeat(np.repeat((grey[:2, :2] % 2).astype(np.uint8), 8, 0), 8, 1), "JPEG"),
+        "dark": saved((grey * 40).astype(np.uint16), "PNG"),
+    }
+    for name, content in honest.items():
+        whole(content, name, 8)
     right = whole(saved((grey * 257).astype(np.uint16)), "right", 20)
     assert np.abs(right.astype(int) - grey[..., None]).max() == 0
+
+
+def test_a_container_that_would_start_a_program_is_no_image_whatever_its_name(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **more: started.append(given))
+    script = saved(np.zeros((4, 4, 3), np.uint8), "EPS")
+    Path(data.train, "one", "j.jpg").write_bytes(script)
+    assert "one/j.jpg: cannot be read as an image (cannot identify image file)" in told(data)
+    for read in (whole, lambda c, n, size: part(c, n, size, (0.5, 1), np.full(SLOTS, 0.5, np.float32))):
+        with pytest.raises(Corrupt, match="cannot identify"):
+            read(script, "j.jpg", 8)
+    assert not started
 
 
 # C1: broken images --------------------------------------------------------------------------------------------------
