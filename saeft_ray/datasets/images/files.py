@@ -35,9 +35,11 @@ _OF_SYSTEMS = frozenset(
 
 def _absolute(path: str) -> str:
     """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
-    UserError for a URL with credentials, which would be written into the sweep's record."""
+    UserError for a URL with credentials, which would be written into the sweep's record, and for what is mistyped."""
     if "@" in path.partition("://")[2].partition("/")[0]:
         raise UserError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
+    if path:
+        Location(path)  # which knows what is hardly meant as it stands
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
