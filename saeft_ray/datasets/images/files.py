@@ -38,7 +38,7 @@ def _absolute(path: str) -> str:
     UserError for a URL with credentials, which would be written into the sweep's record, and for what is mistyped."""
     if "@" in path.partition("://")[2].partition("/")[0]:
         raise UserError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
-    if path:
+    if path and "://" not in path:
         Location(path)  # which knows what is hardly meant as it stands
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
