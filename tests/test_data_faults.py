@@ -526,7 +526,7 @@ def test_splits_that_lack_classes(data: Folder, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["", " a", "a/b", "a|b", "a\nb", "OOD", "PHOTOS", "é"])
 def test_names_that_cannot_name_a_test_set(data: Folder, name: str) -> None:
     tests = {"photos": data.tests["photos"].model_dump(), name: data.tests["photos"].model_dump()}
-    (problem,) = [line for line in told(data, tests=tests).splitlines() if "also" not in line]
+    (problem,) = [words for words in changed(data, tests=tests).problems() if " is also " not in words]
     assert problem.startswith(f"data.tests.{name if name in ('OOD', 'PHOTOS') else repr(name)}: ")
 
 
