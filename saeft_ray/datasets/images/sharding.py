@@ -29,7 +29,7 @@ _RECORDS = "unfinished"  # the folder of what is known of each shard until there
 def shard(source: str, destination: str, shard_bytes: int) -> int:
     """Writes the images of `source` as shards of about `shard_bytes`, then their index; returns their number.
 
-    Raises UserError for a source whose listing shows what cannot be used, and for a destination that holds something else or
+    Raises UserError for a source that lists what cannot be used, and a destination that holds something else or
     overlaps the source. Nothing is overwritten but what an interrupted run of this function left without a record.
     """
     if why := apart(source, destination):
