@@ -269,7 +269,7 @@ def indistinct(model: Model, prompts: Sequence[str], class_names: Sequence[str])
     *alone, nothing = tokens([*names, ""]).tolist()
     silent = [name for name, row in zip(names, alone, strict=True) if row == nothing]
     found = [f"data.classes: {name!r} has no word for {model.arch}; give it one" for name in silent]
-    groups = [[name for name in names if name not in silent]]
+    groups = [named] if (named := [name for name in names if name not in silent]) else []
     for prompt in prompts:  # most are told apart by the first
         groups = [same for group in groups for same in _same(group, tokens([prompt.replace("{}", n) for n in group]))]
     for group in groups if prompts else ():
