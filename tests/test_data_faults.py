@@ -9,18 +9,22 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from saeft_ray import sweep
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images import duplicates
 from saeft_ray.datasets.images.decode import SLOTS, check, part, whole
 from saeft_ray.errors import Corrupt, Unfinished, UserError
+from saeft_ray.model import encoder
 from saeft_ray.orchestration import trial
-from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.facts import _plainly_different, find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.records.ledger import _replaced
 from saeft_ray.records.read import read_rows
+from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
 
 import sweeps
@@ -343,6 +347,10 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
         "silhouette": saved(clear, "PNG"),
         "silhouette-grey": saved(clear, "PNG", "LA"),
         "dark-colours": deep,
+        "thirteen": saved((grey * 32).astype(np.uint16), "PNG"),
+        "mask": saved((grey > 99).astype(np.uint8), "PNG"),
+        "mask-colours": saved(np.repeat((grey > 99).astype(np.uint8)[..., None], 3, 2), "BMP"),
+        "silhouette-smooth": saved(clear + np.array([0, 0, 1, 0], np.uint8) * (grey > 99)[..., None], "PNG"),
     }
     for name, content in refused.items():
         for read in (
@@ -354,8 +362,33 @@ def test_pixels_of_unknown_range_or_that_would_be_black_are_refused_by_name() ->
     for name in ("float", "int32"):
         with pytest.raises(Corrupt, match="pixels have no known range"):
             check(refused[name], name)
+    honest = {
+        "bits": saved(grey > 99, "PNG"),
+        "night": saved((grey % 3).astype(np.uint8), "PNG"),
+        "black": saved(np.zeros((20, 20), np.uint8), "PNG"),
+        "lens cap": saved(np.repeat(np.repeat((grey[:2, :2] % 2).astype(np.uint8), 8, 0), 8, 1), "JPEG"),
+        "dark": saved((grey * 40).astype(np.uint16), "PNG"),
+    }
+    for name, content in honest.items():
+        whole(content, name, 8)
     right = whole(saved((grey * 257).astype(np.uint16)), "right", 20)
     assert np.abs(right.astype(int) - grey[..., None]).max() == 0
+
+
+def test_a_container_that_would_start_a_program_is_no_image_whatever_its_name(
+    data: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import EpsImagePlugin
+
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **more: started.append(given))
+    script = saved(np.zeros((4, 4, 3), np.uint8), "EPS")
+    Path(data.train, "one", "j.jpg").write_bytes(script)
+    assert "one/j.jpg: cannot be read as an image (cannot identify image file)" in told(data)
+    for read in (whole, lambda c, n, size: part(c, n, size, (0.5, 1), np.full(SLOTS, 0.5, np.float32))):
+        with pytest.raises(Corrupt, match="cannot identify"):
+            read(script, "j.jpg", 8)
+    assert not started
 
 
 # C1: broken images --------------------------------------------------------------------------------------------------
@@ -411,3 +444,158 @@ def test_a_broken_test_image_stops_once_and_trained_weights_are_only_evaluated_w
     broken.write_bytes(png(77))
     with pytest.raises(UserError, match="the files have changed since"):
         sweeps.opened(config)
+
+
+# Images replaced under the same names -------------------------------------------------------------------------------
+
+
+def overwritten(file: Path) -> None:
+    """Another picture of the same name and size."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("split", ["train", "photos"])
+@pytest.mark.parametrize("limit", [{}, {"_ALL": 0, "_MIDDLE": 10**6}])
+def test_images_replaced_by_others_of_the_same_name_and_size_are_told(
+    data: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, limit: dict[str, int]
+) -> None:
+    monkeypatch.setattr("saeft_ray.datasets.images.files._SAMPLED", 1)
+    for name, value in limit.items():
+        monkeypatch.setattr(f"saeft_ray.datasets.images.content.{name}", value)
+    config = sweeps.config(
+        tmp_path / "runs",
+        data=data.model_dump(),
+        train={"epochs": 1, "batch_size": 2, "lr": 1e-3},
+        methods={"ft": {}},
+        confirm={"seeds": 2},
+    )
+    plan, store, ledger = sweeps.opened(config)
+    run_phases(plan, ledger, LocalRunner(plan, store, ledger), Quiet())
+    for file in tmp_path.glob("*/*/*.png"):
+        os.utime(file, (1, 1))  # as a copied folder has it
+    sweeps.opened(config)
+    overwritten(tmp_path / split / "two" / "1.png")
+    with pytest.raises(UserError, match=f"images of ({split}|selection) have the names and sizes that they had"):
+        sweeps.opened(config)
+
+
+def test_a_record_of_before_and_one_that_was_read_otherwise_are_not_compared(
+    data: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, shards = data.contents(), tmp_path / "shards"
+    assert door_shard(Path(data.train), shards) == 0
+    assert changed(data, train=str(shards)).contents() == whole
+    monkeypatch.setattr("saeft_ray.datasets.images.content._ALL", 0)
+    assert _replaced({"content": whole}, {"content": data.contents()}) == []
+    assert _replaced({}, {"content": whole}) == []
+    monkeypatch.setattr("saeft_ray.datasets.images.content._FILES", 2)
+    assert data.contents()["photos"].startswith("4096 bytes of 2 files: ")
+
+
+# Splits and classes that say nothing --------------------------------------------------------------------------------
+
+
+def test_a_test_set_of_images_of_train_and_of_what_is_held_out_is_refused(data: Folder, tmp_path: Path) -> None:
+    plant(tmp_path / "again")
+    same = {"again": {"path": str(tmp_path / "again"), "role": "ood"}}
+    assert "data.tests.again.path: all 6 images are images of train or selection" in told(data, tests=same)
+    picture(77).save(tmp_path / "again" / "one" / "own.png")
+    assert told(data, tests=same) == ""
+
+
+def test_images_in_two_classes_of_one_split(data: Folder) -> None:
+    photos = Path(data.tests["photos"].path)
+    (photos / "two" / "copy.png").write_bytes((photos / "one" / "0.png").read_bytes())
+    words = "data.tests.photos.path: 2 of 7 images lie in two classes, such as "
+    assert noted(data).startswith(words)
+    assert told(data, duplicates="refuse").startswith(words)
+    for i in range(3):
+        (photos / "two" / f"{i}.png").write_bytes((photos / "one" / f"{i}.png").read_bytes())
+    assert "data.tests.photos.path: 7 of 7 images lie in two classes" in told(data)
+
+
+def test_splits_that_lack_classes(data: Folder, tmp_path: Path) -> None:
+    one = str(plant(tmp_path / "held", 4, 300, ("one",)))
+    assert "data.selection: has images of one class, 'one', by which nothing can be chosen" in told(data, selection=one)
+    tests = {"few": {"path": one, "role": "id"}}
+    assert noted(changed(data, tests=tests)) == "data.tests.few.path: has no images of 1 of 2 classes: 'two'"
+
+
+@pytest.mark.parametrize("name", ["", " a", "a/b", "a|b", "a\nb", "OOD", "PHOTOS", "é"])
+def test_names_that_cannot_name_a_test_set(data: Folder, name: str) -> None:
+    tests = {"photos": data.tests["photos"].model_dump(), name: data.tests["photos"].model_dump()}
+    (problem,) = [words for words in changed(data, tests=tests).problems() if " is also " not in words]
+    assert problem.startswith(f"data.tests.{name if name in ('OOD', 'PHOTOS') else repr(name)}: ")
+
+
+@pytest.mark.parametrize("name", ["V2", "C-fog-3", "CIFAR-10.1", "my photos (new)", "a_b", "x", "2024+25"])
+def test_names_that_sweeps_have(data: Folder, name: str) -> None:
+    assert told(data, tests={name: data.tests["photos"].model_dump()}) == ""
+
+
+def test_a_class_in_another_unicode_form(data: Folder, tmp_path: Path) -> None:
+    plant(Path(data.train), classes=("caf\u00e9",), seed=800)
+    tests = {"photos": {"path": str(plant(tmp_path / "nfd", 1, 900, ("cafe\u0301",))), "role": "id"}}
+    assert "of data.train in unicode form (a letter with its accent" in told(data, tests=tests)
+
+
+@pytest.mark.parametrize("names", [("one", "one."), ("rock &amp; roll", "rock & roll"), ("it\u2019s", "it's")])
+def test_words_that_a_tokenizer_does_not_tell_apart(names: tuple[str, str]) -> None:
+    arch = "digit-clip" if names[0] == "one" else "ViT-B-32"
+    (words,) = encoder.indistinct(Model(arch=arch), ["a photo of a {}."], [*names, "two"])
+    assert words.startswith(f"data.classes: {names[0]!r}, {names[1]!r} are the same tokens for {arch}")
+    assert encoder.indistinct(Model(arch=arch), ["a photo of a {}."], [names[0], "two"]) == []
+
+
+def test_words_beyond_what_is_read_and_a_name_of_no_word() -> None:
+    long = "very " * 80
+    (words,) = encoder.indistinct(Model(arch="ViT-B-32"), ["a {}"], [f"{long} cat", f"{long} dog", "cow"])
+    assert "are the same tokens" in words
+    assert encoder.indistinct(Model(arch="digit-clip"), ["a {}"], ["?!", "two"]) == [
+        "data.classes: '?!' has no word for digit-clip; give it one"
+    ]
+
+
+def test_pairs_of_imagenet_that_are_known_stay_allowed() -> None:
+    from saeft_ray.datasets.images import imagenet_classes
+
+    names = imagenet_classes.names(imagenet_classes.synsets())
+    assert len(_plainly_different(names)) < len(names)
+    assert encoder.indistinct(Model(arch="ViT-B-32"), ["a photo of a {}."], _plainly_different(names)) == []
+
+
+# Places -------------------------------------------------------------------------------------------------------------
+
+
+def test_shards_are_not_made_of_what_cannot_be_used_nor_into_their_source(
+    data: Folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path(data.train)
+    for destination in (source, source / "one" / "tars", tmp_path):
+        assert door_shard(source, destination) == 2
+    assert "is where the images lie" in capsys.readouterr().err
+    (source / "one" / "notes.txt").write_text("x")
+    assert door_shard(source, tmp_path / "noted") == 0
+    assert "passed over 1 .txt" in capsys.readouterr().out
+    (source / "one" / "phone.heic").write_bytes(b"x")
+    (source / "one" / "nothing.png").write_bytes(b"")
+    (source / "one" / "lost.png").symlink_to(tmp_path / "nowhere")
+    (source / "empty").mkdir()
+    assert door_shard(source, tmp_path / "shards") == 2
+    said = capsys.readouterr().err
+    for words in ("phone.heic", "0 bytes ('one/nothing.png')", "'one/lost.png'", "no images ('empty')"):
+        assert words in said
+    assert not (tmp_path / "shards").exists()
+
+
+def test_names_in_tars_that_begin_at_the_top_and_tars_in_capitals(tmp_path: Path) -> None:
+    data = archive(tmp_path / "tars", [("/one/a.png", png(0)), (".//one/b.png", png(1)), ("./two/c.png", png(2))])
+    (tmp_path / "tars" / "0.tar").rename(tmp_path / "tars" / "0.TAR")
+    assert data.split("train", 28).names == ["one/a.png", "one/b.png", "two/c.png"]
+
+
+def test_a_place_that_looks_mistyped_is_told_in_the_words_of_all_places() -> None:
+    with pytest.raises(ValidationError, match="is no URL; give s3://b/x"):
+        Folder.model_validate({"train": "s3:/b/x", "tests": {}})

@@ -171,10 +171,10 @@ def test_the_held_out_share(data: Folder, tmp_path: Path) -> None:
 
 
 def test_a_selection_folder_replaces_the_share(data: Folder, tmp_path: Path) -> None:
-    with_folder = changed(data, selection=plant(tmp_path / "val", {"dog": 3}, 7))
+    with_folder = changed(data, selection=plant(tmp_path / "val", {"dog": 3, "cat": 1}, 7))
     assert with_folder.problems() == []
     assert with_folder.sizes()["train"] == sum(COUNTS.values())
-    assert with_folder.split("selection", SIZE).labels.tolist() == [2, 2, 2]
+    assert with_folder.split("selection", SIZE).labels.tolist() == [1, 2, 2, 2]
 
 
 def test_labels_map_by_name(data: Folder) -> None:

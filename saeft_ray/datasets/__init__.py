@@ -192,6 +192,11 @@ class Dataset(BaseModel, ABC):
         were not opened yet may be mended."""
         return self.fingerprint()
 
+    def contents(self) -> dict[str, str]:
+        """By split, a hash of what its images hold, as far as `images.content.content` reads them; empty if the
+        fingerprint knows all of it. It is in no identity, and is compared when a sweep resumes."""
+        return {}
+
     def problems(self) -> list[str]:
         """Sentences about what is wrong with the data, found without reading all of it; empty if nothing.
 

@@ -10,15 +10,17 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import Role
-from saeft_ray.datasets.images.duplicates import Members, Shared, shared
+from saeft_ray.datasets.images.content import content
+from saeft_ray.datasets.images.duplicates import Contradicted, Members, Shared, contradicted, shared
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
 from saeft_ray.datasets.images.places import overlaps
 from saeft_ray.datasets.images.rendered import ImageFiles
 from saeft_ray.datasets.images.split import FileSplit
-from saeft_ray.datasets.words import alike
+from saeft_ray.datasets.words import alike, misnamed
 from saeft_ray.draws import IntArray
 from saeft_ray.errors import UserError
+from saeft_ray.spelling import difference, other_spelling
 from saeft_ray.storage.fingerprint import fingerprint
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "selection", "test", "tests", "testing", "eval"}
@@ -95,16 +97,25 @@ class Folder(ImageFiles):
     def test_fingerprints(self) -> dict[str, str]:
         return {name: self._tree(test.path).fingerprint for name, test in self.tests.items()}
 
+    def contents(self) -> dict[str, str]:
+        return {name: content(self._tree(path), self._members(name)) for name, path in self._paths().items()}
+
     def problems(self) -> list[str]:
         self._trees.clear()  # a folder may have been fixed since
-        self.__dict__.pop("_shared", None)
+        for found_before in ("_shared", "_contradicted"):
+            self.__dict__.pop(found_before, None)
         found = list(self._settings_problems()) + list(self._folder_problems())
         return found or list(self._split_problems())
 
     def notes(self) -> list[str]:
         places = self._places()
         passed_over = [f"{key}: {words}" for key, path in places.items() for words in self._tree(path).notes()]
-        return passed_over + [f"{self._key(one.name)}: {one.words}" for one in self._shared]
+        return [
+            *passed_over,
+            *(f"{key}: {words}" for key, words in self._lacking()),
+            *(f"{self._key(one.name)}: {one.words}" for one in self._shared),
+            *(f"{self._key(name)}: {one.words}" for name, one in self._contradicted.items()),
+        ]
 
     @property
     def _drawn(self) -> dict[str, object]:
@@ -151,6 +162,7 @@ class Folder(ImageFiles):
             yield "data.tests: empty; give at least one test set, such as {photos: {path: ..., role: id}}"
         for name in {"train", "selection"} & set(self.tests):
             yield f"data.tests.{name}: the name is taken by a split; give the test set another"
+        yield from (f"data.tests.{name}: {words}" for name, words in misnamed(self.tests))
         yield from self._rendering_problems()
 
     def _places(self) -> dict[str, str]:
@@ -183,6 +195,9 @@ class Folder(ImageFiles):
                 strangers = sorted(set(tree.classes) - known)
                 if strangers:
                     yield f"{place}: {some(strangers)} in no class folder of data.train; rename or remove"
+                for name in strangers:
+                    if (near := other_spelling(name, sorted(known))) is not None:
+                        yield f"{place}: {name!r} differs from {near!r} of data.train in {difference(name, near)}"
 
     def _class_problems(self, train: Samples) -> Iterator[str]:
         if not train.classes:
@@ -213,6 +228,28 @@ class Folder(ImageFiles):
             for one in self._shared
             if self.duplicates == "refuse" or (one.whole and (one.name != "selection" or self.selection))
         )
+
+        yield from (
+            f"{self._key(name)}: {one.words}, so that a label is wrong; keep one of each"
+            for name, one in self._contradicted.items()
+            if self.duplicates == "refuse" or one.whole
+        )
+        if self.selection and len(set(self._tree(self.selection).folders)) == 1:
+            only = self._tree(self.selection).folders[0]
+            yield f"data.selection: has images of one class, {only!r}, by which nothing can be chosen; give all classes"
+
+    def _lacking(self) -> Iterator[tuple[str, str]]:
+        """Where a split lacks classes, and words for them."""
+        known = self._tree(self.train).classes
+        for key, path in self._places().items():
+            if lacking := sorted(set(known) - set(self._tree(path).folders)):
+                yield key, f"has no images of {len(lacking):,} of {len(known):,} classes: {some(lacking)}"
+
+    @cached_property
+    def _contradicted(self) -> dict[str, Contradicted]:
+        """Images of one split that lie in two classes, by split."""
+        found = {name: contradicted(Members(self._tree(p), self._members(name))) for name, p in self._paths().items()}
+        return {name: one for name, one in found.items() if one}
 
     @cached_property
     def _shared(self) -> list[Shared]:

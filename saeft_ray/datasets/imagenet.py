@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.datasets import NotSeen, Role
 from saeft_ray.datasets.images import imagenet_classes
+from saeft_ray.datasets.images.content import content
 from saeft_ray.datasets.images.duplicates import Members, shared
 from saeft_ray.datasets.images.files import Place, Samples, some
 from saeft_ray.datasets.images.find import find
@@ -138,6 +139,9 @@ class ImageNet(ImageFiles):
 
     def test_fingerprints(self) -> dict[str, str]:
         return {name: self._fingerprint(name) for name in self._tests}
+
+    def contents(self) -> dict[str, str]:
+        return {name: content(self._samples(name), self._members(name)) for name in self.sizes()}
 
     def problems(self) -> list[str]:
         self._found.clear()  # a folder may have been fixed since

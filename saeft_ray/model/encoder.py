@@ -258,6 +258,35 @@ def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str])
     return []
 
 
+def indistinct(model: Model, prompts: Sequence[str], class_names: Sequence[str]) -> list[str]:
+    """Says which classes have the same tokens in every template although their words differ, and which have none,
+    without loading weights. Nothing is said if the tokenizer cannot be had."""
+    try:
+        tokens = tokenizer(model)
+    except UserError:
+        return []  # loading the model says it
+    names = list(dict.fromkeys(class_names))
+    *alone, nothing = tokens([*names, ""]).tolist()
+    silent = [name for name, row in zip(names, alone, strict=True) if row == nothing]
+    found = [f"data.classes: {name!r} has no word for {model.arch}; give it one" for name in silent]
+    groups = [named] if (named := [name for name in names if name not in silent]) else []
+    for prompt in prompts:  # most are told apart by the first
+        groups = [same for group in groups for same in _same(group, tokens([prompt.replace("{}", n) for n in group]))]
+    for group in groups if prompts else ():
+        more = f" and {len(group) - _NAMED} more" if len(group) > _NAMED else ""
+        shown = ", ".join(map(repr, group[:_NAMED])) + more
+        found.append(f"data.classes: {shown} are the same tokens for {model.arch}; give each class words of its own")
+    return found
+
+
+def _same(names: Sequence[str], tokens: Tensor) -> list[list[str]]:
+    """Those of `names` whose rows of `tokens` are equal, in groups of two or more."""
+    by_row: dict[tuple[int, ...], list[str]] = {}
+    for name, row in zip(names, tokens.tolist(), strict=True):
+        by_row.setdefault(tuple(row), []).append(name)
+    return [group for group in by_row.values() if len(group) > 1]
+
+
 def _word_tokenizer(model: Model) -> WordTokenizer | None:
     """The tokenizer of a model in this package; None for others, which read any word."""
     words = pretrained.SHIPPED / f"{model.arch}.words.txt"

@@ -1,10 +1,11 @@
 """What a sweep must know of its model and data, found out once before anything runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Dataset, NotSeen
 from saeft_ray.datasets.images.files import some
+from saeft_ray.datasets.words import alike
 from saeft_ray.errors import UserError
 from saeft_ray.methods.facts import Facts
 from saeft_ray.storage.retry import HASTY, Waits
@@ -51,10 +52,17 @@ def find_facts(config: SweepConfig, planning: bool = False) -> Facts:
     ]
     unmet += encoder.unfit(config.model, config.compute)
     if not unseen:  # the words of data that was not seen may be any
-        unmet += encoder.unreadable(config.model, data.prompts(), data.class_names())
+        words = encoder.unreadable(config.model, data.prompts(), data.class_names())
+        unmet += words or encoder.indistinct(config.model, data.prompts(), _plainly_different(data.class_names()))
     if unmet:
         raise UserError("\n".join(unmet))
     return facts
+
+
+def _plainly_different(names: Sequence[str]) -> list[str]:
+    """The names without those that are another's once more, which the data set has told itself, as ImageNet's."""
+    again = {i for group in alike(names) for i in group[1:]}
+    return [name for i, name in enumerate(names) if i not in again]
 
 
 def _useless(data: Dataset) -> Iterator[str]:

@@ -65,8 +65,8 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
     return Plan(config, facts), ledger, store
 
 
-def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
-    """The record of a sweep that begins now, run by the code of `commit`."""
+def record_of(plan: Plan, commit: str | None, look: bool = True) -> dict[str, Any]:
+    """The record of a sweep that begins now, run by the code of `commit`; with `look`, what its images hold is read."""
     config, facts = plan.config, plan.facts
     return {
         "name": config.name,
@@ -81,6 +81,7 @@ def record_of(plan: Plan, commit: str | None) -> dict[str, Any]:
             "fingerprint": facts.data,
             "train": facts.train,
             "search": facts.search,
+            "content": config.data.contents() if look else {},
             "classes": facts.classes,
             "sizes": facts.sizes,
             "roles": dict(config.data.test_sets()),

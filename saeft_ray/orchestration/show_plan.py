@@ -91,7 +91,7 @@ def _opened_before(plan: Plan, store: Store) -> str:
     if plan.facts.unseen:
         return ""
     with suppress(Exception):  # said already: the store could not be read
-        if words := in_words(opened_before(store, record_of(plan, None))):
+        if words := in_words(opened_before(store, record_of(plan, None, look=False))):
             return f"{words[0].upper()}{words[1:]}; confirm: {{draw: {plan.config.confirm.draw + 1}}} gives others."
     return ""
 

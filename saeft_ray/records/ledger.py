@@ -86,6 +86,11 @@ class Ledger:
         mended = self._has_mended_tests(known, record)
         if known["data"]["fingerprint"] != record["data"]["fingerprint"] and not mended:
             different.append("data: the files have changed since")
+        elif not mended and (replaced := _replaced(known["data"], record["data"])):
+            different.append(
+                f"data: the files have changed since: images of {', '.join(replaced)} have the names and sizes that "
+                "they had, and hold something else; restore them"
+            )
         if known["model"] != record["model"]:
             different.append(f"model: was {known['model']}, is now {record['model']}")
         if different and not self._folder.paths("trials"):
@@ -111,8 +116,9 @@ class Ledger:
     def _has_mended_tests(self, known: dict[str, Any], record: dict[str, Any]) -> bool:
         """Whether nothing but test images changed, and no trial has been scored on them."""
         old, new = known["data"], record["data"]
-        same = bool(old.get("search")) and old["search"] == new["search"]
-        changed = old["fingerprint"] != new["fingerprint"]
+        replaced = _replaced(old, new)
+        same = bool(old.get("search")) and old["search"] == new["search"] and not {"train", "selection"} & {*replaced}
+        changed = old["fingerprint"] != new["fingerprint"] or bool(replaced)
         return same and changed and not any(trial.startswith("confirm-") for trial in self.finished())
 
     def record(self) -> dict[str, Any]:
@@ -272,6 +278,17 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         return config
     today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today
+
+
+def _replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The splits whose images hold something else in the `data` of one record than in that of the other."""
+    found = []
+    for split, now in new.get("content", {}).items():
+        then = old.get("content", {}).get(split, "")  # records of before had none
+        (read, _, first), (again, _, second) = then.rpartition(": "), now.rpartition(": ")
+        if read == again and first != second:
+            found.append(split)
+    return found
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterable[str]:

@@ -6,6 +6,7 @@ Pixels are uint8 (S, S, 3).
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
@@ -24,10 +25,17 @@ UNREADABLE = frozenset(
     | {".nef", ".arw", ".orf", ".rw2", ".raf"}
 )
 """Pictures of types that Pillow does not read."""
+# By the names of Pillow, whose reader of PostScript would start a program on what the file says.
+_FORMATS = frozenset(
+    {"JPEG", "MPO", "PNG", "WEBP", "AVIF", "GIF", "BMP", "DIB", "PPM", "TIFF", "JPEG2000", "TGA", "PCX", "QOI", "SGI"}
+    | {"DDS", "PSD", "ICO"}
+)
+_LOSSY = frozenset({"JPEG", "MPO", "WEBP", "AVIF"})
 RENDER_VERSION = 2  # raise it when the same file would give other pixels
 TRIES = 10
 SLOTS = 4 * TRIES + 1  # random numbers of one view
-_DARK = 4096  # of 65,536 levels: a picture without a brighter pixel was stored with fewer bits than its file says
+_DARK = 8192  # of 65,536 levels: a picture without a brighter pixel was stored with fewer bits than its file says
+_UNSEEN = 3  # levels of 255 by which colours may differ without being seen
 _ASPECT = (math.log(3 / 4), math.log(4 / 3))
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -49,7 +57,7 @@ def whole(data: bytes, name: str, size: int, border: int = 0, preprocessing: Pre
 
     `border` pixels at every edge are cut off before. Raises Corrupt, which names the file `name`.
     """
-    with _named(name), Image.open(BytesIO(data)) as stored:
+    with _named(name), _open(data) as stored:
         deep = _is_deep(stored)
         image = _upright(stored, _orientation(stored), deep)
     cut = image.crop((border, border, image.width - border, image.height - border)) if border else image
@@ -88,7 +96,7 @@ def part(
     `draw` are SLOTS numbers in [0, 1), the last of which mirrors half of the views if `flip`. A JPEG is decoded at a
     half, a quarter or an eighth where the part still has `size` pixels then. Raises Corrupt.
     """
-    with _named(name), Image.open(BytesIO(data)) as stored:
+    with _named(name), _open(data) as stored:
         deep, orientation = _is_deep(stored), _orientation(stored)
         width, height = stored.size
         turned = orientation >= 5
@@ -124,9 +132,21 @@ def box_of(width: int, height: int, scale: tuple[float, float], draw: NDArray[np
 
 def check(data: bytes, name: str) -> None:
     """Raises Corrupt for what is visibly no image, without decoding its pixels."""
-    with _named(name), Image.open(BytesIO(data)) as image:
+    with _named(name), _open(data) as image:
         _check_range(image)
         image.verify()
+
+
+def _open(data: bytes) -> Image.Image:
+    """The picture, not decoded yet, if it is of one of the allowed types, whatever its file is called."""
+    return Image.open(BytesIO(data), formats=_formats())
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    """Those of the allowed types that this Pillow reads, in its order."""
+    Image.init()
+    return tuple(name for name in Image.ID if name in _FORMATS)
 
 
 def _upright(stored: Image.Image, orientation: int, deep: bool) -> Image.Image:
@@ -146,7 +166,10 @@ def _upright(stored: Image.Image, orientation: int, deep: bool) -> Image.Image:
         image = image.convert("RGBA")
     if image.mode in ("RGBA", "LA"):
         _check_opaque(image)
-    return image.convert("RGB")
+    image = image.convert("RGB")
+    if stored.format not in _LOSSY:
+        _check_levels(image)
+    return image
 
 
 def _is_deep(stored: Image.Image) -> bool:
@@ -173,10 +196,17 @@ def _check_bright(brightest: float) -> None:
 
 
 def _check_opaque(image: Image.Image) -> None:
-    """Raises ValueError for a picture that is drawn in its transparency alone, and is one colour without it."""
+    """Raises ValueError for a picture that is drawn in its transparency alone: one colour without it, or nearly."""
     *colours, alpha = (_extremes(band) for band in image.split())
-    if alpha[0] != alpha[1] and all(low == high for low, high in colours):
+    if alpha[0] != alpha[1] and all(high - low <= _UNSEEN for low, high in colours):
         raise ValueError("only its transparency differs from pixel to pixel; put it onto a background")
+
+
+def _check_levels(image: Image.Image) -> None:
+    """Raises ValueError for a picture of the values 0 and 1 alone. A dark photograph may be so too, but it is stored by
+    its camera as a JPEG, which is let through."""
+    if _extremes(image) == (0, 1):
+        raise ValueError("its pixels are 0 or 1 of 255, so it would be black; save it scaled to 0 and 255, or as 1 bit")
 
 
 def _extremes(band: Image.Image) -> tuple[float, float]:

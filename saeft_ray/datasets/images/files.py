@@ -35,9 +35,11 @@ _OF_SYSTEMS = frozenset(
 
 def absolute(path: str) -> str:
     """A local path made whole where the command runs, since workers run elsewhere; a URL stays as it is. Raises
-    UserError for a URL with credentials, which would be written into the sweep's record."""
+    UserError for a URL with credentials, which would be written into the sweep's record, and for what is mistyped."""
     if "@" in path.partition("://")[2].partition("/")[0]:
         raise UserError("credentials in the URL; give them as AWS_ACCESS_KEY_ID and so on")
+    if path and "://" not in path:
+        Location(path)  # which knows what is hardly meant as it stands
     return path if "://" in path or not path else os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
 
 
@@ -106,19 +108,30 @@ class Samples(ABC):
         return chosen
 
     def problems(self) -> Iterator[str]:
+        yield from self.listing_problems()
+        yield from self._unreadable()
+
+    def listing_problems(self) -> Iterator[str]:
+        """Those that are known before a file is opened."""
         if not self.classes:
             yield f"{self.place} has no class folders; put the images of each class into a folder of its own"
         if empty := sorted(set(self.classes) - set(self.folders)):
             kinds = ", ".join(sorted(SUFFIXES))
             yield f"{self.place} has class folders with no images ({some(empty)}); fill or remove them ({kinds})"
-        yield from self.damaged_files()
+        yield from self._empty_files()
 
     def damaged_files(self) -> Iterator[str]:
         """Sentences about files that are not images: those of no bytes, and others among those that are looked at."""
+        yield from self._empty_files()
+        yield from self._unreadable()
+
+    def _empty_files(self) -> Iterator[str]:
         yield from self.faults
         if empty := np.flatnonzero(self.sizes == 0).tolist():
             names = some([self.files[i] for i in empty])
             yield f"{self.place} has images of 0 bytes ({names}); restore or remove them"
+
+    def _unreadable(self) -> Iterator[str]:
         yield from (fault for _, fault in self._sampled if fault)
 
     def notes(self) -> Iterator[str]:

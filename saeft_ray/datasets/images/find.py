@@ -29,7 +29,7 @@ def find(location: Location) -> Samples:
     except Exception as error:  # what a server answers, in the words of its library
         raise Unseen(f"{place} cannot be read: {str(error) or type(error).__name__}") from error
     files = {name: entry.size for name, entry in listed.items() if not entry.is_folder}
-    tars = {name: size for name, size in files.items() if name.endswith(".tar") and not of_system(name)}
+    tars = {name: size for name, size in files.items() if suffix_of(name) == ".tar" and not of_system(name)}
     classes = sorted(name for name, entry in listed.items() if entry.is_folder and not of_system(name))
     tree = _Tree(location, files, classes)
     if shards.INDEX in files or tars:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saeft_ray.datasets import NotSeen
+from saeft_ray.datasets.images.content import content
 from saeft_ray.datasets.images.duplicates import Members, shared
 from saeft_ray.datasets.images.files import LocalFolder, Samples
 from saeft_ray.datasets.images.rendered import ImageFiles
@@ -95,6 +96,9 @@ class Tabled(ImageFiles):
         if not self._is_seen:
             return "not seen"
         return fingerprint({"train": self.train_fingerprint(), "selection": self._parts[1]["selection"].fingerprint()})
+
+    def contents(self) -> dict[str, str]:
+        return {name: content(part.samples, part.members) for name, part in self._parts[1].items()}
 
     def problems(self) -> list[str]:
         self.__dict__.pop("_found", None)  # it may have been fixed since

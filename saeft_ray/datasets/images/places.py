@@ -20,6 +20,16 @@ def overlaps(places: Mapping[str, str]) -> Iterator[str]:
                 yield f"{inner}: {places[inner]} lies inside {outer}; every split needs images of its own"
 
 
+def apart(source: str, destination: str) -> str | None:
+    """Why what is made of `source` cannot be written to `destination`: they are one place, or one lies in the other."""
+    one, other = (f"{_real(place).rstrip('/')}/" for place in (source, destination))
+    if one == other:
+        return f"{destination}: is where the images lie; give a folder of its own"
+    if one.startswith(other) or other.startswith(one):
+        return f"{destination}: and {source} lie one inside the other; give a folder elsewhere"
+    return None
+
+
 def _real(place: str) -> str:
     location = Location(place)
     if location.local:

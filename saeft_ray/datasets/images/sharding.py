@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from rich.progress import track
 
-from saeft_ray.datasets.images.files import Samples
+from saeft_ray.datasets.images.files import Samples, suffix_of
 from saeft_ray.datasets.images.find import find
+from saeft_ray.datasets.images.places import apart
 from saeft_ray.datasets.images.shards import INDEX, Shard, TarShards, read_index, scanned, sorted_index, to_parquet
 from saeft_ray.errors import UserError
 from saeft_ray.storage.fingerprint import fingerprint
@@ -28,10 +29,16 @@ _RECORDS = "unfinished"  # the folder of what is known of each shard until there
 def shard(source: str, destination: str, shard_bytes: int) -> int:
     """Writes the images of `source` as shards of about `shard_bytes`, then their index; returns their number.
 
-    Raises UserError for a destination that holds something else. Nothing is overwritten but what an interrupted run
-    of this function left without a record.
+    Raises UserError for a source that lists what cannot be used, and a destination that holds something else or
+    overlaps the source. Nothing is overwritten but what an interrupted run of this function left without a record.
     """
+    if why := apart(source, destination):
+        raise UserError(why)
     samples, target = find(Location(source)), Location(destination)
+    if problems := list(samples.listing_problems()):
+        raise UserError("\n".join(problems))
+    for words in samples.notes():
+        print(words)
     present = _sizes(target)
     if INDEX in present:
         known = read_index(target)
@@ -42,7 +49,7 @@ def shard(source: str, destination: str, shard_bytes: int) -> int:
     if not groups:
         raise UserError(f"{source}: has no image in a class folder; correct the path")
     ours = {_name(number) for number in range(len(groups))}
-    if strangers := sorted(name for name in present if name.endswith(".tar") and name not in ours):
+    if strangers := sorted(name for name in present if suffix_of(name) == ".tar" and name not in ours):
         raise UserError(f"{destination}: holds {strangers[0]}, which is not of these shards; give another destination")
     with ThreadPoolExecutor(_WRITERS) as pool:
         writing = pool.map(
@@ -68,7 +75,7 @@ def index(place: str) -> int:
     present = _sizes(location)
     if INDEX in present:
         raise UserError(f"{place}/{INDEX}: exists already and is written only once")
-    tars = {name: size for name, size in present.items() if name.endswith(".tar")}
+    tars = {name: size for name, size in present.items() if suffix_of(name) == ".tar"}
     found = scanned(location, tars, digests=True)
     (location / INDEX).write(to_parquet(found))
     return len(found.files)

@@ -5,6 +5,7 @@ its name, or the number in the `.cls` of its sample.
 """
 
 import os
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from saeft_ray.datasets.images.files import of_system, suffix_of
 
 _LONGEST_LABEL = 64  # bytes of a .cls
 _PART = 1 << 20
+_TOP = re.compile(r"^(\./+|/+)+")  # what stands before a name that begins at the top: "./", "/", ".//"
 
 
 class Member(NamedTuple):
@@ -35,7 +37,7 @@ def members_of(file: FileIO) -> dict[str, list[Member]]:
     samples: dict[str, list[Member]] = {}
     with tarfile.open(fileobj=file, mode="r:") as tar:
         for member in tar:
-            name = member.name.removeprefix("./")
+            name = _TOP.sub("", member.name)
             if member.isdir() or any(of_system(part) for part in name.split("/")):
                 continue
             if not member.isreg() or member.issparse():
