@@ -48,6 +48,8 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         raise UserError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
     except yaml.YAMLError as error:
         raise UserError(f"{source}: {error}; this is not valid YAML") from error
+    except (ValueError, OverflowError) as error:  # a code such as \U99999999 that is no character
+        raise UserError(f"{source}: {error}; this is not valid YAML") from error
     return validated(raw, source)
 
 
@@ -109,19 +111,12 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             Location(storage.url, storage.endpoint)
         except UserError as error:
             yield "storage", str(error)
-    if methods and report:
-        if report.baseline not in methods:
-            yield "report.baseline", unknown("method", report.baseline, methods)
+    features, data = sections.get("features"), sections.get("data")
+    if report:
+        yield from report.problems(methods, data.test_sets() if data else None)
         confirm = sections.get("confirm")
         if report.variance == "pooled" and confirm and confirm.until is not None:
             yield "report.variance", "pooled with confirm.seeds: {min, max}; looks know each method's own spread alone"
-        for index, pair in enumerate(report.compare):
-            for label in pair:
-                if label not in methods:
-                    yield f"report.compare.{index}", unknown("method", label, methods)
-            if pair[0] == pair[1]:
-                yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
-    features, data = sections.get("features"), sections.get("data")
     if features:
         yield from features.problems(["selection", *data.test_sets()] if data else None)
     if train and compute and train.batch_size % compute.workers:
