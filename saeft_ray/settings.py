@@ -35,6 +35,14 @@ def _of_pixels(value: float) -> float:
     return value
 
 
+def _of_letters(text: str) -> str:
+    if text != text.strip() or not text:
+        why = "begins or ends with a blank; remove it" if text.strip() else "is empty; leave it out or give a name"
+        raise UserError(f"found {text!r}, which {why}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_of_letters)]
 Shade = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_of_pixels)]
 Spread = Annotated[Positive, AfterValidator(_of_pixels)]
 
@@ -119,8 +127,8 @@ class Model(Section):
     agree on; what is given here overrides them.
     """
 
-    arch: str
-    pretrained: str | None = None
+    arch: Text
+    pretrained: Text | None = None
     mean: Annotated[tuple[Shade, Shade, Shade], Field(strict=False)] | None = None
     std: Annotated[tuple[Spread, Spread, Spread], Field(strict=False)] | None = None
     """Mean and deviation that normalise pixels in [0, 1]."""
@@ -163,6 +171,11 @@ class Train(Section):
         return {name: value for name, value in dumped.items() if (name, value) != ("precision", "fp32")}
 
 
+def is_of_torch(place: str) -> bool:
+    """Whether `place` names a file of torch, as the reference saves its SAEs."""
+    return place.lower().endswith((".pt", ".pth"))
+
+
 class DictionarySettings(Section):
     """The sparse autoencoder (SAE) and, with the same sizes, its controls.
 
@@ -175,7 +188,7 @@ class DictionarySettings(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    source: str | None = Field(default=None, alias="from")
+    source: Text | None = Field(default=None, alias="from")
     width: Width = 2048
     k: Width = 32
     activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
@@ -202,7 +215,7 @@ class DictionarySettings(Section):
             return value
         if value.get("recipe") == "reference":
             return {"activation": "topk", "aux": 0.0, **({} if "steps" in value else {"epochs": 100}), **value}
-        return {"activation": "topk", **value} if str(value.get("from")).endswith((".pt", ".pth")) else value
+        return {"activation": "topk", **value} if is_of_torch(str(value.get("from"))) else value
 
     @model_validator(mode="after")
     def _k_is_known(self) -> Self:

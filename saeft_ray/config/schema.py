@@ -19,7 +19,7 @@ from saeft_ray.config.registry import discover
 from saeft_ray.datasets import Dataset
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
-from saeft_ray.settings import LARGEST, MOST, Compute, DictionarySettings, Few, Model, Section, Train
+from saeft_ray.settings import LARGEST, MOST, Compute, DictionarySettings, Few, Model, Section, Text, Train
 
 METHODS = discover(saeft_ray.methods, Method, "saeft_ray.methods")
 DATASETS = discover(saeft_ray.datasets, Dataset, "saeft_ray.datasets")  # type: ignore[type-abstract]
@@ -29,7 +29,7 @@ class Storage(Section):
     """Where everything is kept: any fsspec URL. Credentials come from the environment, never from here."""
 
     url: str = "./runs"
-    endpoint: str | None = None
+    endpoint: Text | None = None
 
 
 class Search(Section):

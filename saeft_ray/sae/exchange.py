@@ -19,7 +19,7 @@ from torch import Tensor
 from saeft_ray.errors import SaeftError, UserError
 from saeft_ray.model.tensor_files import not_finite, refuse_stub, said, unpickled
 from saeft_ray.sae.dictionary import Dictionary
-from saeft_ray.settings import DictionarySettings
+from saeft_ray.settings import DictionarySettings, is_of_torch
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.retry import WAITS, Waits
 
@@ -80,7 +80,7 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
     place = Location(source, endpoint, waits)
     wanted = settings.model_dump(include={"k", "input", "activation"})
     model = None
-    if source.endswith((".pt", ".pth")):
+    if is_of_torch(source):
         content = _bytes(place)
         made = _reference(content, source, wanted)
         digest = hashlib.sha256(content).hexdigest()
@@ -209,7 +209,7 @@ def _unusable(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> 
     elif form == "topk":
         for its in [given["k"] for given in (cfg, options) if given.get("k") is not None] or [None]:
             if its != k:  # SAELens 5 keeps it among the arguments of its activation function
-                yield f"k = {its}, not {k}"
+                yield f"k = {its!r}, not {k!r}"
     allowed = ("topk",) if form == "topk" else ("relu", "jumprelu")
     for name in ("activation_fn", "activation_fn_str"):
         if _says(its := cfg.get(name)) and its not in allowed:
@@ -274,6 +274,10 @@ def _bytes(file: Location) -> bytes:
     try:
         return file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if (beside := file.url.removesuffix(f"/{_CFG}")).lower().endswith(".safetensors"):
+            raise UserError(
+                f"{beside}: names a single file; give the folder of SAELens that holds {_CFG} and {_WEIGHTS}"
+            ) from error
         raise UserError(
             f"{file.url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with "
             f"{_CFG} and {_WEIGHTS}"
