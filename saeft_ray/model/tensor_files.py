@@ -16,7 +16,7 @@ _DTYPES = {
     **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
     **{"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8},
 }
-SAVE_REAL = "give weights in float32, float16, bfloat16 or float64"
+SAVE_REAL = "give them in float32, float16, bfloat16 or float64"
 REAL = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 """What weights are kept in. Of fewer bits or whole numbers they need scales, which a file of weights does not say."""
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeft_ray.errors import SaeftError, UserError
-from saeft_ray.model.tensor_files import not_finite, refuse_stub, said, unpickled
+from saeft_ray.model.tensor_files import REAL, SAVE_REAL, not_finite, refuse_stub, said, unpickled
 from saeft_ray.sae.dictionary import Dictionary
 from saeft_ray.settings import DictionarySettings, is_of_torch
 from saeft_ray.storage.location import Location
@@ -100,9 +100,14 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
 def _reference(content: bytes, source: str, settings: dict[str, Any]) -> Dictionary:
     refuse_stub(content, source)
     state = unpickled(io.BytesIO(content), source)
-    if not isinstance(state, Mapping) or not all(isinstance(state.get(name), Tensor) for name in _REFERENCE):
-        found = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-        raise UserError(f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}")
+    known = state if isinstance(state, Mapping) else {}
+    if not all(isinstance(known.get(name), Tensor) for name in _REFERENCE):
+        found = ", ".join(map(str, known)) or type(state).__name__
+        inside = " or ".join(str(name) for name, part in known.items() if isinstance(part, Mapping))
+        advice = f"; save {inside} of it alone" if inside else ""
+        raise UserError(
+            f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}{advice}"
+        )
     if unused := [str(name) for name in state if name not in _REFERENCE]:
         raise UserError(
             f"{source}: holds {', '.join(unused)}, which a TopK SAE of the reference does not have and which would not "
@@ -243,9 +248,9 @@ def _unit_rows(atoms: Tensor) -> bool:
 
 def _plain(tensor: Tensor, name: str, source: str) -> Tensor:
     """`tensor` in float32. Raises UserError for one that is not of plain real numbers."""
-    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+    if tensor.dtype not in REAL or tensor.layout != torch.strided or tensor.is_meta:
         raise UserError(
-            f"{source}: {name} is {tensor.dtype}, {tensor.layout}; an SAE has plain tensors of real numbers"
+            f"{source}: {name} is {tensor.dtype}, {tensor.layout}; an SAE has plain real numbers; {SAVE_REAL}"
         )
     return tensor.detach().float()
 
