@@ -250,6 +250,10 @@ def test_two_forms_of_one_name_are_told_apart():
             {"report": {"compare": [["wise_ft", "ft"], ["ft", "wise_ft"]]}},
             "report.compare.1: ft and wise_ft are",
         ),
+        ({"report": {"lines": {"V2": [1]}}}, "report.lines.V2.1: is missing"),
+        ({"report": {"lines": [1]}}, "report.lines: found [1]; give a map"),
+        ({"report": {"compare": [["ft"]]}}, "report.compare.0.1: is missing"),
+        ({"report": {"compare": [["ft", "wise_ft", "sae_ft"]]}}, "report.compare.0"),
         ({"train": {"epochs": 1, "weight_decay": float("inf")}}, "train.weight_decay: found inf"),
         ({"train": {"epochs": 1, "cache_gb": float("inf")}}, "train.cache_gb: found inf"),
         ({"train": {"epochs": 1, "cache_gb": 1e305}}, "train.cache_gb: found 1e+305"),
@@ -308,6 +312,7 @@ def test_a_line_of_an_ood_set_is_taken():
         ("seed: " + "9" * 5000, "a number of 5,000 digits; at most 300"),
         ('name: "\\ud800"', "half of a character"),
         ('name: "\\UFFFFFFFF"', "not valid YAML"),
+        ("name: \0", "special characters are not allowed"),
     ],
 )
 def test_what_yaml_would_read_by_rules_of_its_own_is_one_line(text, words):

@@ -46,10 +46,8 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UserError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: {error}; this is not valid YAML") from error
-    except (ValueError, OverflowError) as error:  # a code such as \U99999999 that is no character
-        raise UserError(f"{source}: {error}; this is not valid YAML") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of the last two: \U99999999 is no character
+        raise UserError(f"{source}: {' '.join(str(error).split())}; this is not valid YAML") from error
     return validated(raw, source)
 
 
@@ -167,6 +165,8 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return loc, unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
+    if kind == "dict_type":
+        return loc, f"found {_short(found)}; give a map"
     if kind == "missing":
         return loc, "is missing; a sweep file must give it"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -226,7 +226,7 @@ def _dotted(loc: Sequence[str | int], raw: Any) -> str:
         if part == "[key]":
             continue
         inside = isinstance(here, Mapping) and part in here
-        if inside or (isinstance(here, list) and isinstance(part, int)):
+        if inside or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
             here = here[part]
             parts.append(str(part))
         elif (
