@@ -32,6 +32,7 @@ from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
 from saeft_ray.storage.redact import redacted
+from saeft_ray.storage.retry import HASTY
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
@@ -196,7 +197,7 @@ def credentials(rehearsal: Rehearsal) -> str:
 
 
 def bucket(rehearsal: Rehearsal) -> str:
-    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint)
+    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint, waits=HASTY)
     store.check_writable()
     took = []
     for _ in range(3):
@@ -280,7 +281,7 @@ def cost(rehearsal: Rehearsal) -> str:
         hours = seconds / 3600
         size = f", {bytes_ / 1e9:,.2f} GB kept" if bytes_ else ""
         lines.append(f"{name}: {hours / at_once:,.2f} hours, {hours * devices:,.2f} {unit}-hours{size}")
-    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint)
+    store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint, waits=HASTY)
     check_room(plan, store, Ledger(store, rehearsal.config.name))
     one = "trial" if at_once == 1 else "trials"
     lines.append(f"with {at_once} {one} at once and nothing lost; every trial counted, dictionaries and heads not")

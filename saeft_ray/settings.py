@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -16,16 +17,40 @@ from pydantic import (
 
 from saeft_ray.errors import UserError
 
+MOST = 10_000  # seeds, trials and others of which a plan lists every one
+LARGEST = 2**63 - 1
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Few = Annotated[int, Field(ge=1, le=MOST)]
+Width = Annotated[int, Field(ge=1, le=2**20)]
+Pixels = Annotated[int, Field(ge=1, le=4096)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Section(BaseModel):
-    """Settings that belong together: every key is known, typed and never changed."""
+def _of_pixels(value: float) -> float:
+    if not 0 <= value <= 1:
+        divided = f", and is written {value / 255:.4g} then" if 1 < value <= 255 else ""
+        raise UserError(f"found {value:g}; pixels are scaled to 0…1, so it lies within these{divided}")
+    return value
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+def _of_letters(text: str) -> str:
+    if text != text.strip() or not text:
+        why = "begins or ends with a blank; remove it" if text.strip() else "is empty; leave it out or give a name"
+        raise UserError(f"found {text!r}, which {why}")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_of_letters)]
+Shade = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_of_pixels)]
+Spread = Annotated[Positive, AfterValidator(_of_pixels)]
+
+
+class Section(BaseModel):
+    """Settings that belong together: every key is known, typed and never changed, every number finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Range(Section):
@@ -84,8 +109,8 @@ class Preprocessing(NamedTuple):
     `fill_color`, `squash` both sides, whatever the shape.
     """
 
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[Positive, Positive, Positive] = (0.26862954, 0.26130258, 0.27577711)
+    mean: tuple[Shade, Shade, Shade] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[Spread, Spread, Spread] = (0.26862954, 0.26130258, 0.27577711)
     resize_mode: Literal["shortest", "longest", "squash"] = "shortest"
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
     fill_color: int = 0
@@ -102,14 +127,14 @@ class Model(Section):
     agree on; what is given here overrides them.
     """
 
-    arch: str
-    pretrained: str | None = None
-    mean: Annotated[tuple[float, float, float], Field(strict=False)] | None = None
-    std: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)] | None = None
+    arch: Text
+    pretrained: Text | None = None
+    mean: Annotated[tuple[Shade, Shade, Shade], Field(strict=False)] | None = None
+    std: Annotated[tuple[Spread, Spread, Spread], Field(strict=False)] | None = None
     """Mean and deviation that normalise pixels in [0, 1]."""
     resize_mode: Literal["shortest", "longest", "squash"] | None = None
     interpolation: Literal["bicubic", "bilinear"] | None = None
-    image_size: Count | None = None
+    image_size: Pixels | None = None
     """Pixels; where weights were trained at another size, their position embeddings are interpolated to this one."""
 
     @model_serializer(mode="wrap")
@@ -123,7 +148,7 @@ class Model(Section):
 class Train(Section):
     """One recipe for every method, so that methods differ in their penalty alone."""
 
-    epochs: Count
+    epochs: Few
     batch_size: Count = 128
     lr: Positive = 1e-5
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
@@ -131,9 +156,9 @@ class Train(Section):
     """Share of all steps over which the learning rate rises; it falls to 0 on a cosine afterwards."""
     clip_norm: Positive = 1.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    views: Count | None = None
+    views: Few | None = None
     """Size of each image's pool of views; default: as many as epochs."""
-    cache_gb: Annotated[float, Field(ge=0)] = 50.0
+    cache_gb: Annotated[float, Field(ge=0, le=10**9)] = 50.0
     """Frozen activations are stored up to this size; beyond it each step runs the frozen encoder as well."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """`bf16`: the image encoder runs under bf16 autocast, in training as in evaluation and where it is frozen, so that
@@ -144,6 +169,11 @@ class Train(Section):
         """Without `precision` where it is fp32, so that sweeps from before there was a choice keep their identity."""
         dumped: dict[str, Any] = handler(self)
         return {name: value for name, value in dumped.items() if (name, value) != ("precision", "fp32")}
+
+
+def is_of_torch(place: str) -> bool:
+    """Whether `place` names a file of torch, as the reference saves its SAEs."""
+    return place.lower().endswith((".pt", ".pth"))
 
 
 class DictionarySettings(Section):
@@ -158,9 +188,9 @@ class DictionarySettings(Section):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    source: str | None = Field(default=None, alias="from")
-    width: Count = 2048
-    k: Count = 32
+    source: Text | None = Field(default=None, alias="from")
+    width: Width = 2048
+    k: Width = 32
     activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
     """The k largest pre-activations of each image, where positive or even if negative; or k per image on average."""
     input: Literal["unit", "raw"] = "unit"
@@ -174,7 +204,7 @@ class DictionarySettings(Section):
     """Weight of the auxiliary loss by which dead atoms learn what the live ones leave."""
     dead_after: Count = 50_000
     """Views without activation after which an atom counts as dead."""
-    seeds: Count = 1
+    seeds: Few = 1
     """Dictionaries of each kind; confirm seed i reads number i modulo this, so that no claim is about one draw."""
 
     @model_validator(mode="before")
@@ -185,7 +215,7 @@ class DictionarySettings(Section):
             return value
         if value.get("recipe") == "reference":
             return {"activation": "topk", "aux": 0.0, **({} if "steps" in value else {"epochs": 100}), **value}
-        return {"activation": "topk", **value} if str(value.get("from")).endswith((".pt", ".pth")) else value
+        return {"activation": "topk", **value} if is_of_torch(str(value.get("from"))) else value
 
     @model_validator(mode="after")
     def _k_is_known(self) -> Self:
@@ -200,12 +230,12 @@ class Compute(Section):
     The batch of `train` is the whole one: `workers` and `accumulate` say into how many parts it is split.
     """
 
-    workers: Count = 1
-    cpus: Count = 1
-    gpus: Annotated[float, Field(ge=0)] = 0
-    concurrent: Count | None = None
+    workers: Few = 1
+    cpus: Few = 1
+    gpus: Annotated[float, Field(ge=0, le=MOST)] = 0
+    concurrent: Few | None = None
     """Trials at once; default: as many as the resources hold."""
-    loaders: Annotated[int, Field(ge=0)] = 0
+    loaders: Annotated[int, Field(ge=0, le=MOST)] = 0
     """Processes per worker that render images ahead: for training, evaluation and frozen embeddings."""
     accumulate: Count = 1
     """Micro-batches into which each worker splits its share of the batch, one in memory at a time."""
@@ -215,4 +245,4 @@ class Compute(Section):
     """torch.compile for the training step. Methods that read blocks inside the encoder train without it."""
     address: str | None = None
     """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
-    checkpoint_minutes: Annotated[float, Field(ge=0)] = 2.0
+    checkpoint_minutes: Annotated[float, Field(ge=0, le=10**6)] = 2.0

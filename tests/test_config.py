@@ -235,3 +235,94 @@ def test_two_forms_of_one_name_are_told_apart():
     data = {"type": "folder", "train": "/t", "tests": tests, "templates": ["a {}"]}
     with pytest.raises(ValueError, match="only in unicode form"):
         parse(yaml.safe_dump({**SMALL, "data": data, "features": {"sets": ["cafe\u0301"]}}, allow_unicode=True))
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"report": {"lines": {"V9": [1, 0]}}}, "report.lines.V9: unknown OOD set 'V9'; allowed: "),
+        ({"report": {"lines": {"clean": [1, 0]}}}, "report.lines.clean: unknown OOD set 'clean'"),
+        (
+            {"report": {"lines": {"noise": [float("nan"), 0]}}},
+            "report.lines.noise.0: found nan; input should",
+        ),
+        (
+            {"report": {"compare": [["wise_ft", "ft"], ["ft", "wise_ft"]]}},
+            "report.compare.1: ft and wise_ft are",
+        ),
+        ({"report": {"lines": {"V2": [1]}}}, "report.lines.V2.1: is missing"),
+        ({"report": {"lines": [1]}}, "report.lines: found [1]; give a map"),
+        ({"report": {"compare": [["ft"]]}}, "report.compare.0.1: is missing"),
+        ({"report": {"compare": [["ft", "wise_ft", "sae_ft"]]}}, "report.compare.0"),
+        ({"train": {"epochs": 1, "weight_decay": float("inf")}}, "train.weight_decay: found inf"),
+        ({"train": {"epochs": 1, "cache_gb": float("inf")}}, "train.cache_gb: found inf"),
+        ({"train": {"epochs": 1, "cache_gb": 1e305}}, "train.cache_gb: found 1e+305"),
+        ({"compute": {"gpus": float("inf")}}, "compute.gpus: found inf"),
+        ({"compute": {"checkpoint_minutes": float("inf")}}, "compute.checkpoint_minutes: found inf"),
+        (
+            {"model": {**SMALL["model"], "mean": [123.675, 0.4, 0.4]}},
+            "model.mean.0: found 123.675; pixels are",
+        ),
+        ({"model": {**SMALL["model"], "mean": [123.675, 0.4, 0.4]}}, "written 0.485"),
+        ({"model": {**SMALL["model"], "mean": [float("nan"), 0.4, 0.4]}}, "model.mean.0: found nan"),
+        ({"model": {**SMALL["model"], "std": [0.2, 58.4, 0.2]}}, "model.std.1: found 58.4; pixels are scaled"),
+        ({"model": {**SMALL["model"], "std": [0.2, 0, 0.2]}}, "model.std.1: found 0"),
+        (
+            {"model": {**SMALL["model"], "image_size": 10**9}},
+            "model.image_size: found 1000000000; input",
+        ),
+        ({"confirm": {"seeds": 10**9}}, "confirm.seeds: found 1000000000; input should be less than or equal to 10000"),
+        ({"confirm": {"seeds": {"min": 3, "max": 10**9}}}, "confirm.seeds.max: found 1000000000"),
+        ({"confirm": {"draw": 10**30}}, "confirm.draw: found 1000"),
+        ({"search": {"trials": 10**9}}, "search.trials: found 1000000000"),
+        ({"rerank": {"top": 10**9, "seeds": 10**9}}, "rerank.seeds: found 1000000000"),
+        ({"dictionary": {"width": 10**12}}, "dictionary.width: found 1000000000000"),
+        ({"dictionary": {"seeds": 10**9}}, "dictionary.seeds: found 1000000000"),
+        ({"train": {"epochs": 10**9}}, "train.epochs: found 1000000000"),
+        ({"seed": 10**290}, "seed: found 1000"),
+    ],
+)
+def test_names_that_only_the_report_reads_and_absurd_numbers_are_told_by_the_plan(sections, words):
+    assert words in mistakes(**sections)
+
+
+def test_a_line_of_an_ood_set_is_taken():
+    data = parse(yaml.safe_dump(SMALL)).data.test_sets()
+    name = next(name for name, role in data.items() if role == "ood")
+    assert parse(yaml.safe_dump({**SMALL, "report": {"lines": {name: [0.9, -0.5]}}})).report.lines == {
+        name: (0.9, -0.5)
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: !!int 010", "'010' has the tag !!int, by which it would be read otherwise; remove the tag"),
+        ("seed: !!int 1:30", "line 1, column 7: '1:30' has the tag !!int"),
+        ("seed: !!int abc", "has the tag !!int"),
+        ("seed: !!float abc", "has the tag !!float"),
+        ("seed: !!bool maybe", "has the tag !!bool"),
+        ("seed: !!bool yes", "has the tag !!bool"),
+        ("seed: !!timestamp abc", "has the tag !!timestamp"),
+        ("seed: !!binary ===", "has the tag !!binary"),
+        ("methods: !!set {ft}", "this mapping has the tag !!set"),
+        ("a: &a {b: 1}\nc: {<<: *a, <<: *a}", "line 2, column 13: the key '<<' is given twice"),
+        ("a: {<<: {b: 1, b: 2}}", "the key 'b' is given twice"),
+        ("classes: {1: a, +1: b}", "the key 1 is given twice"),
+        ("seed: " + "9" * 5000, "a number of 5,000 digits; at most 300"),
+        ('name: "\\ud800"', "half of a character"),
+        ('name: "\\UFFFFFFFF"', "not valid YAML"),
+        ("name: \0", "special characters are not allowed"),
+    ],
+)
+def test_what_yaml_would_read_by_rules_of_its_own_is_one_line(text, words):
+    with pytest.raises(ValueError, match="not valid YAML") as found:
+        parse(text, "a.yaml")
+    assert words in str(found.value)
+    assert len(str(found.value).splitlines()) == 1
+
+
+def test_tags_that_change_nothing_are_read():
+    assert yaml.load("{a: !!int 10, b: !!str 010, c: !!float 1e-3, d: !!map {}, e: !!seq []}", Loader) == {
+        "a": 10, "b": "010", "c": 1e-3, "d": {}, "e": [],
+    }  # fmt: skip

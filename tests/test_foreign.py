@@ -64,6 +64,12 @@ def test_a_reference_file_that_does_not_fit_is_refused_by_name(tmp_path, change,
         sae.import_reference(saved(tmp_path / "a.pt", reference_state() | change), K)
 
 
+def test_an_sae_inside_something_else_is_told_where_it_lies(tmp_path):
+    state = reference_state()
+    with pytest.raises(UserError, match="found state_dict, state_dict_ema; save state_dict or state_dict_ema of it"):
+        sae.import_reference(saved(tmp_path / "a.pt", {"state_dict": state, "state_dict_ema": state}), K)
+
+
 def test_files_run_no_code_and_k_is_checked(tmp_path):
     class Code:
         def __reduce__(self):
@@ -141,6 +147,8 @@ def test_signed_topk_has_no_form_in_saelens(tmp_path):
     [
         ({"architecture": "gated"}, {}, "architecture 'gated'"),
         ({"k": 9}, {}, "k = 9, not 4"),
+        ({"k": "4"}, {}, "k = '4', not 4"),
+        ({}, {"W_enc": torch.ones(d, D).to(torch.float8_e4m3fn)}, r"W_enc is torch\.float8_e4m3fn.*in float32"),
         ({"normalize_activations": "layer_norm"}, {}, "normalize_activations 'layer_norm'"),
         ({"apply_b_dec_to_input": False, "reshape_activations": "hook_z"}, {}, "not taken from the input; features re"),
         ({"rescale_acts_by_decoder_norm": True}, {}, "scaled by the length of atoms"),
@@ -355,6 +363,17 @@ class TestInASweep:
         plan, store, _ = sweeps.opened(config)
         with pytest.raises(ValueError, match="worse than their mean would"):
             artifacts.dictionary(plan.dictionary("trained", 0), plan, store)
+
+    def test_a_suffix_in_capitals_is_a_suffix(self, tmp_path):
+        file = saved(tmp_path / "A.PT", reference_state(128, 64))
+        config = self.config(tmp_path, **{"from": file, "k": 8, "width": 128})
+        assert config.dictionary.activation == "topk"
+        assert find_facts(config).imported
+
+    def test_one_file_of_a_folder_is_told_apart(self, ready, tmp_path):
+        file = str(ready / "sae_weights.safetensors")
+        with pytest.raises(ValueError, match=r"names a single file; give the folder of SAELens that holds cfg\.json"):
+            find_facts(self.config(tmp_path, **{"from": file, "k": 8, "width": 128}))
 
     def test_k_must_be_given(self, tmp_path):
         with pytest.raises(ValueError, match="dictionary: k is missing; with `from` it must be given"):

@@ -1,13 +1,20 @@
-"""A disk that is too small for what a sweep keeps is told before anything runs."""
+"""What a plan sees of the storage: a disk that is too small, and a server that does not answer."""
 
+import time
 from collections import namedtuple
 
 import pytest
+import yaml
+from rich.console import Console
 
 from saeft_ray import sweep
+from saeft_ray.config.sweep_file import parse
 from saeft_ray.model import encoder
-from saeft_ray.orchestration import room
+from saeft_ray.orchestration import room, show_plan
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.room import check_room, to_keep
+from saeft_ray.storage.retry import Waits
 
 import sweeps
 
@@ -48,3 +55,17 @@ def test_of_a_remote_storage_nothing_is_known(s3_url, disk):
     plan, store, ledger = sweeps.opened(sweeps.config(s3_url))
     disk(0)
     check_room(plan, store, ledger)
+
+
+def test_a_plan_asks_a_dead_storage_in_haste(monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a-key")
+    monkeypatch.setattr(show_plan, "HASTY", Waits(0.3, 0.3))
+    asked = []
+    monkeypatch.setattr(show_plan, "opened_before", lambda *_: asked.append(1))
+    dead = parse(yaml.safe_dump({**sweeps.SMALL, "storage": {"url": "s3://b/x", "endpoint": "http://127.0.0.1:1"}}))
+    began = time.monotonic()
+    show_plan.show(Plan(dead, find_facts(dead)), Console())
+    assert time.monotonic() - began < 30
+    assert "s3://b/x could not be read: " in capsys.readouterr().out
+    assert not asked, "it is asked once"

@@ -40,8 +40,8 @@ def bomb():
         (bomb(), "with its aliases written out it has more than 100,000 values"),
         ("name: &a [*a]", "more than 100,000 values"),
         ("name: " + "[" * 20_000 + "]" * 20_000, "nested too deeply"),
-        ("name: !!python/object/apply:os.system ['touch /tmp/owned']", "could not determine a constructor"),
-        ("name: !!python/name:os.system", "could not determine a constructor"),
+        ("name: !!python/object/apply:os.system ['touch /tmp/owned']", "has the tag !!python"),
+        ("name: !!python/name:os.system", "has the tag !!python"),
     ],
 )
 def test_hostile_yaml_is_refused(text, words):

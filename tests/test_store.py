@@ -578,6 +578,22 @@ class TestCheckWritable:
         ("~nobody-of-this-name/runs", "no home folder of ~nobody-of-this-name"),
         (r"C:\runs", "a path of Windows"),
         ("runs ", "begins or ends with a blank"),
+        ("$(pwd)/runs", r"commands such as \$\(pwd\) are not run"),
+        ("`pwd`/runs", "commands such as `pwd` are not run"),
+        ("{HOME}/runs", "{HOME} stands for something"),
+        ("s3://{bucket}/runs", "{bucket} stands for something"),
+        ("<STORAGE>", "<STORAGE> stands for something"),
+        ("${X", r"variables such as \$\{X are not expanded"),
+        ("s3;//b/x", "give s3://b/x,"),
+        ("s3.amazonaws.com/b", "names the server s3.amazonaws.com and no folder; give s3://bucket/folder"),
+        ("b.s3.eu-west-1.amazonaws.com", "names the server b.s3.eu-west-1.amazonaws.com"),
+        (r"\\srv\share", "a path of Windows"),
+        ("C:x", "a path of Windows"),
+        ("s3://s3://b/x", "a second ://"),
+        ("s3://b a/x", "a bucket has no ' ' in its name"),
+        ("s3://b/../x", r"holds \. or \.\."),
+        ("a\0b", r"holds '\\x00'"),
+        ("s3://b/a\nb", r"holds '\\n'"),
     ],
 )
 def test_a_mistyped_place_makes_no_folder_of_that_name(url, told, tmp_path, monkeypatch):
@@ -588,11 +604,28 @@ def test_a_mistyped_place_makes_no_folder_of_that_name(url, told, tmp_path, monk
 
 def test_a_place_of_an_odd_name_that_exists_is_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("$kept", "s3:kept", "a//b", "S3://Bucket/x"):
+    for name in (
+        "$kept",
+        "s3:kept",
+        "{kept}",
+        "<a>",
+        "`b`",
+        "C:x",
+        "s3.amazonaws.com",
+        r"a\b",
+        "a//b",
+        "S3://Bucket/x",
+    ):
         if "://" not in name:
             Path(name).mkdir(parents=True)
         Location(name)
     assert Location("S3://bucket/x").url == "s3://bucket/x"
+
+
+def test_names_that_are_found_are_taken_however_they_look():
+    for name in ("{a}.png", "$b.png", "<c>.png", "d\te.png"):
+        assert (Location("s3://bucket/x") / name).url == f"s3://bucket/x/{name}"
+    assert Location("https://host/a%20b%20c/%C3%A9%C3%A9.pt").url == "https://host/a%20b%20c/%C3%A9%C3%A9.pt"
 
 
 def test_a_file_system_that_a_program_registered_is_known():

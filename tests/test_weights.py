@@ -3,8 +3,9 @@
 import json
 import re
 import struct
-from functools import cache
+from functools import cache, partial
 
+import numpy as np
 import open_clip
 import pytest
 import torch
@@ -13,13 +14,15 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from saeft_ray import preflight
-from saeft_ray.errors import Unavailable, UserError
+from saeft_ray.errors import Diverged, Unavailable, UserError
 from saeft_ray.model import encoder, pretrained
-from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration import artifacts, trial
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
+from saeft_ray.training import evaluate
+from saeft_ray.training.worker import Worker
 
 import sweeps
 
@@ -146,6 +149,10 @@ def without(*names):
     return {name: tensor for name, tensor in state().items() if name not in names}
 
 
+def of_type(dtype):
+    return {name: tensor.to(dtype) for name, tensor in state().items()}
+
+
 UNREADABLE = {
     "pickled.pt": (lambda path: torch.save(torch.nn.Linear(2, 2), path), "holds weights alone"),
     "empty.pt": (lambda path: path.write_bytes(b""), "is empty"),
@@ -170,6 +177,23 @@ UNREADABLE = {
     ),
     "lacks.safetensors": (lambda path: save_file(without("text_projection", "visual.proj"), path), "lacks text_proj"),
     "named.pt": (lambda path: torch.save({"a": torch.zeros(2)}, path), "more and it holds a, which"),
+    "fp8.safetensors": (lambda path: save_file(of_type(torch.float8_e4m3fn), path), "is F8_E4M3, of which"),
+    "bool.safetensors": (lambda path: save_file(of_type(torch.bool), path), "is BOOL, of which weights cannot"),
+    "int8.safetensors": (lambda path: save_file(of_type(torch.int8), path), "is int8, of which weights cannot be read"),
+    "complex.pt": (lambda path: torch.save(of_type(torch.complex64), path), "is complex64, of which weights"),
+    "twice.pt": (
+        lambda path: torch.save({"state_dict": state(), "state_dict_ema": state(1)}, path),
+        "holds weights twice, as state_dict and as state_dict_ema",
+    ),
+    "object.pt": (lambda path: torch.save({"a": slice(0)}, path), "it is damaged or holds more than tensors"),
+    "named.bin": (lambda path: save_file(state(), path), "is a file of safetensors, and not what its name says"),
+    "nameless": (lambda path: save_file(state(), path), "rename it to nameless.safetensors"),
+    "CAPITAL.SAFETENSORS": (lambda path: save_file(state(), path), "rename it to CAPITAL.safetensors"),
+    "torch.safetensors": (lambda path: torch.save(state(), path), "rename it to torch.pt"),
+    "junk.npz": (lambda path: path.write_text("junk"), "is no archive of numpy"),
+    "junk.npy": (lambda path: np.save(path, np.zeros(3)), "is no archive of numpy"),
+    "other.npz": (lambda path: np.savez(path, a=np.zeros(3)), "which are for towers of timm"),
+    "array.pt": (lambda path: np.save(path.open("wb"), np.zeros(3)), "is an array of numpy"),
     "shape.safetensors": (
         lambda path: save_file(state() | {"visual.proj": torch.zeros(3, 4)}, path),
         r"visual.proj is (3, 4), not (",
@@ -185,6 +209,54 @@ def test_weights_that_cannot_be_used_are_one_line_before_anything_runs(tmp_path,
     assert words in refusal(model)
     with pytest.raises(UserError, match=re.escape(words)):
         find_facts(sweeps.config(tmp_path, model=model.model_dump()))
+
+
+@pytest.mark.parametrize("names", [None, ["visual.proj"]])
+def test_weights_of_nothing_but_zeros_are_refused(tmp_path, names):
+    given = state()
+    save_file(given | {name: torch.zeros_like(given[name]) for name in names or given}, tmp_path / "zero.safetensors")
+    with pytest.raises(UserError, match="holds nothing but zeros; give weights that were trained"):
+        encoder.load(Model(arch="digit-clip", pretrained=str(tmp_path / "zero.safetensors")))
+
+
+@pytest.mark.parametrize("name", ["it", "it.PT", "it.ckpt"])
+def test_a_file_of_torch_may_have_any_name(tmp_path, name):
+    torch.save(state(), tmp_path / name)
+    model = Model(arch="digit-clip", pretrained=str(tmp_path / name))
+    pretrained.check(model)
+    assert torch.equal(encoder.load(model).clip.visual.proj, state()["visual.proj"])
+
+
+@pytest.mark.parametrize(("given", "words"), [("", "is empty"), (" shipped", "begins or ends with a blank; remove it")])
+def test_a_name_with_blanks_around_it_or_of_nothing_is_told(given, words):
+    for section, key in (("model", "pretrained"), ("model", "arch"), ("dictionary", "from")):
+        settings = {**sweeps.SMALL.get(section, {}), key: given}
+        with pytest.raises(UserError, match=rf"{section}\.{key}: found '{given}', which {words}"):
+            sweeps.config("x", **{section: settings})
+
+
+def test_answers_that_are_not_finite_are_a_result_of_training_and_a_mistake_without(tmp_path, monkeypatch):
+    class Nothing(torch.nn.Module):
+        def forward(self, images):
+            nothing = torch.full((len(images), 2), torch.nan)
+            return encoder.Output(nothing, nothing)
+
+    config = sweeps.config(tmp_path, methods={"zero_shot": {}, "ft": {}}, confirm={"seeds": 1})
+    split = config.data.split("selection", 28)
+    with pytest.raises(Diverged, match="not finite"):
+        evaluate.predicted(Nothing(), split, torch.device("cpu"))
+    plan, store, _ = sweeps.opened(config)
+    specs = {spec.method: spec for spec in plan.confirm(config.methods)}
+    monkeypatch.setattr(trial, "predicted", partial(_raises, Diverged("the answers are not finite")))
+    monkeypatch.setattr(trial.TrialContext, "train", lambda *_: iter(()))
+    *_, outcome = trial.run(plan, specs["ft"], store, Worker())
+    assert (outcome.status, {row.status for row in outcome.rows}) == ("failed", {"failed"})
+    with pytest.raises(UserError, match="not finite of selection, and nothing trained it"):
+        list(trial.run(plan, specs["zero_shot"], store, Worker()))
+
+
+def _raises(error, *_, **__):
+    raise error
 
 
 def test_a_cut_file_a_folder_and_nothing_are_one_line(tmp_path):

@@ -1,6 +1,6 @@
 """The form of a sweep file: one frozen section a concern, each setting with its bounds and its default."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, Union
 
 from pydantic import (
@@ -14,11 +14,12 @@ from pydantic import (
 import saeft_ray.datasets
 import saeft_ray.methods
 from saeft_ray.config.features import Features, FeaturesSection
+from saeft_ray.config.known import unknown
 from saeft_ray.config.registry import discover
 from saeft_ray.datasets import Dataset
 from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
-from saeft_ray.settings import Compute, Count, DictionarySettings, Model, Section, Train
+from saeft_ray.settings import LARGEST, MOST, Compute, DictionarySettings, Few, Model, Section, Text, Train
 
 METHODS = discover(saeft_ray.methods, Method, "saeft_ray.methods")
 DATASETS = discover(saeft_ray.datasets, Dataset, "saeft_ray.datasets")  # type: ignore[type-abstract]
@@ -28,28 +29,28 @@ class Storage(Section):
     """Where everything is kept: any fsspec URL. Credentials come from the environment, never from here."""
 
     url: str = "./runs"
-    endpoint: str | None = None
+    endpoint: Text | None = None
 
 
 class Search(Section):
     """Optuna's search of the open values, on the selection split alone, with one budget for every method."""
 
-    trials: Count = 16
+    trials: Few = 16
     early_stopping: Literal["none", "asha"] = "none"
 
 
 class Rerank(Section):
     """The best configurations of the search again, with fresh seeds."""
 
-    top: Count = 3
-    seeds: Count = 3
+    top: Few = 3
+    seeds: Few = 3
 
 
 class Until(Section):
     """Seeds at the first look and at the last."""
 
-    min: Annotated[int, Field(ge=3)] = 5
-    max: Count = 20
+    min: Annotated[Few, Field(ge=3)] = 5
+    max: Few = 20
 
     @model_validator(mode="after")
     def _max_is_beyond_min(self) -> Self:
@@ -72,11 +73,11 @@ class Confirm(Section):
     """
 
     seeds: Annotated[
-        Annotated[Count, Tag("number")] | Annotated[Until, Tag("range")], Discriminator(_number_or_range)
+        Annotated[Few, Tag("number")] | Annotated[Until, Tag("range")], Discriminator(_number_or_range)
     ] = 5
     engine: Literal["t", "exact", "anytime"] = "t"
-    overrun: Annotated[int, Field(ge=0)] = 0
-    draw: Annotated[int, Field(ge=0)] = 0
+    overrun: Annotated[int, Field(ge=0, le=MOST)] = 0
+    draw: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Another number gives seeds that no sweep of another draw has used."""
 
     @model_validator(mode="after")
@@ -109,6 +110,29 @@ class ReportSettings(Section):
     """`pooled`: the comparisons with the baseline share one spread, where no method's is over twice another's."""
     lines: dict[str, Annotated[tuple[float, float], Field(strict=False)]] = {}  # noqa: RUF012 - pydantic copies it
     """For effective robustness: the line of standard models of an OOD set, [slope, intercept] in logits."""
+
+    def problems(self, methods: Iterable[str] | None, roles: Mapping[str, str] | None) -> Iterator[tuple[str, str]]:
+        """The dotted place of each name that this sweep does not have, and its words. `methods` are the sweep's labels
+        and `roles` its test sets, None for those that are not known."""
+        if methods is not None:
+            if self.baseline not in methods:
+                yield "report.baseline", unknown("method", self.baseline, methods)
+            for index, pair in enumerate(self.compare):
+                for label in pair:
+                    if label not in methods:
+                        yield f"report.compare.{index}", unknown("method", label, methods)
+        for index, pair in enumerate(self.compare):
+            if pair[0] == pair[1]:
+                yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
+            if any(set(pair) == set(other) for other in self.compare[:index]):
+                yield f"report.compare.{index}", f"{' and '.join(pair)} are compared twice; give each pair once"
+        if self.lines and roles is not None:
+            ood = [name for name, role in roles.items() if role == "ood"]
+            for name in self.lines:
+                if name not in ood:
+                    yield f"report.lines.{name}", unknown("OOD set", name, ood)
+            if len(ood) == len(roles):
+                yield "report.lines", "these data have no ID test set, from whose accuracy a line starts; delete lines"
 
 
 def _labelled(value: Any) -> Any:
@@ -146,7 +170,7 @@ class SweepConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
     storage: Annotated[Storage, BeforeValidator(lambda v: {"url": v} if isinstance(v, str) else v)] = Storage()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     model: Model
     data: AnyDataset
     train: Train

@@ -46,8 +46,8 @@ def parse(text: str, source: str = "sweep file") -> SweepConfig:
         mark = error.problem_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise UserError(f"{source}: {place}{error.problem or error.context}; this is not valid YAML") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{source}: {error}; this is not valid YAML") from error
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # of the last two: \U99999999 is no character
+        raise UserError(f"{source}: {' '.join(str(error).split())}; this is not valid YAML") from error
     return validated(raw, source)
 
 
@@ -109,19 +109,12 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
             Location(storage.url, storage.endpoint)
         except UserError as error:
             yield "storage", str(error)
-    if methods and report:
-        if report.baseline not in methods:
-            yield "report.baseline", unknown("method", report.baseline, methods)
+    features, data = sections.get("features"), sections.get("data")
+    if report:
+        yield from report.problems(methods, data.test_sets() if data else None)
         confirm = sections.get("confirm")
         if report.variance == "pooled" and confirm and confirm.until is not None:
             yield "report.variance", "pooled with confirm.seeds: {min, max}; looks know each method's own spread alone"
-        for index, pair in enumerate(report.compare):
-            for label in pair:
-                if label not in methods:
-                    yield f"report.compare.{index}", unknown("method", label, methods)
-            if pair[0] == pair[1]:
-                yield f"report.compare.{index}", f"{pair[0]!r} is compared with itself"
-    features, data = sections.get("features"), sections.get("data")
     if features:
         yield from features.problems(["selection", *data.test_sets()] if data else None)
     if train and compute and train.batch_size % compute.workers:
@@ -172,6 +165,8 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return loc, unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
+    if kind == "dict_type":
+        return loc, f"found {_short(found)}; give a map"
     if kind == "missing":
         return loc, "is missing; a sweep file must give it"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -231,7 +226,7 @@ def _dotted(loc: Sequence[str | int], raw: Any) -> str:
         if part == "[key]":
             continue
         inside = isinstance(here, Mapping) and part in here
-        if inside or (isinstance(here, list) and isinstance(part, int)):
+        if inside or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
             here = here[part]
             parts.append(str(part))
         elif (

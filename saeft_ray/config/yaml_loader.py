@@ -2,14 +2,16 @@
 
 import math
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
 LARGEST = 100_000  # values in a file, its aliases written out
-
-
-BOOL, INT, FLOAT, TIME = (f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "timestamp"))
+LONGEST = 300  # characters of a whole number
+_TAGS = "tag:yaml.org,2002:"
+BOOL, INT, FLOAT, TIME, TEXT, MERGE = (
+    f"{_TAGS}{kind}" for kind in ("bool", "int", "float", "timestamp", "str", "merge")
+)
 
 
 def _without(*tags: str) -> dict[Any, Any]:
@@ -30,23 +32,41 @@ class Loader(yaml.SafeLoader):  # type: ignore[misc]
         except RecursionError:
             raise yaml.constructor.ConstructorError(None, None, "it is nested too deeply") from None
         if node is not None and _size(node, {}) > LARGEST:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"with its aliases written out it has more than {LARGEST:,} values", node.start_mark
-            )
+            _refuse(f"with its aliases written out it has more than {LARGEST:,} values", node)
         return node
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        node = super().compose_node(parent, index)
+        if isinstance(node, yaml.ScalarNode):
+            meant = {TEXT, self.resolve(yaml.ScalarNode, node.value, (True, False))}
+        else:
+            meant = {self.resolve(type(node), None, True)}
+        if node.tag not in meant:
+            found = f"{node.value[:20]!r}" if isinstance(node, yaml.ScalarNode) else f"this {node.id}"
+            tag = node.tag.replace(_TAGS, "!!")
+            _refuse(f"{found} has the tag {tag}, by which it would be read otherwise; remove the tag", node)
+        if node.tag == INT and len(node.value) > LONGEST:
+            _refuse(f"a number of {len(node.value):,} digits; at most {LONGEST}", node)
+        if isinstance(node, yaml.ScalarNode) and re.search("[\ud800-\udfff]", node.value):
+            _refuse("this text holds half of a character, which cannot be written anywhere", node)
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
         seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *other`, whose keys may be given anew
+        for given, _ in node.value:
+            if not isinstance(given, yaml.ScalarNode):
                 continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+            # Keys taken over by `<<: *other` are not among these, and may be given anew.
+            key = "<<" if given.tag == MERGE else self.construct_object(given)
+            if key in seen:
+                _refuse(f"the key {key!r} is given twice", given)
+            seen.add(key)
+        return node
+
+
+def _refuse(words: str, node: Any) -> NoReturn:
+    raise yaml.constructor.ConstructorError(None, None, words, node.start_mark)
 
 
 def _size(node: Any, known: dict[int, float]) -> float:
@@ -60,9 +80,9 @@ def _size(node: Any, known: dict[int, float]) -> float:
 
 
 Loader.add_implicit_resolver(BOOL, re.compile(r"^(true|false)$"), list("tf"))
-Loader.add_implicit_resolver(INT, re.compile(r"^[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
+Loader.add_implicit_resolver(INT, re.compile(r"^[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))
 Loader.add_implicit_resolver(
     FLOAT,
-    re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+(?=[eE]))([eE][-+]?\d+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
+    re.compile(r"^[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf)$|^\.(nan|NaN)$"),
     list("-+.0123456789"),
 )

@@ -113,7 +113,7 @@ class Method(BaseModel, ABC):
     (True, None, {})
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     family: ClassVar[str] = "fine-tuning"
     """Which kind of method it is, for the report: `frozen` is the model as it came, `interpolation` lies between the

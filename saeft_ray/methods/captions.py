@@ -10,7 +10,7 @@ from pydantic import Field
 from saeft_ray import draws
 from saeft_ray.draws import IntArray
 from saeft_ray.methods import Context, Method, TrainingBatch
-from saeft_ray.settings import Tunable
+from saeft_ray.settings import Count, Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -159,7 +159,7 @@ class CaRot(Captioned):
     lambda_orth: Tunable = 0.2
     lambda_cross: Tunable = 0.05
     lambda_distil: Tunable = 1.5
-    every: Annotated[int, Field(ge=1)] = 500
+    every: Count = 500
 
     def unmet_requirements(self, facts: "Facts") -> list[str]:
         if facts.blocks is None:

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from saeft_ray.methods import NOTHING, Constants, EmbeddingPenalty, Frozen
 from saeft_ray.model.unit import unit
-from saeft_ray.settings import Tunable
+from saeft_ray.settings import Tunable, Width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,7 +145,7 @@ class PCA(Distance):
     )
     lambda_l1: Tunable = 0.0
     lambda_resid: Tunable = 0.0
-    components: Annotated[int, Field(ge=1)] = 16
+    components: Width = 16
 
     @property
     def needs_all_embeddings(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic import Field
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty
 from saeft_ray.methods.sae_ft import residual
 from saeft_ray.model.unit import unit
-from saeft_ray.settings import Tunable
+from saeft_ray.settings import Few, Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -92,7 +92,7 @@ class SaeW(CodeDistance):
     zero_at_start: ClassVar[bool] = False
     lambda_wass: Tunable = 0.0
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
-    iterations: Annotated[int, Field(ge=1)] = 50
+    iterations: Few = 50
 
     def distance(self, s: "Tensor", s0: "Tensor", dictionary: "Dictionary") -> "Tensor":
         directions = unit(dictionary.atoms)

@@ -1,13 +1,11 @@
 """Penalties on the distance of the image encoder's weights from where they started; the head is free."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from saeft_ray import draws
 from saeft_ray.methods import NOTHING, Constants, Frozen, ParameterPenalty
-from saeft_ray.settings import Tunable
+from saeft_ray.settings import Count, Tunable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +39,7 @@ class EWC(ParameterPenalty):
         "Fine-tuning that pays for changes of weights, each by how much the frozen model's answers depend on it."
     )
     lambda_ewc: Tunable
-    samples: Annotated[int, Field(ge=1)] = 256
+    samples: Count = 256
 
     @property
     def has_constants(self) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from saeft_ray.errors import UserError
 from saeft_ray.model import pretrained
 from saeft_ray.model.pretrained import identity as identity
-from saeft_ray.model.tensor_files import not_finite, said
+from saeft_ray.model.tensor_files import all_zero, not_finite, said
 from saeft_ray.model.word_tokenizer import WordTokenizer
 from saeft_ray.settings import Compute, Model, Preprocessing
 from saeft_ray.storage.retry import WAITS, Waits
@@ -98,7 +98,7 @@ class ClipModel(NamedTuple):
 def load(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> ClipModel:
     """The model that the sweep file names, on CPU in float32, in evaluation mode; kept for the next trial.
 
-    Raises UserError if open_clip does not know the architecture, or the weights are not its own or not finite.
+    Raises UserError if open_clip does not know the architecture, or the weights are not its own, not finite or zeros.
     """
     from open_clip.model import set_model_preprocess_cfg
 
@@ -140,6 +140,8 @@ def _with_weights(model: Model, file: Path | None) -> Any:
         raise UserError(f"model.pretrained: {file} cannot be loaded as {model.arch} ({said(error)})") from error
     if bad := not_finite(clip.state_dict()):
         raise UserError(f"model.pretrained: {file}: {bad} holds values that are not finite; give sound weights")
+    if file is not None and (empty := all_zero(dict(clip.named_parameters()))):
+        raise UserError(f"model.pretrained: {file}: {empty} holds nothing but zeros; give weights that were trained")
     pretrained.resize(clip, model)
     return clip
 

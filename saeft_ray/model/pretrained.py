@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from saeft_ray.errors import SaeftError, Unavailable, UserError
-from saeft_ray.model.tensor_files import listed, said
+from saeft_ray.model.tensor_files import REAL, SAVE_REAL, listed, listed_arrays, said
 from saeft_ray.settings import Model, Preprocessing
 from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.location import Location
@@ -93,10 +93,11 @@ def check(model: Model, endpoint: str | None = None, waits: Waits = WAITS) -> No
 def refuse_misfit(clip: Any, model: Model, file: Path) -> None:
     """Raises UserError, which names the first tensor, if the weights in the local `file` are not exactly those that
     the module `clip` of the architecture has."""
-    if file.suffix in (".npz", ".npy"):  # of big_vision, which only open_clip can name
-        return
     try:
-        words = _misfit(clip, listed(file), model)
+        if file.suffix in (".npz", ".npy"):
+            words = _misfit_of_big_vision(listed_arrays(file), model)
+        else:
+            words = _misfit(clip, listed(file), model)
     except UserError as error:
         raise UserError(f"model.pretrained: {error}") from error
     except Exception as error:  # open_clip's conversion of names trips over names of another kind
@@ -361,6 +362,8 @@ def _misfit(clip: Any, state: dict[str, Tensor], model: Model) -> str:
     if words:
         return " and ".join(words)
     for name, tensor in state.items():
+        if wanted[name].is_floating_point() and tensor.dtype not in REAL:
+            return f"{name} is {str(tensor.dtype).removeprefix('torch.')}, of which weights cannot be read; {SAVE_REAL}"
         its, ours = tuple(tensor.shape), tuple(wanted[name].shape)
         if its == ours or (name in ("logit_scale", "logit_bias") and tensor.numel() == wanted[name].numel()):
             continue
@@ -372,6 +375,13 @@ def _misfit(clip: Any, state: dict[str, Tensor], model: Model) -> str:
             )
         return f"{name} is {its}, not {ours}"
     return ""
+
+
+def _misfit_of_big_vision(names: list[str], model: Model) -> str:
+    """The same for the names in a file of big_vision, whose tensors only open_clip can place."""
+    if not _is_timm(model):
+        return "a .npz holds weights of big_vision, which are for towers of timm such as those of SigLIP"
+    return "" if any(name.startswith("params/img/") for name in names) else "it lacks params/img/ of big_vision"
 
 
 def _more(names: list[str]) -> str:

@@ -12,6 +12,7 @@ from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, to_keep
 from saeft_ray.records.earlier import in_words, opened_before
 from saeft_ray.records.rows import Phase
+from saeft_ray.storage.retry import HASTY
 from saeft_ray.storage.store import Store
 
 
@@ -34,7 +35,7 @@ class PlanSummary:
 
 def show(plan: Plan, console: Console) -> None:
     """Prints what a run would build and train."""
-    store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint)
+    store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint, waits=HASTY)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
     unseen = ""
     for artifact in plan.artifacts():
@@ -73,7 +74,7 @@ def show(plan: Plan, console: Console) -> None:
         left = free(store)
         there = "" if left is None else f"; {_bytes(left)} are free there"
         console.print(f"The storage will keep about {_bytes(to_keep(plan, store))} more{there}.", highlight=False)
-    if words := _opened_before(plan, store):
+    if words := "" if unseen else _opened_before(plan, store):
         console.out(words, highlight=False)
     asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
     aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""

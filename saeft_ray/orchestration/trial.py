@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saeft_ray.datasets import Dataset, Split
-from saeft_ray.errors import Damaged, Diverged, Missing, Preempted
+from saeft_ray.errors import Damaged, Diverged, Missing, Preempted, UserError
 from saeft_ray.methods import NOTHING, Method
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
@@ -87,7 +87,13 @@ def run(
     for dataset, role in _evaluated(plan, spec).items():
         split = context.split(dataset)
         embedded: list[NDArray[np.float32]] | None = [] if dataset in read_again else None
-        answers = predicted(model, split, worker.device, loaders=worker.loaders, embedded=embedded)
+        try:
+            answers = predicted(model, split, worker.device, loaders=worker.loaders, embedded=embedded)
+        except Diverged as error:
+            if spec.trained is None:
+                raise UserError(f"model: {error} of {dataset}, and nothing trained it; give other weights") from error
+            yield Outcome(_failed(plan, spec, f"{error} of {dataset}"), None, "failed")
+            return
         if embedded:
             kept_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
         right = answers == split.labels

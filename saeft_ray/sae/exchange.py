@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from saeft_ray.errors import SaeftError, UserError
-from saeft_ray.model.tensor_files import not_finite, refuse_stub, said, unpickled
+from saeft_ray.model.tensor_files import REAL, SAVE_REAL, not_finite, refuse_stub, said, unpickled
 from saeft_ray.sae.dictionary import Dictionary
-from saeft_ray.settings import DictionarySettings
+from saeft_ray.settings import DictionarySettings, is_of_torch
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.retry import WAITS, Waits
 
@@ -80,7 +80,7 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
     place = Location(source, endpoint, waits)
     wanted = settings.model_dump(include={"k", "input", "activation"})
     model = None
-    if source.endswith((".pt", ".pth")):
+    if is_of_torch(source):
         content = _bytes(place)
         made = _reference(content, source, wanted)
         digest = hashlib.sha256(content).hexdigest()
@@ -100,9 +100,14 @@ def open_named(settings: DictionarySettings, d: int, endpoint: str | None = None
 def _reference(content: bytes, source: str, settings: dict[str, Any]) -> Dictionary:
     refuse_stub(content, source)
     state = unpickled(io.BytesIO(content), source)
-    if not isinstance(state, Mapping) or not all(isinstance(state.get(name), Tensor) for name in _REFERENCE):
-        found = ", ".join(map(str, state)) if isinstance(state, Mapping) else type(state).__name__
-        raise UserError(f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}")
+    known = state if isinstance(state, Mapping) else {}
+    if not all(isinstance(known.get(name), Tensor) for name in _REFERENCE):
+        found = ", ".join(map(str, known)) or type(state).__name__
+        inside = " or ".join(str(name) for name, part in known.items() if isinstance(part, Mapping))
+        advice = f"; save {inside} of it alone" if inside else ""
+        raise UserError(
+            f"{source}: no TopK SAE of the reference; it needs {', '.join(_REFERENCE)}, found {found}{advice}"
+        )
     if unused := [str(name) for name in state if name not in _REFERENCE]:
         raise UserError(
             f"{source}: holds {', '.join(unused)}, which a TopK SAE of the reference does not have and which would not "
@@ -209,7 +214,7 @@ def _unusable(cfg: Mapping[str, Any], tensors: Mapping[str, Tensor], k: int) -> 
     elif form == "topk":
         for its in [given["k"] for given in (cfg, options) if given.get("k") is not None] or [None]:
             if its != k:  # SAELens 5 keeps it among the arguments of its activation function
-                yield f"k = {its}, not {k}"
+                yield f"k = {its!r}, not {k!r}"
     allowed = ("topk",) if form == "topk" else ("relu", "jumprelu")
     for name in ("activation_fn", "activation_fn_str"):
         if _says(its := cfg.get(name)) and its not in allowed:
@@ -243,9 +248,9 @@ def _unit_rows(atoms: Tensor) -> bool:
 
 def _plain(tensor: Tensor, name: str, source: str) -> Tensor:
     """`tensor` in float32. Raises UserError for one that is not of plain real numbers."""
-    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+    if tensor.dtype not in REAL or tensor.layout != torch.strided or tensor.is_meta:
         raise UserError(
-            f"{source}: {name} is {tensor.dtype}, {tensor.layout}; an SAE has plain tensors of real numbers"
+            f"{source}: {name} is {tensor.dtype}, {tensor.layout}; an SAE has plain real numbers; {SAVE_REAL}"
         )
     return tensor.detach().float()
 
@@ -274,6 +279,10 @@ def _bytes(file: Location) -> bytes:
     try:
         return file.read()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        if (beside := file.url.removesuffix(f"/{_CFG}")).lower().endswith(".safetensors"):
+            raise UserError(
+                f"{beside}: names a single file; give the folder of SAELens that holds {_CFG} and {_WEIGHTS}"
+            ) from error
         raise UserError(
             f"{file.url}: there is no such file; an SAE is a .pt file of the reference, or a folder of SAELens with "
             f"{_CFG} and {_WEIGHTS}"

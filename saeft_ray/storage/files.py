@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from saeft_ray.errors import Unavailable, UserError
 from saeft_ray.storage.location import Location
 from saeft_ray.storage.object_storage import ObjectStorage, PartedStorage
-from saeft_ray.storage.retry import CONFLICT, HASTY, code_of
+from saeft_ray.storage.retry import CONFLICT, HASTY, WAITS, Waits, code_of
 from saeft_ray.storage.s3 import AT_ONCE, CHUNK, PART
 
 _log = logging.getLogger(__name__)
@@ -38,12 +38,12 @@ class Listed(NamedTuple):
 class Files:
     """Files below one URL. Picklable: a copy connects anew, with the credentials of its own environment."""
 
-    def __init__(self, url: str, *, endpoint: str | None = None) -> None:
+    def __init__(self, url: str, *, endpoint: str | None = None, waits: Waits = WAITS) -> None:
         """`url` is a folder or scheme://…; `endpoint` is the S3 server (else AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL,
-        else AWS). Connects to nothing yet."""
-        location = Location(url, endpoint)
+        else AWS); `waits` is as in `Location`. Connects to nothing yet."""
+        location = Location(url, endpoint, waits)
         if location.local:
-            location = Location(str(Path(location.url).resolve()))
+            location = replace(location, url=str(Path(location.url).resolve()))
         self.location, self.url, self.endpoint, self.local = location, location.url, location.endpoint, location.local
         self._scheme = location.scheme
         self._conditional = False  # whether the server is known to refuse a second writer

@@ -9,7 +9,8 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -24,7 +25,8 @@ from saeft_ray.storage.s3 import ENCRYPTION, S3
 
 _SCHEMES = {"file": "file", "local": "file", "s3a": "s3"}
 _PATHS = ("file", "local")  # schemes of this machine's own paths
-_ODD = re.compile(r"[$%~]|:|^\s|\s$|[^:]//|\\")  # in most paths there is nothing to look at closely
+# In most paths there is nothing to look at closely.
+_ODD = re.compile(r"[$%~`<>{};\x00-\x1f\x7f]|:|\s|[^:]//|\\|amazonaws|(^|/)\.{1,2}(/|$)")
 # fsspec's memory file system hands every reader the same file object, and looks before it creates.
 _MEMORY_LOCK = threading.RLock()
 
@@ -60,15 +62,15 @@ class Location:
         scheme = _SCHEMES.get(scheme.lower(), scheme.lower()) if separator else "file"
         if not self.url.strip() or (scheme == "s3" and not rest.strip("/")):
             raise UserError(f"store {self.url!r}: names no place; give a folder or s3://bucket/folder")
+        # Both travel in pickles and messages.
+        if scheme == "s3" and "@" in f"{rest.partition('/')[0]}{self.endpoint}":
+            raise UserError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
         if why := _mistyped(self.url, scheme, rest if separator else self.url):
             raise UserError(f"{self.url!r}: {why}")
         if scheme not in known_implementations and scheme not in registry:
             raise UserError(
                 f"{self.url!r}: {scheme}:// is not a kind of storage that is known here; give a folder or s3://bucket/folder"
             )
-        # Both travel in pickles and messages.
-        if scheme == "s3" and "@" in f"{rest.partition('/')[0]}{self.endpoint}":
-            raise UserError("store: credentials in the URL or the endpoint; give them as AWS_ACCESS_KEY_ID and so on")
         local = os.path.abspath(os.path.expanduser(rest if separator else self.url))  # noqa: PTH100, PTH111
         object.__setattr__(self, "url", local if scheme == "file" else f"{scheme}://{rest.strip('/')}")
         if self.endpoint is None and scheme == "s3":
@@ -88,7 +90,9 @@ class Location:
         return self.url.rpartition("/")[2]
 
     def __truediv__(self, name: str) -> "Location":
-        return replace(self, url=f"{self.url}/{name}")
+        made = copy(self)  # names that are found are taken as they are, however they look
+        object.__setattr__(made, "url", f"{self.url}/{name.rstrip('/')}")
+        return made
 
     def connect(self) -> ObjectStorage:
         """The file system, connected anew, with the retrying."""
@@ -206,22 +210,51 @@ def _mistyped(url: str, scheme: str, rest: str) -> str | None:
     local = scheme == "file"
     if not _ODD.search(url) or (local and os.path.exists(os.path.expanduser(rest))):  # noqa: PTH110, PTH111
         return None
-    if variable := re.search(r"\$\w+|\$\{.*?\}|%\w+%", rest):
-        return f"variables such as {variable[0]} are not expanded here; write what it stands for"
+    if control := re.search(r"[\x00-\x1f\x7f]", rest):
+        return f"holds {control[0]!r}, which no name should; remove it"
+    if unmeant := _to_be_replaced(rest):
+        return unmeant
     if not local:
-        return "names no bucket; give s3://bucket/folder" if scheme == "s3" and rest[:1] == "/" else None
+        return _not_of_a_bucket(rest) if scheme == "s3" else None
     if rest.startswith("~") and os.path.expanduser(rest) == rest:  # noqa: PTH111
         return f"no home folder of {rest.partition('/')[0]} is known here; give the folder's full path"
-    if meant := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(:/*|//)", url if "://" not in url else ""):
+    if meant := re.match(r"([A-Za-z][A-Za-z0-9+.-]*)([:;]/*|//)", url if "://" not in url else ""):
         name = meant[1].lower()
         if name in _PATHS:
             return f"is no URL; give {url[len(name) + 1 :]}, or ./{url} for a folder so named"
         if name in known_implementations:
             return f"is no URL; give {name}://{url[meant.end() :]}, or ./{url} for a folder so named"
-    if re.match(r"[A-Za-z]:[\\/]", rest):
+    if re.match(r"[A-Za-z]:", rest) or "\\" in rest:
         return "is a path of Windows, and this is another system; give a folder of this machine or s3://bucket/folder"
+    if host := re.match(r"[\w.-]*\bs3[\w.-]*\.amazonaws\.com(?=/|$)", rest):
+        return f"names the server {host[0]} and no folder; give s3://bucket/folder, or ./{rest} for a folder so named"
     if rest != rest.strip():
         return "begins or ends with a blank; remove it"
+    return None
+
+
+def _to_be_replaced(rest: str) -> str | None:
+    """What of `rest` a shell or a template would have replaced, in words; None if there is nothing."""
+    if variable := re.search(r"\$\w+|\$\{.*?(\}|$)|%[A-Za-z_]\w{2,}%", rest):
+        return f"variables such as {variable[0]} are not expanded here; write what it stands for"
+    if command := re.search(r"\$\(.*?(\)|$)|`.*?(`|$)", rest):
+        return f"commands such as {command[0]} are not run here; write what it prints"
+    if gap := re.search(r"<[^<>]*>|\{[^{}]*\}", rest):
+        return f"{gap[0]} stands for something; write that in its place"
+    return None
+
+
+def _not_of_a_bucket(rest: str) -> str | None:
+    """Why `rest` of s3://`rest` names no place in a bucket; None if it may."""
+    bucket, _, path = rest.partition("/")
+    if not bucket:
+        return "names no bucket; give s3://bucket/folder"
+    if "://" in rest:
+        return "holds a second ://; give s3://bucket/folder"
+    if bad := re.search(r"[^A-Za-z0-9._:-]", bucket):  # names of access points have colons
+        return f"a bucket has no {bad[0]!r} in its name; give s3://bucket/folder"
+    if any(part in (".", "..") for part in path.split("/")):
+        return "holds . or .., which S3 takes for names of folders; write the folder that is meant"
     return None
 
 

@@ -22,6 +22,7 @@ from saeft_ray.errors import Damaged, Missing, UserError
 from saeft_ray.storage.checksum import from_json, to_json
 from saeft_ray.storage.files import NAME, Files, named, sha256_of
 from saeft_ray.storage.fingerprint import canonical, fingerprint
+from saeft_ray.storage.retry import WAITS, Waits
 
 _log = logging.getLogger(__name__)
 _BUILDS = 3
@@ -55,10 +56,12 @@ class Manifest(BaseModel):
 class Store(Files):
     """Artifacts, and the plain files of `Files`, below one URL. Picklable."""
 
-    def __init__(self, url: str, *, endpoint: str | None = None, cache: Path | None = None) -> None:
+    def __init__(
+        self, url: str, *, endpoint: str | None = None, cache: Path | None = None, waits: Waits = WAITS
+    ) -> None:
         """Takes the arguments of `Files`; `cache` is the local folder for copies of remote artifacts (else
         SAEFT_RAY_CACHE of the environment, else ~/.cache/saeft_ray, on each machine its own)."""
-        super().__init__(url, endpoint=endpoint)
+        super().__init__(url, endpoint=endpoint, waits=waits)
         self.cache = cache
 
     def has(self, kind: str, key: str) -> bool:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from saeft_ray.datasets import Split
 from saeft_ray.draws import IntArray
+from saeft_ray.errors import Diverged
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.training.prefetch import ahead
 
@@ -28,17 +29,22 @@ def predicted(
     embedded: list[NDArray[np.float32]] | None = None,
 ) -> IntArray:
     """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
-    render ahead; `embedded` receives the (B, d) embeddings of every batch."""
+    render ahead; `embedded` receives the (B, d) embeddings of every batch.
+
+    Raises Diverged for logits that are not finite: the largest of them would be the first class, whatever it is."""
     model.to(device).eval()
     groups = split.class_groups
     absent = None if groups is None else torch.from_numpy(groups < 0).to(device)
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
-    found = []
+    found, sound = [], []
     for images in ahead(split.images, batches, loaders, device):
         output = model(images.to(device, non_blocking=True))
         if embedded is not None:
             embedded.append(output.embeddings.cpu().numpy())
+        sound.append(output.logits.isfinite().all())
         logits = output.logits if absent is None else output.logits.masked_fill(absent, -torch.inf)
         found.append(logits.argmax(1))
+    if sound and not torch.stack(sound).all():
+        raise Diverged("the model's answers to images are not finite")
     best: IntArray = torch.cat(found).cpu().numpy()
     return best if groups is None else groups[best]
