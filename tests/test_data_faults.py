@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from saeft_ray import sweep
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.datasets.images import duplicates
+from saeft_ray.datasets.images.cache import Cache
 from saeft_ray.datasets.images.decode import SLOTS, check, part, whole
 from saeft_ray.errors import Corrupt, Unfinished, UserError
 from saeft_ray.model import encoder
@@ -599,3 +600,10 @@ def test_names_in_tars_that_begin_at_the_top_and_tars_in_capitals(tmp_path: Path
 def test_a_place_that_looks_mistyped_is_told_in_the_words_of_all_places() -> None:
     with pytest.raises(ValidationError, match="is no URL; give s3://b/x"):
         Folder.model_validate({"train": "s3:/b/x", "tests": {}})
+
+
+@pytest.mark.parametrize("given", ["abc", "nan", "-1", "0", "inf"])
+def test_a_size_of_the_cache_that_is_no_number_is_told(given, tmp_path, monkeypatch):
+    monkeypatch.setenv("SAEFT_RAY_SHARDS_GB", given)
+    with pytest.raises(UserError, match=f"SAEFT_RAY_SHARDS_GB={given}: is no number of gigabytes"):
+        _ = Cache(tmp_path).limit

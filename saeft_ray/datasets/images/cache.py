@@ -11,6 +11,7 @@ what was not used for longest; a file that some process has open is never remove
 import fcntl
 import hashlib
 import logging
+import math
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
 
-from saeft_ray.errors import NoRoom
+from saeft_ray.errors import NoRoom, UserError
 
 _log = logging.getLogger(__name__)
 _BLOCK = 8 << 20  # bytes of one request
@@ -53,11 +54,14 @@ class Cache:
 
     @property
     def limit(self) -> int:
-        """Bytes that the cache may hold."""
+        """Bytes that the cache may hold. Raises UserError for a SAEFT_RAY_SHARDS_GB that is no number of gigabytes."""
         if self._limit is not None:
             return self._limit
         if given := os.environ.get("SAEFT_RAY_SHARDS_GB"):
-            return int(float(given) * 1e9)
+            size = _number(given)
+            if not 0 < size < 1e9:
+                raise UserError(f"SAEFT_RAY_SHARDS_GB={given}: is no number of gigabytes; give one such as 200")
+            return int(size * 1e9)
         self.folder.mkdir(parents=True, exist_ok=True)
         present = sum(size for _, size, whole in self._entries() if whole)
         return int(0.9 * (shutil.disk_usage(self.folder).free + present))
@@ -181,3 +185,11 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _number(text: str) -> float:
+    """The number that `text` gives, NaN for none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
