@@ -25,7 +25,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(BaseModel):
     """Settings that belong together: every key is known, typed and never changed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Range(Section):
@@ -156,7 +156,7 @@ class DictionarySettings(Section):
     `from` takes a ready SAE for the trained one: a .pt file of the reference or a folder of SAELens, by path or URL.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, use_attribute_docstrings=True)
 
     source: str | None = Field(default=None, alias="from")
     width: Count = 2048

@@ -1,7 +1,7 @@
 """What a person reads while features are computed: one line per finished step."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from saeft_ray.features.each import Map
 from saeft_ray.features.recording import Find, Prepare, Record
@@ -21,7 +21,7 @@ def telling(each: Map, say: Callable[[str], None]) -> Map:
     return told
 
 
-def step(act: object, thing: object) -> str:
+def step(act: object, thing: Any) -> str:
     """What `act` does for `thing`, in words."""
     match act, thing:
         case Record(), (spec, kind):
