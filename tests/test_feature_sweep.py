@@ -96,7 +96,7 @@ def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path
         (["--method", "fft"], "unknown method 'fft', did you mean 'ft'?; allowed: ft, mse"),
         (["--against", "msee"], "unknown method 'msee', did you mean 'mse'?"),
         (["--method", "ft", "--against", "ft"], "'ft' is compared with itself"),
-        (["--set", "UKI"], "sets.0: unknown set 'UKI', did you mean 'UCI'?"),
+        (["--set", "UKI"], r"sets \(--set\): unknown set 'UKI', did you mean 'UCI'?"),
         (["--set", "UCI", "--set", "UCI"], "sets.1: 'UCI' stands there twice"),
         (["--words", ""], "words: found ''"),
         (["--words", "nowhere.txt"], "words: nowhere.txt: cannot be read"),

@@ -19,7 +19,7 @@ FLOORS = [
     {"on_ray"},
     {"driver"},
     {"api"},
-    {"data", "evaluate", "export", "preflight", "sweep", "trial", "features.__main__", ""},
+    {"data", "evaluate", "export", "preflight", "sweep", "trial", "features.__main__", "__main__", ""},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FILES = {

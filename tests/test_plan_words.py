@@ -1,10 +1,13 @@
 """What a plan prints for whoever reads it first: data, artifacts by what they are, doubts, and time."""
 
+from importlib.util import find_spec
+
 import pytest
 from rich.console import Console
 from test_folder import plant
 from test_plan import FACTS
 
+from saeft_ray.__main__ import DOORS
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import record_of
@@ -89,3 +92,17 @@ def test_time_is_told_once_trials_have_ended(tmp_path):
     assert "A training took 90 s here, the mean of 1 that ended; 1 are left, at most 90 s" in told(plan)
     other = Plan(config.model_copy(update={"seed": 7}), plan.facts)
     assert "not known yet" in told(other)
+
+
+def test_a_method_in_the_place_of_a_trial_names_its_trials(tmp_path):
+    plan = Plan(config := sweeps.config(tmp_path), FACTS)
+    ledger = Ledger(Store(config.storage.url), config.name)
+    ledger.register(record_of(plan, None))
+    spec = next(spec for spec in plan.confirm(plan.config.methods) if spec.method == "ft")
+    ledger.begin_trial(spec)
+    assert f"'ft' is a method; its confirm trials are {spec.id}" in ledger.no_trial("ft")
+    assert "no trial 'tf' there" in ledger.no_trial("tf")
+
+
+def test_the_package_itself_lists_doors_that_are_there():
+    assert all(find_spec(f"saeft_ray.{door}") for door in DOORS)
