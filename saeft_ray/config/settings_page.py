@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from saeft_ray.config.schema import DATASETS, METHODS, SweepConfig
+from saeft_ray.config.schema import DATASETS, METHODS, SweepConfig, Until
+from saeft_ray.datasets.folder import TestFolder
+from saeft_ray.settings import Choices, Range
 
 HEAD = """# Settings of a sweep file
 
@@ -23,7 +25,9 @@ def page() -> str:
     for name, field in SweepConfig.model_fields.items():
         for model in _models(field.annotation):
             if model not in (*METHODS.values(), *DATASETS.values()):
-                parts += _section(f"`{name}`" if model.__name__ != "Until" else "`confirm.seeds`", model)
+                parts += _section(f"`{name}`", model)
+    for model in (Until, Range, Choices, TestFolder):
+        parts += _section(model.__name__, model)
     for place, known in (("data", DATASETS), ("methods", METHODS)):
         ours = sorted(name for name, origin in known.origins.items() if origin.distribution == "saeft_ray")
         for name in ours:
