@@ -242,6 +242,8 @@ class Sweep:
 
         Example: `sweep.features().changes_table().to_pandas().query("verdict == 'grew'")`
         """
+        from saeft_ray.features.naming import unread
+        from saeft_ray.features.progress import telling
         from saeft_ray.features.summary import what_changed
 
         plan, ledger, store = self._opened
@@ -252,8 +254,12 @@ class Sweep:
         given = {"words": words, "sets": sets, "mode": "full" if full else None}
         plan = features_found.with_settings(plan, given)
         check_caller("Sweep.features", local or join)
+        console = Terminal(stderr=True)
+        for sentence in unread(plan.config):
+            console.out(f"words: {sentence}", highlight=False)
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as them:
-            changed = what_changed(plan, ledger, store, methods=methods, against=against, each=them.each)
+            each = telling(them.each, lambda line: console.out(line, highlight=False))
+            changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
         if not changed.readings:  # what was found before is worth more
             raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -80,15 +80,21 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
     every = ON_TERMINAL if console.is_terminal else EVERY
     with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
         run_phases(plan, ledger, them.runner, watcher)
-        _find_features(plan, ledger, store, them.each)
+        _find_features(plan, ledger, store, them.each, console)
 
 
-def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
+def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:
     """Keeps what changed for the report to show; a failure becomes a sentence there."""
     if plan.config.features.on:
+        from saeft_ray.features.progress import telling
         from saeft_ray.features.summary import what_changed
 
-        keep(never_lost(what_changed, plan, ledger, store, each), ledger.url, store.endpoint)
+        told = each if console.quiet or console.is_terminal else telling(each, _line(console))
+        keep(never_lost(what_changed, plan, ledger, store, told), ledger.url, store.endpoint)
+
+
+def _line(console: Console) -> Callable[[str], None]:
+    return lambda words: console.out(words, highlight=False)
 
 
 @contextmanager

@@ -68,9 +68,7 @@ def chosen(plan: Plan, ledger: Ledger, options: argparse.Namespace) -> list[Tria
     try:
         return [ledger.spec(options.given[0])]
     except FileNotFoundError:
-        raise UserError(
-            f"{options.storage}: no trial {options.given[0]!r} there; see the trial column of its results"
-        ) from None
+        raise UserError(ledger.no_trial(options.given[0])) from None
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def _export(storage: str, trials: Sequence[str], method: str | None, places: Seq
         spec, why = best(plan, ledger, method)
         print(why)
     else:
-        spec, why = _spec(ledger, trials[0], storage), "The trial was chosen by hand"
+        spec, why = _spec(ledger, trials[0]), "The trial was chosen by hand"
     place = places[0] if places else f"{spec.id}.safetensors"
     folder = Path(place.removeprefix(HUB)).expanduser() if place.startswith(HUB) else None
     if folder is None:
@@ -91,11 +91,11 @@ def _export(storage: str, trials: Sequence[str], method: str | None, places: Seq
     return 0
 
 
-def _spec(ledger: Ledger, trial: str, storage: str) -> TrialSpec:
+def _spec(ledger: Ledger, trial: str) -> TrialSpec:
     try:
         return ledger.spec(trial)
     except FileNotFoundError:
-        raise UserError(f"{storage}: no trial {trial!r} there; see the trial column of its results") from None
+        raise UserError(ledger.no_trial(trial)) from None
 
 
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:

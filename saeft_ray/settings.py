@@ -50,7 +50,9 @@ Spread = Annotated[Positive, AfterValidator(_of_pixels)]
 class Section(BaseModel):
     """Settings that belong together: every key is known, typed and never changed, every number finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Range(Section):
@@ -186,7 +188,7 @@ class DictionarySettings(Section):
     `from` takes a ready SAE for the trained one: a .pt file of the reference or a folder of SAELens, by path or URL.
     """
 
-    model_config = ConfigDict(serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True, use_attribute_docstrings=True)
 
     source: Text | None = Field(default=None, alias="from")
     width: Width = 2048

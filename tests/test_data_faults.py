@@ -232,9 +232,13 @@ def test_words_that_the_model_has_not_are_told_by_the_plan(tmp_path: Path, capsy
     file = sweeps.file(tmp_path / "s.yaml", tmp_path / "runs", data=section)
     assert sweep.main([file, "--plan"]) == 2
     said = capsys.readouterr().err
-    assert "data.classes: digit-clip has no word 'heron'; its words are in " in said
-    assert "data.templates: digit-clip has no word 'doodle'; its words are in " in said
+    assert "data.classes: digit-clip has no word 'heron'; its words are " in said
+    assert "data.templates: digit-clip has no word 'doodle'; its words are " in said
+    assert "zero one two three" in said
+    assert "`classes: {folder: word}`" in said
     assert not (tmp_path / "runs").exists()
+    assert sweep.main([str(tmp_path / "no.yaml"), "--plan"]) == 2
+    assert "no.yaml: does not exist" in capsys.readouterr().err
 
 
 # A12: WebDataset ----------------------------------------------------------------------------------------------------

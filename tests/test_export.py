@@ -98,7 +98,7 @@ def test_nothing_is_overwritten_and_mistakes_are_told(ended, tmp_path, capsys):
     assert mine.read_bytes() == b"mine"
     assert "must end in .safetensors" in says(specs["ft"].id, tmp_path / "a.pt")
     assert "no such folder" in says(specs["ft"].id, tmp_path / "none" / "a.safetensors")
-    assert "no trial 'ft'" in says("ft", tmp_path / "a.safetensors")
+    assert "'ft' is a method" in says("ft", tmp_path / "a.safetensors")
     assert "zero_shot trains no weights" in says(specs["zero_shot"].id, tmp_path / "a.safetensors")
     assert export.main([str(tmp_path), "ft", str(tmp_path / "a.safetensors")]) == 2
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "mine.safetensors"}

@@ -21,7 +21,7 @@ FLOORS = [
     {"api"},
     {
         *("compare", "data", "evaluate", "export", "preflight", "status", "sweep", "trial", ""),
-        *("features.__main__", "storage.__main__"),
+        *("__main__", "features.__main__", "storage.__main__"),
     },
     {"slurm"},
 ]

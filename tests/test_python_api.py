@@ -110,7 +110,7 @@ def test_embeddings_of_the_page_are_those_of_the_model_in_the_order_of_the_split
 def test_what_a_finished_sweep_does_not_have_is_told_with_what_it_has(page):
     done = page["done"]
     for ask, words in (
-        (lambda: done.replay("confirm-ft-x"), "no finished trial 'confirm-ft-x'"),
+        (lambda: done.replay("confirm-ft-x"), "no trial 'confirm-ft-x'"),
         (lambda: done.tuned_model("mse"), "neither a trial .* nor a method; its methods are ft, sae_ft, zero_shot"),
         (lambda: done.tuned_model("zero_shot"), "trains no weights"),
         (lambda: done.dictionary("ft"), "uses no dictionary; in this sweep these do: sae_ft"),

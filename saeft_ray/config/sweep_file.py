@@ -33,6 +33,8 @@ def load(path: str) -> SweepConfig:
         _log.warning("%s", fault)
     try:
         text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: does not exist; give the path of a sweep file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a text file ({error})") from error
     return parse(text, path)

@@ -109,7 +109,7 @@ class Dataset(BaseModel, ABC):
     (6, [])
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
     _endpoint: str | None = PrivateAttr(None)  # where a sweep runs is not a setting of its data, and in no hash
     _waits: Waits = PrivateAttr(WAITS)
     _preprocessing: Preprocessing = PrivateAttr(Preprocessing())  # the model's, and in the model's identity

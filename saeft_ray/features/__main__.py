@@ -25,7 +25,11 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     parser.add_argument("--against", metavar="METHOD", help="compare with it (default: the frozen model and baseline)")
     parser.add_argument("--words", metavar="FILE", help="a text file: words to name features after, one per line")
     parser.add_argument("--set", metavar="SET", action="append", help="only images of this test set; may be repeated")
-    parser.add_argument("--full", action="store_true", help="all that `features: full` computes")
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="all that `features: full` computes, which is short for `features: {mode: full}`",
+    )
     parser.add_argument("--local", action="store_true", help="compute serially in this process, without Ray")
     parser.add_argument(
         "--out",

@@ -99,9 +99,15 @@ def with_settings(plan: Plan, settings: Mapping[str, Any]) -> Plan:
         raise UserError(f"{first['loc'][0]}: found {first['input']!r}; {first['msg']}") from None
     known = ["selection", *plan.config.data.test_sets()]
     asked = asked if asked.on else asked.model_copy(update={"mode": "summary"})
-    if mistakes := [f"{place.removeprefix('features.')}: {words}" for place, words in asked.problems(known)]:
+    if mistakes := [f"{_asked_as(place)}: {words}" for place, words in asked.problems(known)]:
         raise UserError("\n".join(mistakes))
     return Plan(plan.config.model_copy(update={"features": section}), plan.facts)
+
+
+def _asked_as(place: str) -> str:
+    """A place of the section in the words of a door: the number of a set says nothing where `--set` is repeated."""
+    name = place.removeprefix("features.")
+    return "sets (--set)" if name.startswith("sets.") else name
 
 
 def part(methods: Sequence[str] | None, against: str | None, sets: Sequence[str] | None) -> str | None:

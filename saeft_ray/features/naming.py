@@ -99,8 +99,6 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
 
 def unread(config: SweepConfig) -> list[str]:
     """What is to be said of the sweep's words before anything runs: those that its text tower cannot read, or cuts."""
-    if not config.features.on:
-        return []
     listed, said = words.gathered(config.data.class_names(), _given(config.features.words))
     try:
         _, more = words.readable(encoder.tokenizer(config.model), listed)

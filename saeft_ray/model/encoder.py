@@ -237,6 +237,9 @@ def unfit(model: Model, compute: Compute) -> list[str]:
     return found
 
 
+_RENAME = " (for data of type folder, `classes: {folder: word}` says what a folder is read as)"
+
+
 def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str]) -> list[str]:
     """Says which words of the templates and classes a model of few words does not know, without loading weights."""
     words = _word_tokenizer(model)
@@ -248,8 +251,8 @@ def unreadable(model: Model, prompts: Sequence[str], class_names: Sequence[str])
         if unknown := list(dict.fromkeys(word for text in texts for word in words.unknown(text))):
             more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
             found.append(
-                f"{place}: {model.arch} has no word {', '.join(map(repr, unknown[:_NAMED]))}{more}; its words are in "
-                f"{words.place}; give words that it has, or another model"
+                f"{place}: {model.arch} has no word {', '.join(map(repr, unknown[:_NAMED]))}{more}; {words.shown()}; "
+                f"give words that it has{_RENAME if place == 'data.classes' else ''}, or another model"
             )
     if found:
         return found

@@ -8,6 +8,7 @@ import torch
 from saeft_ray.errors import UserError
 
 PAD, START, END = "<pad>", "<start>", "<end>"
+_FEW = 100  # words that a message lists
 
 
 class WordTokenizer:
@@ -45,6 +46,11 @@ class WordTokenizer:
     def unknown(self, text: str) -> list[str]:
         """The words of `text` that the vocabulary has not."""
         return [word for word in _words(text) if word not in self._ids]
+
+    def shown(self) -> str:
+        """All words where they are few, else where they are."""
+        words = [word for word in self.vocabulary if word not in (PAD, START, END)]
+        return f"its words are {' '.join(words)}" if len(words) <= _FEW else f"its words are in {self.place}"
 
     def _encode(self, text: str) -> list[int]:
         words = _words(text)

@@ -52,9 +52,7 @@ def recorded(ledger: Ledger, name: str) -> tuple[TrialSpec, list[Row]]:
     try:
         return ledger.spec(name), ledger.rows(name)
     except FileNotFoundError:
-        raise UserError(
-            f"{ledger.url}: it has no finished trial {name!r}; give one of the trial column of its results"
-        ) from None
+        raise UserError(ledger.no_trial(name)) from None
 
 
 def replay(

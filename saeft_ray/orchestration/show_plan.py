@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.plan_words import classes, doubts, names, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, to_keep
 from saeft_ray.records.earlier import in_words, opened_before
@@ -37,7 +38,7 @@ def show(plan: Plan, console: Console) -> None:
     """Prints what a run would build and train."""
     store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint, waits=HASTY)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
-    unseen = ""
+    unseen, activations, named = "", "", names(plan)
     for artifact in plan.artifacts():
         stored = None
         nameless = bool(plan.facts.unseen)  # keys depend on data not seen
@@ -49,19 +50,27 @@ def show(plan: Plan, console: Console) -> None:
         shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
         state = "unknown" if unseen or nameless else f"will be built{shards}" if stored is None else "exists"
         key = "unknown" if nameless else artifact.key[:12]
-        artifacts.add_row(artifact.kind, key, "not known" if size is None else _bytes(size), state)
+        artifacts.add_row(named[artifact.key], key, "not known" if size is None else _bytes(size), state)
+        if artifact.kind == "activations":
+            activations = state.partition(",")[0]
     trials = Table("phase", "trials", "of them train", "steps each", title="Trials", title_justify="left", box=None)
     counts = plan.counts()
     for phase, trained in plan.trainings():
-        trials.add_row(phase, str(counts[phase]), str(trained), str(plan.steps))
+        if counts[phase]:
+            trials.add_row(phase, str(counts[phase]), str(trained), str(plan.steps) if trained else "none")
+        else:
+            trials.add_row(phase, f"no {phase}", "", "")
     work = sum(trained for _, trained in plan.trainings()) * plan.steps
     values = Table("method", "type", "settings", title="Methods", title_justify="left", box=None)
     for label, method in plan.config.methods.items():
         settings = ", ".join(f"{name} {_shown(value)}" for name, value in method if name != "type")
         values.add_row(label, str(getattr(method, "type", "")), settings)
-    for table in (artifacts, values, trials):
+    for table in (_data(plan), artifacts, values, trials):
         console.print(table, "")
-    for words in filter(None, (*plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)):
+    told = () if plan.facts.unseen else doubts(plan)
+    for words in filter(
+        None, (*told, *plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)
+    ):
         console.out(words, highlight=False)  # a folded path could not be copied
     seen = plan.facts.preprocessing
     model = ", ".join(f"{name} {value[:40]}" for name, value in plan.facts.model.items())
@@ -76,15 +85,41 @@ def show(plan: Plan, console: Console) -> None:
         console.print(f"The storage will keep about {_bytes(to_keep(plan, store))} more{there}.", highlight=False)
     if words := "" if unseen else _opened_before(plan, store):
         console.out(words, highlight=False)
-    asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
-    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
+    if not unseen:
+        console.out(time_left(plan, store), highlight=False)
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
-        f"Training runs {'no frozen encoder: its embeddings are stored' if plan.cached else 'the frozen encoder too'}"
-        f" ({plan.pool} of {plan.config.views} views per image stored){aside}.",
+        + _frozen_encoder(plan, activations),
         highlight=False,
     )
+
+
+def _data(plan: Plan) -> Table:
+    """The splits with their images and what each is for."""
+    data, sizes = plan.config.data, plan.facts.sizes
+    roles = {"train": "is trained on", "selection": "chooses values"}
+    for name, kind in data.test_sets().items():
+        roles[name] = "tests what is like train" if kind == "id" else "tests a shift"
+    about = data.about()
+    title = f"Data: {classes(plan)}"
+    table = Table("split", "images", "role", "what it is", title=title, title_justify="left", box=None)
+    for name, role in roles.items():
+        table.add_row(name, f"{sizes[name]:,}" if name in sizes else "not known", role, about.get(name, ""))
+    return table
+
+
+def _frozen_encoder(plan: Plan, state: str) -> str:
+    """Whether trainings run the frozen encoder; `state`: of its embeddings, "" where no method reads them."""
+    asking = [label for label, method in plan.config.methods.items() if method.compares == "layers"]
+    aside = f", save for {' and '.join(asking)}" if asking and plan.cached else ""
+    pool = f" ({plan.pool} of {views(plan.config.views)} per image{' stored' if state == 'exists' else ''})"
+    if not plan.cached:
+        return f"Training runs the frozen encoder too{pool if state else ''}."
+    if not state:
+        return f"Training runs no frozen encoder{aside}."
+    tense = {"exists": "are stored", "will be built": "will be stored before"}.get(state, "are stored by then")
+    return f"Training runs no frozen encoder: its embeddings {tense}{pool}{aside}."
 
 
 def _opened_before(plan: Plan, store: Store) -> str:

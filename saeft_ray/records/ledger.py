@@ -181,6 +181,13 @@ class Ledger:
                 return self._spec(path, self._folder.get(path))
         raise FileNotFoundError(f"{self.url}/trials/{trial}: no such trial")
 
+    def no_trial(self, name: str) -> str:
+        """Why `name` is no trial here, and which trials it may have meant: those of the method of that name."""
+        of_method = [spec.id for spec in self.asked("confirm") if spec.method == name]
+        if of_method:
+            return f"{self.url}: {name!r} is a method; its confirm trials are {', '.join(of_method)}"
+        return f"{self.url}: no trial {name!r} there; see the trial column of its results"
+
     def begin_trial(self, spec: TrialSpec) -> None:
         """Notes that `spec` is about to run; what was dealt before a restart stays."""
         self._folder.put_json(f"trials/{spec.id}/{SPEC}", spec.model_dump(mode="json"))

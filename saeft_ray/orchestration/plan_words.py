@@ -1,0 +1,111 @@
+"""What a plan says in words: doubts about its sizes, what its artifacts are, and how long it will take."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from saeft_ray.orchestration.plan import Artifact, Plan
+from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import read_rows
+from saeft_ray.storage.store import Store
+
+FEW_SELECTED = 200  # images of the selection split below which one of them is worth more than half a point
+_NAMED = 10
+
+
+def classes(plan: Plan) -> str:
+    """The classes by the names that the model reads, and by their folder where that is called otherwise."""
+    data = plan.config.data
+    names = list(data.class_names())
+    folders = {label: name for name, label in data.class_folders().items() if name.replace("_", " ") != names[label]}
+    shown = [f"{folders[i]} as {name}" if i in folders else name for i, name in enumerate(names[:_NAMED])]
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return f"{len(names):,} classes ({', '.join(shown)}{more})"
+
+
+def doubts(plan: Plan) -> Iterator[str]:
+    """What is allowed and can hardly give what is wanted of it, in sentences."""
+    facts, settings = plan.facts, plan.config.dictionary
+    chosen, rows = facts.sizes["selection"], facts.sizes["train"] * plan.pool
+    if 0 < chosen < FEW_SELECTED:
+        yield (
+            f"data: the selection split has {chosen} images, so that one of them is worth {100 / chosen:.1f} points of "
+            f"the accuracy that chooses values; from {FEW_SELECTED} on it is half a point or less"
+        )
+    read = any(method.dictionary_kind for method in plan.config.methods.values()) or plan.config.features.on
+    if read and not facts.imported and settings.width > rows:
+        yield (
+            f"dictionary.width: {settings.width:,} atoms for {rows:,} embeddings ({facts.sizes['train']:,} images × "
+            f"{views(plan.pool)}), so that it has more atoms than it sees examples; give a smaller width, or more views"
+        )
+
+
+def names(plan: Plan) -> dict[str, str]:
+    """What each artifact of `plan` is, by its key."""
+    said: dict[str, str] = {}
+    for method in plan.config.methods.values():
+        if kind := method.dictionary_kind:
+            sae = " (SAE)" if kind == "trained" else ""
+            for number in range(plan.config.dictionary.seeds):
+                artifact = plan.dictionary(kind, number)
+                drawn = f", seed {number}" if artifact.identity["seed"] is not None else ""
+                said.setdefault(artifact.key, f"dictionary {kind}{sae}{drawn or _undrawn(artifact)}")
+                for need in artifact.needs:
+                    if need.kind == "dictionary":
+                        said.setdefault(need.key, f"dictionary {need.identity['kind']} (SAE), seed {number}")
+    for artifact in plan.artifacts():
+        said.setdefault(artifact.key, _plain_name(artifact))
+    return said
+
+
+def _undrawn(artifact: Artifact) -> str:
+    return ", imported" if artifact.identity.get("imported") else ""
+
+
+def _plain_name(artifact: Artifact) -> str:
+    if artifact.kind == "activations":
+        return f"frozen embeddings of train, {views(artifact.identity['views'])}"
+    if artifact.kind == "constants":
+        return f"constants of {artifact.identity['method']['type']}"
+    return "zero-shot head" if artifact.kind == "head" else artifact.kind
+
+
+def time_left(plan: Plan, store: Store) -> str:
+    """How long a training took here, and what is left at that pace; else what measures it."""
+    rows = _recorded(plan, store)
+    spent = [row["value"] for row in rows if row["metric"] == "seconds" and row["value"] is not None]
+    if not spent:
+        return "How long this takes is not known yet: `python -m saeft_ray.preflight FILE` measures it."
+    trains = {label for label, method in plan.config.methods.items() if method.trains}
+    ended = Counter(phase for phase, _ in {(row["phase"], row["trial"]) for row in rows if row["method"] in trains})
+    left = sum(max(0, trained - ended[phase]) for phase, trained in plan.trainings())
+    mean = sum(spent) / len(spent)
+    return (
+        f"A training took {duration(mean)} here, the mean of {len(spent)} that ended; {left} are left, at most "
+        f"{duration(left * mean)} one after the other, without their evaluation."
+    )
+
+
+def views(count: int) -> str:
+    """A number of views of each image."""
+    return f"{count} view{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 120:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _recorded(plan: Plan, store: Store) -> list[dict[str, Any]]:
+    """The rows of this very sweep; none where it has not begun or was begun with other settings."""
+    ledger = Ledger(store, plan.config.name)
+    try:
+        if ledger.record()["config"] != record_of(plan, None)["config"]:
+            return []
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found: list[dict[str, Any]] = read_rows(ledger.url, store.endpoint).to_pylist()
+    return [row for row in found if row["status"] != "error"]
