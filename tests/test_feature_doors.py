@@ -193,8 +193,9 @@ def test_firings_have_a_file_of_their_own_and_answer_sql(tmp_path):
     with pytest.raises(Damaged, match=r"firings\.parquet: cannot be read"):
         files.asked_tables(asked, str(tmp_path))
     (tmp_path / files.FIRED).unlink()
-    with pytest.raises(UserError, match="nothing was found"):
+    with pytest.raises(UserError, match="there is no table `firings`: what was found has no such file; run python"):
         files.asked_tables(asked, str(tmp_path))
+    assert files.asked_tables("SELECT * FROM changes", str(tmp_path)).keys() == {"changes"}
     files.keep(FOUND, str(tmp_path))
     assert files.asked_tables(asked, str(tmp_path))["firings"].num_rows == 0
 

@@ -9,7 +9,7 @@ ORDER = 0
 
 def section(report: Report) -> Section:
     """The head; every report has one."""
-    reading = (Strong("How to read this."), f" {how_to_read(report.baseline, report.alpha, report.source)}")
+    reading = (Strong("How to read this."), f" {how_to_read(report)}")
     blocks = [Text(words=_size(report), style="meta")]
     if report.open:
         still = " no verdict before the rule says so. Trials are still to come."
@@ -30,15 +30,17 @@ def _size(report: Report) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def how_to_read(baseline: str | None, alpha: float, source: str | None = None) -> str:
+def how_to_read(report: Report) -> str:
     """Three sentences for a reader who has never seen such a page."""
-    level = round(100 * (1 - alpha))
-    start = "After its settings were chosen, every method was run on fresh seeds and compared"
-    if source is not None:
-        start = f"The numbers come from {source}; every method is compared"
+    level = round(100 * (1 - report.alpha))
+    start = "Every method was run with the settings that the sweep file gives and compared"
+    if any(s.search.trials for s in report.searches):
+        start = "After its settings were chosen, every method was run on fresh seeds and compared"
+    if report.source is not None:
+        start = f"The numbers come from {report.source}; every method is compared"
     return (
-        f"{start} with {baseline or 'another'} seed by seed; a difference is in percentage points (pp) of accuracy. "
-        f"An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean difference over new "
-        "seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
+        f"{start} with {report.baseline or 'another'} seed by seed; a difference is in percentage points (pp) of "
+        f"accuracy. An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean "
+        "difference over new seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
         "“Undecided” means that these seeds do not settle the question, never that two methods are equal."
     )
