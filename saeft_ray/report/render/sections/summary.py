@@ -41,6 +41,7 @@ def how_to_read(report: Report) -> str:
     return (
         f"{start} with {report.baseline or 'another'} seed by seed; a difference is in percentage points (pp) of "
         f"accuracy. An interval (CI) is drawn so that {level} of 100 such intervals contain the true mean "
-        "difference over new seeds; p-values and verdicts are corrected for the number of comparisons, single intervals are not. "
+        "difference over new seeds; p-values and verdicts are corrected for the number of comparisons, single "
+        "intervals are not. "
         "“Undecided” means that these seeds do not settle the question, never that two methods are equal."
     )
