@@ -85,8 +85,8 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
     text = (
         f"Grew, shrank: features whose mass changed by more than {least} % (q ≤ {what.alpha:g}), of those tested. "
         "Surely changed: of these, how many changed more than the same movement dealt to other images makes them. "
-        "Seen: the share of the change of embeddings that the dictionary can express; below 0, its codes add more error than "
-        f"they explain, and below {100 * BLIND:.0f} % (†) it cannot tell what changed. "
+        "Seen: the share of the change of embeddings that the dictionary can express; below 0, its codes add more "
+        f"error than they explain, and below {100 * BLIND:.0f} % (†) it cannot tell what changed. "
         "Drift: the share of the change that is the same for "
         "all images. FVU: the fraction of variance that the dictionary leaves unexplained, frozen → tuned. Added to "
         "removed: in % of the mass before, what newly active features add, active features gain or lose, and features "
