@@ -71,7 +71,7 @@ def _strongest(features: Sequence[Feature], method: str, alpha: float) -> str:
 def title(feature: Feature, twice: Container[str]) -> str:
     """The name of a feature, with its number where it has none or shares it."""
     if feature.name is None:
-        return f"unnamed {feature.index}"
+        return f"feature {feature.index}"
     return f"{feature.name.word} ({feature.index})" if feature.name.word in twice else feature.name.word
 
 

@@ -49,7 +49,7 @@ def card(
     for change in changes:
         lines += _pictures(change, feature, what.images)
     return FeatureCard(
-        title=title(feature, what.twice),
+        title=title(feature, what.twice) if feature.name else "unnamed",
         note=facts(feature),
         effects=tuple(effect_line(change, what) for change in feature.changes),
         pictures=tuple(line for line in lines if line.images or line.says),
