@@ -164,6 +164,15 @@ def test_tests_that_were_not_registered_are_called_exploratory():
     assert "exploratory" in found.labelled(replace(FOUND, least=0.2), registered).sentences[0]
 
 
+def test_a_part_says_in_its_first_sentence_of_what_it_is_and_which_words_name():
+    assert found.scoped(FOUND, None, None, None, None) == FOUND
+    part = found.scoped(FOUND, ["ft"], None, ["UCI"], "birds.txt")
+    assert part.scope == "method ft, images of UCI, words of birds.txt"
+    assert part.sentences[0].startswith("This is a part of what changed, not all: method ft, images of UCI.")
+    assert "birds.txt" in part.sentences[0]
+    assert part.sentences[1:] == FOUND.sentences
+
+
 def test_what_was_written_is_read_again_and_answers_sql(tmp_path):
     assert features_table(FOUND).num_rows == 1
     assert changes_table(FOUND)["against"].to_pylist() == ["frozen", "mse"]

@@ -172,7 +172,11 @@ def test_report_has_the_section_only_where_there_is_a_record(tmp_path: Path) -> 
     within = (tmp_path / "with" / "report.html").read_text()
     assert '<a href="features.html">' in within
     assert "<script>alert" not in within
-    assert "## What changed" in (tmp_path / "with" / "report.md").read_text()
+    text = (tmp_path / "with" / "report.md").read_text()
+    assert "## What changed" in text
+    assert "random draws in what changed: the movement dealt" in text
+    assert "random draws in what changed" not in (tmp_path / "without" / "report.md").read_text()
+    assert "other SAE seeds" in text.split("## Before you conclude anything")[1].split("\n## ")[0]
     same = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("with", "without")]
     assert same[0] == same[1]
     assert "what_changed" not in same[1]
