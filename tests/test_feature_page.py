@@ -432,6 +432,6 @@ def test_head_names_the_strongest_features_in_the_order_of_the_file_and_how_stea
     given = what(12)
     said = sentences(given.readings, given.alpha, given.least, given.features)
     assert [s.split()[0] for s in said[:2]] == ["The", "sae_ft"]
-    assert "Most beyond that: " in said[2]
+    assert "Strongest beyond that: " in said[2]
     assert "×" in said[2]
     assert any("of 5 other SAE seeds" in s for s in said)

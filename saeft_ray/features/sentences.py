@@ -65,7 +65,7 @@ def _changed(m: Movement, tested: int, alpha: float, least: float) -> str:
 def _strongest(features: Sequence[Feature], method: str, alpha: float) -> str:
     twice = named_twice(features)
     found = [f"{title(f, twice)} ×{by:.2f}" for f, by in strongest(features, method, alpha)]
-    return f" Most beyond that: {_listed(found)}." if found else ""
+    return f" Strongest beyond that: {_listed(found)}." if found else ""
 
 
 def title(feature: Feature, twice: Container[str]) -> str:

@@ -179,8 +179,8 @@ def _shortcuts(what: WhatChanged) -> tuple[Block, ...]:
         "last column has, for a class with the numbers of its features, the word that newly active images of other "
         "classes are more like than others of their class and set, in standard deviations beyond the control. The "
         "value sums this over features, each times its newly active images of other classes, per image on which class "
-        "features fired before (word and size from different halves of the images, so it is a little less than the "
-        "pairs suggest). They are candidates and no proof: without any cue the value is not 0, so compare methods by "
+        "features fired before "
+        "(the word is chosen on one half of the images and measured on the other). They are candidates and no proof: without any cue the value is not 0, so compare methods by "
         "it. Such a feature fires elsewhere, and its mass may stay equal; the cards show the strongest."
     )
     lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates, what))
