@@ -422,6 +422,15 @@ def test_report_counts_against_the_frozen_model_and_sorts_beyond_the_control() -
     assert ordered(replace(given, features=(moved, *given.features[3:5])))[0] != moved
 
 
+def test_report_sorts_by_what_changed_against_the_frozen_model() -> None:
+    small, large = (next(f for f in what().features if sure(f.changes[0], 0.05) and gap(f.changes[0]) > least)
+                    for least in (0.0, 1.2))  # fmt: skip
+    against = replace(against_ft(3), effect=replace(against_ft(3).effect, mean=3.0, verdict="grew"))
+    given = replace(what(), features=(replace(small, changes=(*small.changes, against)), large))
+    assert ordered(given)[0].index == small.index
+    assert told_in_report(given)[0].note.startswith(f"feature {large.index} ")
+
+
 def test_shortcut_features_are_on_cards_with_their_numbers() -> None:
     section = str(what_changed.section(cast(Any, SimpleNamespace(what_changed=seven_on_navy()))))
     assert "seven (1, 9) ← navy" in section

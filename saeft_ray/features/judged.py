@@ -27,9 +27,10 @@ def stable(feature: Feature) -> bool:
     return feature.found is not None and bool(feature.of) and 2 * feature.found > (feature.of or 0)
 
 
-def against_frozen(feature: Feature, alpha: float) -> bool:
-    """Whether the feature surely changed under any method, compared with the frozen model."""
-    return any(c.against == FROZEN and sure(c, alpha) for c in feature.changes)
+def against_frozen(feature: Feature, alpha: float) -> float:
+    """The largest sure change of the feature under any method, compared with the frozen model, beyond the control; 0
+    where there is none."""
+    return max((gap(c) for c in feature.changes if c.against == FROZEN and sure(c, alpha)), default=0.0)
 
 
 def strongest(features: Sequence[Feature], method: str, alpha: float, most: int = 3) -> list[tuple[Feature, float]]:

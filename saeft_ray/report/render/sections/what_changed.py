@@ -139,6 +139,7 @@ def legend(what: WhatChanged) -> Text:
 
 def _changed(what: WhatChanged) -> tuple[Block, ...]:
     told = [f for f in ordered(what) if against_frozen(f, what.alpha)]
+    told.sort(key=lambda f: -against_frozen(f, what.alpha))
     heading = Heading(text="Which features changed")
     if not told:
         return heading, Text(words="No feature surely changed beyond the control.")
@@ -179,9 +180,9 @@ def _shortcuts(what: WhatChanged) -> tuple[Block, ...]:
         "last column has, for a class with the numbers of its features, the word that newly active images of other "
         "classes are more like than others of their class and set, in standard deviations beyond the control. The "
         "value sums this over features, each times its newly active images of other classes, per image on which class "
-        "features fired before "
-        "(the word is chosen on one half of the images and measured on the other). They are candidates and no proof: without any cue the value is not 0, so compare methods by "
-        "it. Such a feature fires elsewhere, and its mass may stay equal; the cards show the strongest."
+        "features fired before (the word is chosen on one half of the images and measured on the other). They are "
+        "candidates and no proof: without any cue the value is not 0, so compare methods by it. Such a feature fires "
+        "elsewhere, and its mass may stay equal; the cards show the strongest."
     )
     lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates, what))
              for s in what.shortcuts]  # fmt: skip
