@@ -240,7 +240,7 @@ class Sweep:
         Raises UserError for an unknown method or set, a file that is not there, weights or images that are gone, and
         for a Ray as `run` does.
 
-        Example: `sweep.features().changes_table().to_pandas().query("verdict == 'grew'")`
+        Example: `sweep.features().changes_table().to_pandas().query("sure and effect > 1")`
         """
         from saeft_ray.features.naming import unread
         from saeft_ray.features.progress import telling
@@ -263,6 +263,7 @@ class Sweep:
         if not changed.readings:  # what was found before is worth more
             raise UserError(f"{self.folder}: nothing could be recorded of its features: {'; '.join(changed.missing)}")
         changed = features_found.labelled(changed, ledger.registration())
+        changed = features_found.scoped(changed, methods, against, sets, words)
         if out is not None or part:
             place = f"{self.folder}/{part}" if out is None else str(out)
             write_features(changed, plan, place, self.endpoint)

@@ -1,11 +1,4 @@
-"""`python -m saeft_ray.results STORAGE ["SQL"] [--trials] [--format table|csv|json|md]`: ask a sweep's rows in SQL.
-
-The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples.
-`trials` has one line per trial with its values as columns, its node and times; `epochs` one per trial × epoch × metric.
-`features` and `changes` have one line per feature, and per feature × method × against, where they were found; `firings`
-has one per set and class of each of these. `classes` has the accuracy of each trial on each class of each set, from the
-packed bits. `evaluations` has what `python -m saeft_ray.evaluate` scored.
-"""
+"""`python -m saeft_ray.results STORAGE ["SQL"] [--trials] [--format table|csv|json|md]`: ask a sweep's rows in SQL."""
 
 import argparse
 import base64
@@ -29,7 +22,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.features.files import asked_tables
 from saeft_ray.records.classes import classes_table, scored
 from saeft_ray.records.evaluations import Evaluations
-from saeft_ray.records.query import course_tables, query, summary
+from saeft_ray.records.query import TABLES, course_tables, query, summary
 from saeft_ray.records.read import read_record, read_trials, rows_of
 
 _log = logging.getLogger(__name__)
@@ -101,13 +94,17 @@ def _plain(value: Any) -> Any:
 
 def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int:
     """The door; `endpoint` is the S3 server (else the environment's). Exit status: 0, else as `door.guarded`."""
-    parser = argparse.ArgumentParser(prog="python -m saeft_ray.results", description="Ask a sweep's rows in SQL.")
+    parser = argparse.ArgumentParser(
+        prog="python -m saeft_ray.results",
+        description="Ask a sweep's rows in SQL.",
+        epilog="Tables: " + "; ".join(f"{name}: {holds}" for name, holds in TABLES.items()) + ".",
+    )
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
     parser.add_argument(
         "sql",
         metavar="SQL",
         nargs="?",
-        help="a query on `results`, `examples` and the other tables (default: a summary)",
+        help="a query on the tables below (default: a summary)",
     )
     parser.add_argument("--trials", action="store_true", help="one line for each trial, with its values as columns")
     parser.add_argument("--format", choices=FORMATS, default="table")

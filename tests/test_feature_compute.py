@@ -111,11 +111,12 @@ def test_every_part_of_the_content_is_filled(summary, sweep):
     assert sum(f.name is not None for f in summary.features) == summary.readings[0].named
 
 
-def test_it_says_first_what_the_dictionary_sees_least_of(summary):
-    seen = {m.method: m.seen for m in summary.readings[0].movements}
-    least = min(seen, key=seen.get)
-    assert least in summary.sentences[0]
-    assert ("cannot tell" in summary.sentences[0]) == (seen[least] < 0.3)
+def test_it_says_first_how_much_the_dictionary_sees_of_each_method_in_the_order_of_the_file(sweep, summary):
+    methods = [m.method for m in summary.readings[0].movements]
+    assert methods == [label for label in sweep[0].config.methods if label in methods]
+    for m, sentence in zip(summary.readings[0].movements, summary.sentences, strict=False):
+        assert f" {m.method} changed" in sentence or f"{m.method} changed no" in sentence
+        assert ("cannot tell" in sentence) == (m.seen is not None and m.seen < 0.3)
 
 
 def test_numbers_of_features_are_those_of_the_records(summary, sweep):

@@ -164,6 +164,15 @@ def test_tests_that_were_not_registered_are_called_exploratory():
     assert "exploratory" in found.labelled(replace(FOUND, least=0.2), registered).sentences[0]
 
 
+def test_a_part_says_in_its_first_sentence_of_what_it_is_and_which_words_name():
+    assert found.scoped(FOUND, None, None, None, None) == FOUND
+    part = found.scoped(FOUND, ["ft"], None, ["UCI"], "birds.txt")
+    assert part.scope == "method ft, images of UCI, words of birds.txt"
+    assert part.sentences[0].startswith("This is a part of what changed, not all: method ft, images of UCI.")
+    assert "birds.txt" in part.sentences[0]
+    assert part.sentences[1:] == FOUND.sentences
+
+
 def test_what_was_written_is_read_again_and_answers_sql(tmp_path):
     assert features_table(FOUND).num_rows == 1
     assert changes_table(FOUND)["against"].to_pylist() == ["frozen", "mse"]
@@ -193,8 +202,9 @@ def test_firings_have_a_file_of_their_own_and_answer_sql(tmp_path):
     with pytest.raises(Damaged, match=r"firings\.parquet: cannot be read"):
         files.asked_tables(asked, str(tmp_path))
     (tmp_path / files.FIRED).unlink()
-    with pytest.raises(UserError, match="nothing was found"):
+    with pytest.raises(UserError, match="there is no table `firings`: what was found has no such file; run python"):
         files.asked_tables(asked, str(tmp_path))
+    assert files.asked_tables("SELECT * FROM changes", str(tmp_path)).keys() == {"changes"}
     files.keep(FOUND, str(tmp_path))
     assert files.asked_tables(asked, str(tmp_path))["firings"].num_rows == 0
 

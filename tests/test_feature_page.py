@@ -35,11 +35,14 @@ from saeft_ray.features.content import (
     WhatChanged,
 )
 from saeft_ray.features.files import as_csv, as_json, from_json
+from saeft_ray.features.judged import gap, sure
+from saeft_ray.features.sentences import sentences
+from saeft_ray.features.tables import changes_table
 from saeft_ray.records.rows import table
 from saeft_ray.report import findings, write_features, write_report
 from saeft_ray.report.render import features_page, shortcut_pictures
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards
-from saeft_ray.report.render.feature_cards import card, ordered, reach, sure
+from saeft_ray.report.render.feature_cards import card, ordered, reach
 from saeft_ray.report.render.plan_images import images_of
 from saeft_ray.report.render.sections import what_changed
 from saeft_ray.report.render.thumbnails import Album
@@ -169,7 +172,11 @@ def test_report_has_the_section_only_where_there_is_a_record(tmp_path: Path) -> 
     within = (tmp_path / "with" / "report.html").read_text()
     assert '<a href="features.html">' in within
     assert "<script>alert" not in within
-    assert "## What changed" in (tmp_path / "with" / "report.md").read_text()
+    text = (tmp_path / "with" / "report.md").read_text()
+    assert "## What changed" in text
+    assert "random draws in what changed: the movement dealt" in text
+    assert "random draws in what changed" not in (tmp_path / "without" / "report.md").read_text()
+    assert "other SAE seeds" in text.split("## Before you conclude anything")[1].split("\n## ")[0]
     same = [json.loads((tmp_path / name / "report.json").read_text()) for name in ("with", "without")]
     assert same[0] == same[1]
     assert "what_changed" not in same[1]
@@ -233,7 +240,7 @@ def test_page_shows_what_surely_changed_under_one_comparison(
 ) -> None:
     given, shown = browsed
     label = ("ft", "sae_ft", "sae_ft%20against%20ft")[at]
-    wanted = {f.index: abs(f.changes[at].effect.mean) for f in given.features if sure(f.changes[at], given.alpha)}
+    wanted = {f.index: gap(f.changes[at]) for f in given.features if sure(f.changes[at], given.alpha)}
     page = shown(f"features.html#method={label}&verdict=sure")
     _, seen = listed(page)
     assert 0 < len(wanted) < sum(f.changes[at].effect.verdict in ("grew", "shrank") for f in given.features)
@@ -262,7 +269,7 @@ def test_what_fails_the_control_is_not_sure_and_comes_last() -> None:
     ))  # fmt: skip
     given = replace(given, features=(fails, *given.features[4:]))
     assert ordered(given)[0] != fails
-    line = card(fails, reach(given), given.alpha).effects[0]
+    line = card(fails, given, reach(given)).effects[0]
     assert "no more than the same movement dealt to other images does" in line.note
     assert not line.sure
     passes = next(c for f in given.features[1:] for c in f.changes if c.effect.verdict == "shrank")
@@ -350,9 +357,9 @@ def test_brief_card_shows_the_images_of_a_sure_change_against_the_frozen_model()
     given = what().features[3]
     larger = against_ft(3)
     larger = replace(larger, effect=replace(larger.effect, mean=3.0, verdict="grew"))
-    brief = card(replace(given, changes=(larger, *given.changes)), 2.0, 0.05, brief=True)
+    brief = card(replace(given, changes=(larger, *given.changes)), what(0), 2.0, brief=True)
     assert [line.title for line in brief.pictures][2:] == ["ft: newly fires on", "ft: no longer fires on"]
-    full = card(replace(given, changes=(larger,)), 2.0, 0.05)
+    full = card(replace(given, changes=(larger,)), what(0), 2.0)
     assert [line.title for line in full.pictures][2:] == [
         "fires under sae_ft, not under ft", "fires under ft, not under sae_ft",
     ]  # fmt: skip
@@ -360,7 +367,7 @@ def test_brief_card_shows_the_images_of_a_sure_change_against_the_frozen_model()
 
 def test_a_feature_that_fits_no_word_names_none() -> None:
     given = replace(what().features[2], words=(("pink", 0.001), ("round", 0.0)), live=0.0001)
-    note = card(given, 1.0, 0.05).note
+    note = card(given, what(0), 1.0).note
     assert "no name ·" in note
     assert "pink" not in note
     assert "active on less than 0.1 % of the images" in note
@@ -386,3 +393,54 @@ def test_page_of_a_plan_has_the_images_of_its_data(tmp_path: Path) -> None:
     assert shown(Image(set="never", index=0)) is None
     write_features(given, plan, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"features.html", "features.json", "features.csv", "features.md"}
+
+
+def test_a_part_says_so_and_surely_changed_is_one_thing() -> None:
+    given = replace(what(12), scope="method ft, images of B", images=1000)
+    page, lines = features_page.render(given, noise), changes_table(given).to_pylist()
+    assert "what changed (method ft, images of B)</h1>" in page
+    assert "no change of more than 10 % shown" in page
+    assert "of 1,000 images per seed" in page
+    wanted = {(f.index, c.method): sure(c, given.alpha) for f in given.features for c in f.changes}
+    assert {(line["feature"], line["method"]): line["sure"] for line in lines} == wanted
+    assert all(line["effect"] == pytest.approx(2 ** line["mean"]) for line in lines)
+
+
+def test_report_counts_against_the_frozen_model_and_sorts_beyond_the_control() -> None:
+    given = what(12)
+    extra = [
+        replace(f, changes=(of_control(f).changes[0], replace(f.changes[0], against="mse"))) for f in given.features
+    ]
+    assert "No feature surely changed" in str(what_changed.section(cast(Any, SimpleNamespace(
+        what_changed=replace(given, features=tuple(extra))
+    ))))  # fmt: skip
+    first = given.features[0]
+    moved = replace(first, changes=tuple(
+        replace(c, effect=replace(c.effect, mean=m, control=k, verdict="grew"))
+        for c, m, k in zip(first.changes, (3.0, 2.0), (2.9, 1.9), strict=True)
+    ))  # fmt: skip
+    assert ordered(replace(given, features=(moved, *given.features[3:5])))[0] != moved
+
+
+def test_report_sorts_by_what_changed_against_the_frozen_model() -> None:
+    small, large = (next(f for f in what().features if sure(f.changes[0], 0.05) and gap(f.changes[0]) > least)
+                    for least in (0.0, 1.2))  # fmt: skip
+    against = replace(against_ft(3), effect=replace(against_ft(3).effect, mean=3.0, verdict="grew"))
+    given = replace(what(), features=(replace(small, changes=(*small.changes, against)), large))
+    assert ordered(given)[0].index == small.index
+    assert told_in_report(given)[0].note.startswith(f"feature {large.index} ")
+
+
+def test_shortcut_features_are_on_cards_with_their_numbers() -> None:
+    section = str(what_changed.section(cast(Any, SimpleNamespace(what_changed=seven_on_navy()))))
+    assert "seven (1, 9) ← navy" in section
+    assert "seven (1)" in section
+
+
+def test_head_names_the_strongest_features_in_the_order_of_the_file_and_how_steady_they_are() -> None:
+    given = what(12)
+    said = sentences(given.readings, given.alpha, given.least, given.features)
+    assert [s.split()[0] for s in said[:2]] == ["The", "sae_ft"]
+    assert "Strongest beyond that: " in said[2]
+    assert "×" in said[2]
+    assert any("of 5 other SAE seeds" in s for s in said)

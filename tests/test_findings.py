@@ -129,6 +129,28 @@ def test_load_bearing_never_claims_more_than_the_comparison() -> None:
     assert report(rows(methods=["ft", "sae_ft"])).load_bearing == ()
 
 
+def test_load_bearing_says_where_each_strength_comes_from() -> None:
+    given = rows()
+    (control,) = report(given).load_bearing
+    assert "each ran at the strength that its own search chose" in control.answer
+    (control,) = report(rows(search=False)).load_bearing
+    assert "neither was searched: each ran at the strength that the sweep file gives" in control.answer
+    of_one = [row for row in given if row.phase == "confirm" or row.method != "random_dictionary"]
+    (control,) = report(of_one).load_bearing
+    assert "sae_ft ran at the strength that its search chose, random_dictionary at the one" in control.answer
+
+
+def test_a_pair_that_nobody_declared_is_not_called_declared() -> None:
+    pair = ["mse", "wise_ft"]
+    for declared, words in (
+        ([], "over 1 pair asked by the report, not declared"),
+        ([["sae_ft", "random_dictionary"]], "over 1 pair that the sweep declares"),
+        ([pair], "over 2 pairs declared or asked by the report"),
+    ):
+        (control,) = report(rows(seeds=6), compare=declared).load_bearing
+        assert words in control.comparison.sentence
+
+
 def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_alone() -> None:
     given = record()
     given["config"]["methods"] |= {

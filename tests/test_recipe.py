@@ -10,6 +10,7 @@ from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.records.rows import table
 from saeft_ray.report import findings, write_report
 from saeft_ray.report.from_table import read_table
+from saeft_ray.report.render.sections.summary import how_to_read
 
 import sweeps
 from report_rows import record, rows
@@ -49,6 +50,18 @@ def test_recipe_data_and_dictionary_are_in_the_report(tmp_path: Path) -> None:
     ):
         assert words in text, words
         assert words in page, words
+
+
+def test_a_search_that_never_was_is_not_told() -> None:
+    for searched in (True, False):
+        given = record()
+        given["config"] |= {"train": {"epochs": 1}, "rerank": {"top": 2, "seeds": 2}}
+        got = findings(table(rows(search=searched)), given)
+        assert got.recipe is not None
+        assert {"search", "rerank"} & {fact.name for fact in got.recipe.training} == (
+            {"search", "rerank"} if searched else set()
+        )
+        assert how_to_read(got).startswith("After its settings were chosen" if searched else "Every method was run")
 
 
 def test_a_sweep_without_a_dictionary_has_no_such_block(tmp_path: Path) -> None:

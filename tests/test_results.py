@@ -1,5 +1,6 @@
 """The results door: SQL on a sweep's rows, and nothing but the rows."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -9,10 +10,11 @@ import pytest
 
 from saeft_ray import results
 from saeft_ray.errors import UserError
-from saeft_ray.records.query import query
+from saeft_ray.records.query import TABLES, query, summary
 from saeft_ray.records.read import read_record, read_rows, write_file
 from saeft_ray.records.rows import SCHEMA, table
 from saeft_ray.report.__main__ import main as report
+from saeft_ray.report.numbers import percent
 
 import report_rows
 
@@ -120,6 +122,19 @@ def test_rows_and_reports_live_on_s3_as_well(
     assert results.main([f"{s3_url}/sweeps/nothing"]) == 2
 
 
+def test_a_wrong_name_and_the_help_list_every_table(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert results.main([str(storage), "SELECT * FROM nowhere"]) == 2
+    error = capsys.readouterr().err
+    assert "pg_" not in error
+    with pytest.raises(SystemExit):
+        results.main(["--help"])
+    shown = capsys.readouterr().out
+    for name in TABLES:
+        assert f"`{name}`" in error
+        assert f"{name}: " in shown
+    assert {"results", "examples", "features", "changes", "firings", "evaluations", "classes"} <= TABLES.keys()
+
+
 def test_a_folder_that_is_no_sweep_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results.main([str(tmp_path)]) == 2
     assert "it has no sweep.json; give the folder that `python -m saeft_ray.sweep` printed" in capsys.readouterr().err
@@ -129,6 +144,15 @@ def test_a_sweep_without_trials_answers_with_nothing(tmp_path: Path, capsys: pyt
     report_rows.put_json(tmp_path / "sweep.json", {})
     assert results.main([str(tmp_path), "SELECT count(*) AS n FROM results", "--format", "csv"]) == 0
     assert capsys.readouterr().out == "n\n0\n"
+
+
+@pytest.mark.parametrize("mean", [0.4165, 0.41650000000000004, 0.4164, 0.0005, 0.1235, 0.9995])
+def test_the_summary_rounds_as_the_report_does(mean):
+    rows = [row for row in report_rows.rows(seeds=2, methods=["ft"], search=False, bits=False) if row.dataset == "R"]
+    rows = [dataclasses.replace(row, value=mean + step) for row, step in zip(rows, (1e-3, -1e-3), strict=False)]
+    asked = summary({"data": {"roles": {"R": "ood"}}})
+    ((_, _, shown, _),) = query(table(rows), asked)[1]
+    assert f"{shown:.1f}" == percent(mean)
 
 
 @pytest.mark.parametrize("sql", ["DROP TABLE results", "SELECT 1; DELETE FROM results", "INSTALL httpfs"])

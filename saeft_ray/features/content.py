@@ -3,7 +3,10 @@
 Shapes: D features of a dictionary, N images of the pooled sets.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 FROZEN = "frozen"
@@ -184,7 +187,8 @@ class Specimen:
 @dataclass(frozen=True, kw_only=True)
 class WhatChanged:
     """Everything that is shown of what fine-tuning added and removed. `sentences` come first on the page; `missing`
-    says what could not be computed, and why. `readings[0]` is of the dictionary whose features are in `features`.
+    says what could not be computed, and why. `scope`: what was asked for where that is not all. `images`: how many all
+    sets have. `readings[0]` is of the dictionary whose features are in `features`.
     `firings` is the Arrow table of the features by set and class, which has a file of its own."""
 
     sweep: str
@@ -199,4 +203,17 @@ class WhatChanged:
     similarities: tuple[Similarity, ...]
     specimens: tuple[Specimen, ...]
     missing: tuple[str, ...]
+    scope: str = ""
+    images: int | None = None
     firings: Any = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def twice(self) -> set[str]:
+        """Names that more than one feature has."""
+        return named_twice(self.features)
+
+
+def named_twice(features: Sequence[Feature]) -> set[str]:
+    """Names that more than one of `features` has."""
+    times = Counter(feature.name.word for feature in features if feature.name)
+    return {word for word, count in times.items() if count > 1}

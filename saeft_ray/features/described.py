@@ -95,7 +95,7 @@ def described(
 
 
 def most_changed(places: Ints, comparisons: list[Comparison]) -> Ints:
-    """The features at `places` (F,), those that surely changed before all others, then by the size of their effect."""
+    """The features at `places` (F,), those that grew or shrank before all others, then by the size of their effect."""
     size = np.zeros(len(places))
     for c in comparisons:
         sure = np.array([c.tested.verdict(int(f)) in ("grew", "shrank") for f in places], bool)

@@ -69,18 +69,20 @@ def stored(storage: str, endpoint: str | None = None) -> WhatChanged | None:
 
 
 def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
-    """The tables `features`, `changes` and `firings`, if `sql` names one of them. Raises UserError where nothing was
-    found yet, Damaged for files that were not written by `keep`."""
-    if not re.search(r"\b(features|changes|firings)\b", sql, re.IGNORECASE):
+    """Those of the tables `features`, `changes` and `firings` that `sql` names. Raises UserError where one of them
+    is not there, Damaged for files that were not written by `keep`."""
+    asked = [name for name in ("features", "changes", "firings") if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    if not asked:
         return {}
     found = stored(storage, endpoint)
-    fired = _stored_firings(storage.rstrip("/"), endpoint) if re.search(r"\bfirings\b", sql, re.IGNORECASE) else {}
-    if found is None or fired is None:
-        raise UserError(
-            f"{storage}: nothing was found of its features yet, so there are no tables `features`, `changes` and "
-            f"`firings`; run python -m saeft_ray.features {storage}"
-        )
-    return {**tables(found), **fired}
+    held = {} if found is None else tables(found)
+    if "firings" in asked:
+        held |= _stored_firings(storage.rstrip("/"), endpoint) or {}
+    if absent := [f"`{name}`" for name in asked if name not in held]:
+        why = "nothing was found of its features yet" if found is None else "what was found has no such file"
+        no = f"there is no table {absent[0]}" if len(absent) == 1 else f"there are no tables {' and '.join(absent)}"
+        raise UserError(f"{storage}: {no}: {why}; run python -m saeft_ray.features {storage}")
+    return {name: held[name] for name in asked}
 
 
 def _stored_firings(place: str, endpoint: str | None) -> dict[str, pa.Table] | None:

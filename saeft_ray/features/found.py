@@ -74,6 +74,29 @@ def labelled(found: WhatChanged, registered: Mapping[str, Any] | None) -> WhatCh
     return replace(found, sentences=(f"The tests of features are exploratory: {why}.", *found.sentences))
 
 
+def scoped(
+    found: WhatChanged,
+    methods: Sequence[str] | None,
+    against: str | None,
+    sets: Sequence[str] | None,
+    words: Sequence[str] | str | None,
+) -> WhatChanged:
+    """`found` with what was asked for, in its scope and in a sentence in front; as it is where all was."""
+    kept = [f"method {label}" for label in methods or ()]
+    kept += [f"against {against}"] if against else []
+    kept += [f"images of {label}" for label in sets or ()]
+    file = words if isinstance(words, str) else "the words that were given" if words else ""
+    if not kept and not file:
+        return found
+    names = f"Features are named after {file}, not after the words of the sweep file." if file else ""
+    part_ = f"This is a part of what changed, not all: {', '.join(kept)}." if kept else ""
+    return replace(
+        found,
+        scope=", ".join([*kept, *([f"words of {file}" if isinstance(words, str) else file] if file else [])]),
+        sentences=(" ".join(filter(None, (part_, names))), *found.sentences),
+    )
+
+
 def check_asked(plan: Plan, ledger: Ledger, methods: Sequence[str] | None, against: str | None) -> None:
     """Raises UserError for a method that the sweep does not have or that is compared with itself, and for a sweep of
     which nothing can be recorded yet."""

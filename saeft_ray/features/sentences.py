@@ -1,8 +1,9 @@
 """What is said first of what changed: how much a dictionary sees of it, and only then what."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
-from saeft_ray.features.content import Movement, Reading
+from saeft_ray.features.content import Feature, Movement, Reading, named_twice
+from saeft_ray.features.judged import against_frozen, stable, strongest
 
 BLIND = 0.3  # the share of a change below which a dictionary cannot tell what changed
 _KINDS = {
@@ -14,13 +15,18 @@ _KINDS = {
 }
 
 
-def sentences(readings: Sequence[Reading], alpha: float, least: float) -> tuple[str, ...]:
-    """About the first reading, with names compared to the others; methods of which it sees little come first."""
+def sentences(
+    readings: Sequence[Reading], alpha: float, least: float, features: Sequence[Feature] = ()
+) -> tuple[str, ...]:
+    """About the first reading and its `features`, with names compared to the others."""
     if not readings:
         return ()
     first = readings[0]
-    told = [_sees(m, first.kind) for m in sorted(first.movements, key=lambda m: (m.seen is not None, m.seen or 0.0))]
-    told += [_changed(m, first.tested, alpha, least) for m in first.movements if m.seeds > 1]
+    told = [_sees(m, first.kind) for m in first.movements]
+    for m in first.movements:
+        if m.seeds > 1:
+            told.append(_changed(m, first.tested, alpha, least) + _strongest(features, m.method, alpha))
+    told += steady(features, alpha)
     single = [m.method for m in first.movements if m.seeds == 1]
     if single:
         told.append(f"Nothing can be tested for {_listed(single)}: one seed shows no spread between seeds.")
@@ -51,8 +57,32 @@ def _changed(m: Movement, tested: int, alpha: float, least: float) -> str:
     )
     if not both:
         return f"{line}."
-    does = "goes" if m.beyond == 1 else "go"
-    return f"{line}; {m.beyond} of these {both} {does} beyond what the same movement does to other images."
+    return (
+        f"{line}; {m.beyond} of these {both} surely changed: more than the same movement changes them on other images."
+    )
+
+
+def _strongest(features: Sequence[Feature], method: str, alpha: float) -> str:
+    twice = named_twice(features)
+    found = [f"{title(f, twice)} ×{by:.2f}" for f, by in strongest(features, method, alpha)]
+    return f" Strongest beyond that: {_listed(found)}." if found else ""
+
+
+def title(feature: Feature, twice: Container[str]) -> str:
+    """The name of a feature, with its number where it has none or shares it."""
+    if feature.name is None:
+        return f"feature {feature.index}"
+    return f"{feature.name.word} ({feature.index})" if feature.name.word in twice else feature.name.word
+
+
+def steady(features: Sequence[Feature], alpha: float) -> list[str]:
+    """How many features that surely changed other SAE seeds have, where they were looked for."""
+    told = [f for f in features if f.of and against_frozen(f, alpha)]
+    if not told:
+        return []
+    count, of = sum(map(stable, told)), told[0].of
+    rare = "; another dictionary may describe the same change by other features" if 2 * count < len(told) else ""
+    return [f"Found by most of {of} other SAE seeds: {count} of {len(told)} features that surely changed{rare}."]
 
 
 def _named(readings: Sequence[Reading]) -> list[str]:

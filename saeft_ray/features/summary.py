@@ -53,7 +53,8 @@ def what_changed(
     run = _Run(plan, ledger, store, each, missing := _unrecorded(plan, ledger, methods))
     baseline = plan.config.report.baseline if against is None else None if against == FROZEN else against
     asked = [spec for spec in trials(plan, ledger) if methods is None or spec.method in (*methods, baseline)]
-    records = run.records(asked)
+    in_file = {label: number for number, label in enumerate(plan.config.methods)}
+    records = run.records(sorted(asked, key=lambda spec: in_file[spec.method]))
     if baseline not in (None, *records["trained"]):
         missing.append(f"No method is compared with {baseline}: it has no record.")
         baseline = None
@@ -85,6 +86,7 @@ def what_changed(
         similarities=run.similarities(first, [m for m in first if methods is None or m in methods], baseline, asked),
         specimens=specimens(readers, frozen),
         fired=fired,
+        images=frozen.count,
     )
 
 
@@ -223,6 +225,7 @@ def _content(
     similarities: tuple[Similarity, ...] = (),
     specimens: tuple[Specimen, ...] = (),
     fired: pa.Table | None = None,
+    images: int | None = None,
 ) -> WhatChanged:
     settings = plan.config.features
     return WhatChanged(
@@ -231,12 +234,13 @@ def _content(
         least=settings.least,
         baseline=baseline,
         sets=tuple(settings.sets or plan.config.data.test_sets()),
-        sentences=sentences(readings, settings.alpha, settings.least),
+        sentences=sentences(readings, settings.alpha, settings.least, features),
         readings=readings,
         features=features,
         shortcuts=shortcuts,
         similarities=similarities,
         specimens=specimens,
         missing=tuple(dict.fromkeys(missing)),
+        images=images,
         firings=fired,
     )

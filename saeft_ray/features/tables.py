@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray.features.content import Feature, FeatureChange, WhatChanged
+from saeft_ray.features.judged import factor, sure
 
 FEATURES = pa.schema(
     [
@@ -29,6 +30,8 @@ CHANGES = pa.schema(
         ("method", pa.string()),
         ("against", pa.string()),
         ("verdict", pa.string()),
+        ("sure", pa.bool_()),
+        ("effect", pa.float64()),
         *((name, pa.float64()) for name in ("mean", "lo", "hi", "p", "q", "control", "beyond_q")),
         *((name, pa.float64()) for name in ("gain", "born", "died", "other_classes")),
         ("shared", pa.string()),
@@ -57,8 +60,8 @@ def features_table(found: WhatChanged) -> pa.Table:
 
 
 def changes_table(found: WhatChanged) -> pa.Table:
-    """A line per feature × method × against: the effect in log2 with its interval and verdict, and the rest."""
-    lines = [_change(feature, change) for feature in found.features for change in feature.changes]
+    """A line per feature × method × against: the effect as a factor, in log2 with its interval, and the rest."""
+    lines = [_change(feature, change, found.alpha) for feature in found.features for change in feature.changes]
     return pa.Table.from_pylist(lines, CHANGES)
 
 
@@ -90,7 +93,7 @@ def _feature(feature: Feature) -> dict[str, Any]:
     }
 
 
-def _change(feature: Feature, change: FeatureChange) -> dict[str, Any]:
+def _change(feature: Feature, change: FeatureChange, alpha: float) -> dict[str, Any]:
     shared = change.shared
     of_class, of_set = (next(iter(shares), None) for shares in (change.new_classes, change.new_sets))
     return {
@@ -99,6 +102,8 @@ def _change(feature: Feature, change: FeatureChange) -> dict[str, Any]:
         "method": change.method,
         "against": change.against,
         **vars(change.effect),
+        "sure": sure(change, alpha),
+        "effect": factor(change.effect.mean),
         "gain": change.gain,
         "born": change.born,
         "died": change.died,

@@ -41,7 +41,14 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         raise UserError(f"{storage}: " + "; ".join(absent))
     try:
         config = SweepConfig.model_validate_json(
-            json.dumps({**record["config"], **_asked_of(record), "storage": {"url": store.url, "endpoint": endpoint}})
+            json.dumps(
+                {
+                    **record["config"],
+                    "methods": _in_order(record),
+                    **_asked_of(record),
+                    "storage": {"url": store.url, "endpoint": endpoint},
+                }
+            )
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
@@ -103,6 +110,12 @@ def record_of(plan: Plan, commit: str | None, look: bool = True) -> dict[str, An
 def _preprocessing(record: Mapping[str, Any]) -> Preprocessing:
     """What was done to pictures; to those of sweeps that did not note it, what was done to all then."""
     return TypeAdapter(Preprocessing).validate_python(record.get("preprocessing", {}))
+
+
+def _in_order(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the methods as the sweep file has them; settings by themselves are kept in order of name."""
+    given = record["config"]["methods"]
+    return {label: given[label] for label in dict.fromkeys([*record.get("methods", {}), *given]) if label in given}
 
 
 def _asked_of(record: Mapping[str, Any]) -> dict[str, Any]:

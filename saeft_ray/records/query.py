@@ -1,9 +1,4 @@
-"""SQL on a sweep's rows, which sees the rows and nothing else.
-
-The table `results` has one line per trial × dataset × metric; `examples` has packed bits of right and wrong examples;
-`trials` has one line per trial and `epochs` one per trial × epoch × metric (course.py).
-Further tables come from whoever asks.
-"""
+"""SQL on a sweep's rows, which sees the rows and nothing else. Further tables come from whoever asks."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +14,23 @@ from saeft_ray.errors import UserError
 from saeft_ray.records.course import epochs_table, trials_table
 from saeft_ray.records.rows import SCHEMA
 
+TABLES = MappingProxyType(
+    {
+        "results": "a line per trial × dataset × metric",
+        "examples": "packed bits of right and wrong examples, per trial × dataset",
+        "trials": "a line per trial: its values as columns, node and times",
+        "epochs": "a line per trial × epoch × metric",
+        "classes": "the accuracy of each trial on each class of each set",
+        "features": "a line per feature, where features were found",
+        "changes": "a line per feature × method × what it is compared with",
+        "firings": "a line per set and class of each of these",
+        "evaluations": "what `python -m saeft_ray.evaluate` scored",
+    }
+)
+"""Every table that can be asked, and what it holds."""
+
 QUOTE = "'"
+_GUESS = re.compile(r' Did you mean "[^"]*"\?')
 
 
 def query(
@@ -46,7 +57,9 @@ def course_tables(sql: str, files: Mapping[str, pa.Table]) -> dict[str, pa.Table
 
 def summary(record: Mapping[str, Any]) -> str:
     """SQL for mean confirm accuracies in %: one line per method, one column per test set, in the record's order."""
-    accuracy = "round(100 * avg(value) FILTER (WHERE {condition}), 1) AS {name}"
+    # A half is rounded up, as a report does, whatever the last bit of the mean.
+    mean = "CAST(100 * avg(value) FILTER (WHERE {condition}) AS DECIMAL(18, 9))"
+    accuracy = f"CAST(round({mean}, 1) AS DOUBLE) AS {{name}}"
     sets = [
         accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
         for name in record.get("data", {}).get("roles", {})
@@ -83,6 +96,7 @@ def _asked(rows: pa.Table, sql: str, further: Mapping[str, pa.Table]) -> Iterato
                 raise UserError("SQL: only SELECT is answered here; nothing can be changed")
             yield connection.sql(sql)
         except duckdb.Error as error:
-            said = " ".join(str(error).split())
-            names = ", ".join(f"`{name}`" for name in dict.fromkeys(("results", "trials", "epochs", *further)))
-            raise UserError(f"SQL: {said}; it can ask the tables {names} and `examples`") from error
+            # DuckDB guesses tables of its own, which nobody asks for.
+            said = _GUESS.sub("", " ".join(str(error).split()))
+            names = ", ".join(f"`{name}`" for name in TABLES)
+            raise UserError(f"SQL: {said}; it can ask the tables {names}") from error

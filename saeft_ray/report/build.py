@@ -88,7 +88,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
-    lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands)
+    lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands, tuned)
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -123,7 +123,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
         provenance=provenance.provenance(rows, record),
-        recipe=recipe(record, context.facts),
+        recipe=recipe(record, context.facts, tuned),
         metric=metric,
         what_changed=what_changed,
         learning=learning(record.get("epochs", ())),
@@ -214,7 +214,9 @@ def _with_rule(context: Context) -> Decided:
 def _without_rule(context: Context) -> Decided:
     pairs = _control_pairs(context)
     rest = tuple(pair for pair in pairs if not _has_rule(context, pair))
-    return _decided(context, Family(name="questions" if len(rest) < len(pairs) else "controls", pairs=rest))
+    declared = [(pair.method.method, pair.against.method) in context.wanted for pair in rest]
+    name = "controls" if all(declared) else "controls and questions" if any(declared) else "questions"
+    return _decided(context, Family(name=name, pairs=rest))
 
 
 def _id(context: Context) -> tuple[Comparison, ...]:
@@ -248,12 +250,19 @@ def _effective(context: Context, primary: Family, lines: Mapping[str, stats.Line
     return _closed(context, _decided(context, family).comparisons)
 
 
-def _load_bearing(context: Context, controls: tuple[Comparison, ...], stands: Standing) -> tuple[Control, ...]:
+def _load_bearing(
+    context: Context, controls: tuple[Comparison, ...], stands: Standing, tuned: tuple[SearchSummary, ...]
+) -> tuple[Control, ...]:
+    searched = {summary.method for summary in tuned if summary.search.trials}
     return tuple(
         Control(
             question="Is the SAE load-bearing?",
             answer=verdicts.load_bearing(
-                c, context.questions[c.method, c.against], context.open, stands.idle(c.method, c.against)
+                c,
+                context.questions[c.method, c.against],
+                context.open,
+                stands.idle(c.method, c.against),
+                searched,
             ),
             comparison=c,
         )

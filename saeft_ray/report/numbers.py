@@ -1,16 +1,21 @@
 """Numbers, percentages, p values and lists as a report writes them."""
 
 from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Decimal
 
 MINUS = "−"
 
 
 MISSING = "–"
+_EXACT = 1e15  # a float of this size has no further digits to round
 
 
 def number(value: float, decimals: int = 2, signed: bool = False) -> str:
-    """A number with a true minus sign, and a plus sign where `signed`; never a negative zero."""
+    """A number with a true minus sign, and a plus sign where `signed`; never a negative zero. A half is rounded up."""
     text = f"{abs(value):.{decimals}f}"
+    if abs(value) < _EXACT:
+        # The sums of seeds are off by less than a billionth, which must not decide how a half is rounded.
+        text = str(Decimal(f"{abs(value):.9f}").quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP))
     if not any(c in "123456789" for c in text):
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text

@@ -1,9 +1,9 @@
 """How a sweep was made, from its record: methods, training, data and dictionary, so that a reader can repeat it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from saeft_ray.report.content import Fact, Recipe
+from saeft_ray.report.content import Fact, Recipe, SearchSummary
 from saeft_ray.report.method_facts import MethodFacts
 from saeft_ray.report.numbers import count
 from saeft_ray.report.scores import config
@@ -12,14 +12,17 @@ _SHOWN = 8  # class names and templates; the sweep's record has all of them
 Facts = Iterator[tuple[str, object]]
 
 
-def recipe(record: Mapping[str, Any], facts: Mapping[str, MethodFacts]) -> Recipe | None:
-    """The recipe of the sweep with `record`; None where the record has none, as that of a table has not."""
+def recipe(
+    record: Mapping[str, Any], facts: Mapping[str, MethodFacts], tuned: Sequence[SearchSummary]
+) -> Recipe | None:
+    """The recipe of the sweep with `record`, of which the searches `tuned` took place; None where the record has none,
+    as that of a table has not."""
     settings = config(record)
     if not settings.get("train"):
         return None
     return Recipe(
         methods=_shown(_methods(record)),
-        training=_shown(_training(record)),
+        training=_shown(_training(record, tuned)),
         data=_shown(_data(record)),
         dictionary=_shown(_dictionary(record, facts)),
     )
@@ -40,7 +43,7 @@ def _methods(record: Mapping[str, Any]) -> Facts:
         yield name, f"{about}{'' if kind == name else f' (type {kind})'}{reads}{of}"
 
 
-def _training(record: Mapping[str, Any]) -> Facts:
+def _training(record: Mapping[str, Any], tuned: Sequence[SearchSummary]) -> Facts:
     settings, model = config(record), config(record).get("model") or {}
     train = settings["train"]
     yield "model", f"{model.get('arch')}, weights {model.get('pretrained')}" if model else None
@@ -55,9 +58,9 @@ def _training(record: Mapping[str, Any]) -> Facts:
     views = ((record.get("data") or {}).get("about") or {}).get("views", "")
     yield "augmentation", f"{count(pool, 'view')} of each image, one an epoch. {views}".strip() if pool else None
     search, rerank, confirm = (settings.get(phase) or {} for phase in ("search", "rerank", "confirm"))
-    if "trials" in search:
+    if "trials" in search and any(s.search.trials for s in tuned):
         yield "search", f"{count(search['trials'], 'trial')} for each method with open values"
-    if "seeds" in rerank:
+    if "seeds" in rerank and any(s.rerank.trials for s in tuned):
         yield "rerank", f"the best {rerank.get('top')} with {count(rerank['seeds'], 'seed')} each"
     yield "confirm", f"seeds: {confirm.get('seeds')}" if confirm else None
     yield "seed of the sweep", settings.get("seed")

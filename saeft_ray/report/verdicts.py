@@ -1,5 +1,7 @@
 """The verdict of a comparison and its sentences: each is written here and nowhere else."""
 
+from collections.abc import Collection
+
 from saeft_ray.report.content import Comparison, Verdict
 from saeft_ray.report.numbers import MISSING, count, number, p_value, pp, where
 from saeft_ray.stats import MIN_PAIRS, Paired, Welch
@@ -15,6 +17,13 @@ ENGINES = {
     "anytime": ("confidence sequence", "confidence sequence"),
 }
 """The names of each engine's interval: before its numbers, and after "the interval is the"."""
+
+ASKED = {
+    "controls": "that the sweep declares",
+    "questions": "asked by the report, not declared",
+    "controls and questions": "declared or asked by the report",
+}
+"""Who asked for the pairs of a family."""
 
 
 def verdict_of(
@@ -165,8 +174,9 @@ def unpaired_test(d: Welch) -> str:
 
 
 def _over(c: Comparison) -> str:
-    noun = {"shifts": "method × dataset cell", "controls": "declared pair"}.get(c.family, "method")
-    return f" over {count(c.family_size, noun)}"
+    if c.family in ASKED:
+        return f" over {count(c.family_size, 'pair')} {ASKED[c.family]}"
+    return f" over {count(c.family_size, 'method × dataset cell' if c.family == 'shifts' else 'method')}"
 
 
 def _interval(d: Paired) -> str:
@@ -191,10 +201,12 @@ def _new_images(c: Comparison) -> str:
     return text + f"; for new images of the same kind the interval is {pp(low)} to {pp(high)} pp."
 
 
-def load_bearing(c: Comparison, dictionary: str, is_open: bool = False, unmoved: bool = False) -> str:
+def load_bearing(
+    c: Comparison, dictionary: str, is_open: bool = False, unmoved: bool = False, searched: Collection[str] = ()
+) -> str:
     """The answer to "Is the SAE load-bearing?", which never claims more than the comparison with a control whose
     dictionary is `dictionary`. `is_open`: trials of the sweep are still to come. `unmoved`: one of the two has the
-    scores of a model that was not fine-tuned, or of guessing."""
+    scores of a model that was not fine-tuned, or of guessing. `searched`: the methods whose settings were searched."""
     sae, control = c.method, c.against
     other = f"{'an' if dictionary.startswith('u') else 'a'} {dictionary} dictionary"
     if unmoved:
@@ -215,7 +227,22 @@ def load_bearing(c: Comparison, dictionary: str, is_open: bool = False, unmoved:
                 f"Not shown: this sweep does not distinguish the trained SAE ({sae}) from {other} ({control}), so "
                 "the gain of the former cannot be credited to the SAE."
             )
+    return f"{start} {c.sentence} {_strengths(sae, control, searched)}"
+
+
+def _strengths(sae: str, control: str, searched: Collection[str]) -> str:
+    """What the two have in common, and where the strength of each comes from."""
+    found = [name for name in (sae, control) if name in searched]
+    if len(found) == 2:
+        return (
+            "Both had the same form of penalty, the same sizes and the same search budget; each ran at the strength "
+            "that its own search chose, so this answers for the methods as tuned."
+        )
+    same = "Both had the same form of penalty and the same sizes;"
+    if not found:
+        return f"{same} neither was searched: each ran at the strength that the sweep file gives."
+    given = control if found == [sae] else sae
     return (
-        f"{start} {c.sentence} Both had the same form of penalty, the same sizes and the same search budget; each "
-        "ran at the strength that its own search chose, so this answers for the methods as tuned."
+        f"{same} {found[0]} ran at the strength that its search chose, {given} at the one that the sweep file gives: "
+        "their budgets differ."
     )

@@ -1,13 +1,12 @@
 """What is said of one feature that fine-tuning changed, in words and as blocks: for the report and for the page."""
 
 from saeft_ray.features.content import FROZEN, Effect, Feature, FeatureChange, Specimen, Verdict, WhatChanged
+from saeft_ray.features.judged import factor, gap, moved, sure
+from saeft_ray.features.sentences import title
 from saeft_ray.report.numbers import MISSING, count, number, percent
 from saeft_ray.report.render.blocks import EffectLine, FeatureCard, PictureLine
 from saeft_ray.report.render.phrases import bare_p
 
-SAID: dict[Verdict, str] = {
-    "grew": "grew", "shrank": "shrank", "not found": "no change found", "not tested": "not tested",
-}  # fmt: skip
 LEAST = 0.005  # a smaller F1 would be written as 0
 NO_MORE = "no more than the same movement dealt to other images does"
 KINDS = {
@@ -17,23 +16,8 @@ KINDS = {
 
 
 def size(feature: Feature, alpha: float) -> float:
-    """How much a feature changed: its largest effect under any method, those that are sure before all others."""
-    return max((abs(c.effect.mean) + 1000 * sure(c, alpha) for c in feature.changes), default=-1.0)
-
-
-def sure(change: FeatureChange, alpha: float) -> bool:
-    """Whether the feature grew or shrank, and more than the same movement dealt to other images makes it."""
-    beyond = change.effect.beyond_q
-    return _moved(change) and beyond is not None and beyond <= alpha
-
-
-def _moved(change: FeatureChange) -> bool:
-    return change.effect.verdict in ("grew", "shrank")
-
-
-def stable(feature: Feature) -> bool:
-    """Whether most other SAE seeds have the feature."""
-    return feature.found is not None and bool(feature.of) and 2 * feature.found > (feature.of or 0)
+    """How much a feature changed: its largest effect beyond the control, those that are sure before all others."""
+    return max((gap(c) + 1000 * sure(c, alpha) for c in feature.changes), default=-1.0)
 
 
 def ordered(what: WhatChanged) -> list[Feature]:
@@ -47,35 +31,34 @@ def reach(what: WhatChanged) -> float:
     return min(max([1.0, *(abs(v) for v in ends if v is not None)]), 4.0)
 
 
-def title(feature: Feature) -> str:
-    """The name of the feature, where it has one."""
-    return feature.name.word if feature.name else "unnamed"
+def card(
+    feature: Feature, what: WhatChanged, end: float, brief: bool = False, of: FeatureChange | None = None
+) -> FeatureCard:
+    """Everything about one feature of `what`; `end` of its axis is that of `reach`.
 
-
-def card(feature: Feature, end: float, alpha: float, brief: bool = False) -> FeatureCard:
-    """Everything about one feature; `end` of its axis is that of `reach`.
-
-    A change is sure at a false discovery rate of `alpha`. `brief` keeps, of each kind of picture, those of the surest
-    method, compared with the frozen model if any such change is sure.
+    `brief` keeps, of each kind of picture, those of the change `of`; without it, of the surest method, compared with
+    the frozen model if any such change is sure.
     """
+    alpha = what.alpha
     lines = [
         PictureLine(title="strongest before", images=feature.strongest),
         PictureLine(title="spread over all it fires on", images=feature.spread),
     ]
     changes = sorted(feature.changes, key=lambda c: _rank(c, alpha))[:1] if brief else feature.changes
+    changes = [of] if of is not None else changes
     for change in changes:
-        lines += _pictures(change, feature)
+        lines += _pictures(change, feature, what.images)
     return FeatureCard(
-        title=title(feature),
+        title=title(feature, what.twice) if feature.name else "unnamed",
         note=facts(feature),
-        effects=tuple(effect_line(change, alpha) for change in feature.changes),
+        effects=tuple(effect_line(change, what) for change in feature.changes),
         pictures=tuple(line for line in lines if line.images or line.says),
         reach=end,
     )
 
 
 def _rank(change: FeatureChange, alpha: float) -> tuple[bool, bool, float]:
-    return not sure(change, alpha), change.against != FROZEN, -abs(change.effect.mean)
+    return not sure(change, alpha), change.against != FROZEN, -gap(change)
 
 
 def facts(feature: Feature) -> str:
@@ -84,7 +67,9 @@ def facts(feature: Feature) -> str:
     if feature.name:
         parts.append(f"name fits with F1 {number(feature.name.score)} (p {bare_p(feature.name.p)})")
     elif near := [f"{word} {number(score)}" for word, score in feature.words[:3] if score >= LEAST]:
-        parts.append(f"no name is sure; nearest words with their F1: {', '.join(near)}")
+        parts.append(
+            f"no name is sure; words most like its images, the nearest first, with their F1: {', '.join(near)}"
+        )
     else:
         parts.append("no name")
     parts.append(f"active on {share(feature.live)} of the images before")
@@ -104,7 +89,7 @@ def found(feature: Feature) -> str:
     return f"found by {feature.found} of {count(feature.of, 'other SAE seed')}"
 
 
-def effect_line(change: FeatureChange, alpha: float) -> EffectLine:
+def effect_line(change: FeatureChange, what: WhatChanged) -> EffectLine:
     """The change of one method, drawn and said."""
     e = change.effect
     return EffectLine(
@@ -113,10 +98,20 @@ def effect_line(change: FeatureChange, alpha: float) -> EffectLine:
         lo=e.lo,
         hi=e.hi,
         verdict=e.verdict,
-        sure=sure(change, alpha),
+        sure=sure(change, what.alpha),
         text=times(e),
-        note=_tested(change, alpha),
+        note=_tested(change, what),
     )
+
+
+def said(what: WhatChanged) -> dict[Verdict, str]:
+    """What is said of each verdict."""
+    return {
+        "grew": "grew",
+        "shrank": "shrank",
+        "not found": f"no change of more than {number(100 * what.least, 0)} % shown",
+        "not tested": "not tested",
+    }
 
 
 def label(change: FeatureChange) -> str:
@@ -132,10 +127,10 @@ def times(effect: Effect) -> str:
     return text
 
 
-def _tested(change: FeatureChange, alpha: float) -> str:
+def _tested(change: FeatureChange, what: WhatChanged) -> str:
     effect = change.effect
-    parts = [SAID[effect.verdict]]
-    if _moved(change) and not sure(change, alpha):
+    parts = [said(what)[effect.verdict]]
+    if moved(change) and not sure(change, what.alpha):
         parts[0] += ", but " + (NO_MORE if effect.beyond_q is not None else "without a control to compare it to")
     if effect.q is not None:
         parts.append(_q(effect.q))
@@ -153,14 +148,14 @@ def _q(value: float) -> str:
 
 
 def _factor(log2: float) -> str:
-    value = 2.0 ** min(max(log2, -99.0), 99.0)
+    value = factor(log2)
     if 0.01 <= value < 1000:
         return number(value)
     return f"{value:.1e}"
 
 
-def _pictures(change: FeatureChange, feature: Feature) -> list[PictureLine]:
-    born = f"{count_of(change.born)} per seed"
+def _pictures(change: FeatureChange, feature: Feature, images: int | None) -> list[PictureLine]:
+    born = f"{count_of(change.born, images)} per seed"
     if change.other_classes is not None and feature.name:
         born += f"; {percent(change.other_classes, 0)} % of other classes"
     newly, no_longer = f"{change.method}: newly fires on", f"{change.method}: no longer fires on"
@@ -171,14 +166,16 @@ def _pictures(change: FeatureChange, feature: Feature) -> list[PictureLine]:
         PictureLine(title=newly, note=born, images=change.born_images, says=_share(change)),
         PictureLine(
             title=no_longer,
-            note=f"{count_of(change.died)} per seed",
+            note=f"{count_of(change.died, images)} per seed",
             images=change.died_images,
         ),
     ]
 
 
-def count_of(mean: float) -> str:
-    """A mean number of images."""
+def count_of(mean: float, of: int | None = None) -> str:
+    """A mean number of images, of so many."""
+    if of is not None:
+        return f"{number(mean, 0 if mean >= 10 else 1)} of {of:,} images"
     return f"{number(mean, 0 if mean >= 10 else 1)} images"
 
 

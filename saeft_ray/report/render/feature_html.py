@@ -3,7 +3,6 @@
 from markupsafe import Markup, escape
 
 from saeft_ray.report.render.blocks import EffectLine
-from saeft_ray.report.render.feature_cards import SAID
 
 WIDTH, _HEIGHT, _MARGIN = 150.0, 16.0, 7.0
 
@@ -26,7 +25,7 @@ def drawing(line: EffectLine, reach: float) -> Markup:
     else:
         shape = f'<circle cx="{x:.1f}" cy="8" r="4"'
     parts.append(f'{shape} fill="{fill}" stroke="currentColor" stroke-width="1.5"/>')
-    label = escape(f"{line.label}: {line.text}, {SAID[line.verdict]}")
+    label = escape(f"{line.label}: {line.text}, {line.note}")
     head = f'<svg role="img" aria-label="{label}" viewBox="0 0 {WIDTH:g} {_HEIGHT:g}">'
     # Numbers and our own tags; the label is escaped.
     return Markup(f"{head}{''.join(parts)}</svg>")  # noqa: S704

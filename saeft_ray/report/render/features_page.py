@@ -8,9 +8,10 @@ from markupsafe import Markup
 
 from saeft_ray.features.content import Feature, FeatureChange, WhatChanged
 from saeft_ray.features.files import JSON, PAGE, as_csv, as_json
+from saeft_ray.features.judged import gap, sure
 from saeft_ray.report.render import blocks, heat_map, markdown, phrases
 from saeft_ray.report.render.blocks import FeatureCard, FeatureCards, Heading, Section
-from saeft_ray.report.render.feature_cards import SAID, card, label, ordered, reach, sure
+from saeft_ray.report.render.feature_cards import card, label, ordered, reach, said
 from saeft_ray.report.render.feature_html import drawing
 from saeft_ray.report.render.html import environment, script_hash
 from saeft_ray.report.render.sections import what_changed
@@ -43,13 +44,13 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
     script = (Path(__file__).parent / "features.js").read_text(encoding="utf-8")
     template = environment().get_template("features.html")
     head = {
-        "what": what,
+        "title": what_changed.title(what),
         "top": (*what_changed.head(what), *what_changed.how_much(what)),
         "legend": what_changed.legend(what),
         "elsewhere": ELSEWHERE,
         "bottom": what_changed.rest(what),
         "methods": list(dict.fromkeys(label(c) for f in what.features for c in f.changes)),
-        "said": SAID,
+        "said": said(what),
         "spans": blocks.spans,
         "marks": phrases.MARKS,
         "drawing": drawing,
@@ -62,11 +63,11 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
     bare = len(template.render(**head, album=Album(thumbnails, around), listed=[], left_out=0, without=0).encode())
     room = max(largest - bare - 2000, 0)
     end = reach(what)
-    kept = _kept(features[:rows], end, what.alpha, int(_WORDS * room))
+    kept = _kept(features[:rows], end, what, int(_WORDS * room))
     album = Album(thumbnails, room - sum(size for _, size in kept))
     listed, without = [], 0
     for feature, _ in kept:
-        shown = _row(feature, end, what.alpha, album)
+        shown = _row(feature, end, what, album)
         without += album.full
         listed.append(shown)
     return template.render(
@@ -74,12 +75,12 @@ def render(what: WhatChanged, thumbnails: Thumbnails | None = None, largest: int
     )
 
 
-def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[tuple[Feature, int]]:
+def _kept(features: list[Feature], end: float, what: WhatChanged, room: int) -> list[tuple[Feature, int]]:
     """The first features whose words fit into `room` bytes, each with its size."""
     nothing, kept = Album(None, 0), []
     for feature in features:
         # Each strip has 200 bytes of tags around its picture.
-        size = len(_row(feature, end, alpha, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
+        size = len(_row(feature, end, what, nothing).encode()) + 200 * (2 + 2 * len(feature.changes))
         room -= size
         if room < 0:
             break
@@ -87,18 +88,17 @@ def _kept(features: list[Feature], end: float, alpha: float, room: int) -> list[
     return kept
 
 
-def _row(feature: Feature, end: float, alpha: float, album: Album) -> Markup:
-    shown = card(feature, end, alpha)
+def _row(feature: Feature, end: float, what: WhatChanged, album: Album) -> Markup:
+    shown = card(feature, what, end)
     row = environment().get_template("feature_row.html")
-    return Markup(row.render(card=shown, data=_data(feature, alpha), album=album, drawing=drawing))  # noqa: S704
+    return Markup(row.render(card=shown, data=_data(feature, what.alpha), album=album, drawing=drawing))  # noqa: S704
 
 
 def _data(feature: Feature, alpha: float) -> dict[str, str]:
     """What the page sorts, filters and searches by; its changes are JSON, without names to keep the page small."""
     words = [word for word, _ in feature.words] + [c.shared.word for c in feature.changes if c.shared]
     changes = [
-        (label(c), c.effect.verdict, sure(c, alpha), round(abs(c.effect.mean), 4), float(f"{_q(c):.3g}"))
-        for c in feature.changes
+        (label(c), c.effect.verdict, sure(c, alpha), round(gap(c), 4), float(f"{_q(c):.3g}")) for c in feature.changes
     ]
     return {
         "index": str(feature.index),
@@ -127,9 +127,9 @@ def _section(what: WhatChanged) -> Section:
     cards = FeatureCards(cards=tuple(_cards(what, told)))
     parts = (*what_changed.head(what), *what_changed.how_much(what), Heading(text="Features"), cards, more,
              *what_changed.rest(what))  # fmt: skip
-    return Section(title=f"{what.sweep}: what changed", blocks=tuple(p for p in parts if p is not None), frame="head")
+    return Section(title=what_changed.title(what), blocks=tuple(p for p in parts if p is not None), frame="head")
 
 
 def _cards(what: WhatChanged, features: list[Feature]) -> Iterator[FeatureCard]:
     end = reach(what)
-    return (card(feature, end, what.alpha) for feature in features)
+    return (card(feature, what, end) for feature in features)

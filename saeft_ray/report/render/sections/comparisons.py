@@ -5,6 +5,7 @@ from saeft_ray.report.content import Comparison, Report
 from saeft_ray.report.numbers import MISSING, number, percent, pp
 from saeft_ray.report.render.blocks import Block, Chip, Column, Section, Span, Symbol, Table, TableCell, Text, table
 from saeft_ray.report.render.phrases import bare_p, difference
+from saeft_ray.report.verdicts import ASKED
 
 ORDER = 80
 _RHO, _P = Symbol("ρ"), Symbol("p")
@@ -18,7 +19,7 @@ def section(report: Report) -> Section | None:
     families = (
         (f"Primary: {report.endpoint}, against {report.baseline}.", report.primary),
         (f"ID {report.metric} ({', '.join(report.id_sets)}), shown apart and never averaged in.", report.id),
-        (f"Declared pairs and controls, a family of their own: {report.endpoint}.", report.controls),
+        (f"{_pairs(report.controls)}, a family of their own: {report.endpoint}.", report.controls),
         (
             f"Effective robustness, against {report.baseline}; here “means” are {report.metric} beyond the line.",
             report.effective,
@@ -45,6 +46,11 @@ def section(report: Report) -> Section | None:
         blocks.append(Text(words=text, style="note"))
     blocks.append(Text(words=_columns(report), style="note"))
     return Section(title="All numbers of the comparisons", blocks=tuple(blocks))
+
+
+def _pairs(controls: tuple[Comparison, ...]) -> str:
+    who = list(dict.fromkeys(ASKED[c.family] for c in controls if c.family in ASKED))
+    return f"Pairs {'; '.join(who)}"
 
 
 def _columns(report: Report) -> tuple[Span, ...]:

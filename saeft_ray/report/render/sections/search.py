@@ -29,6 +29,8 @@ def section(report: Report) -> Section | None:
         f"What was tried before the numbers above, which come from {fresh}. Claims are about the chosen "
         "configurations, not about the tuning."
     )
+    if not any(s.search.trials for s in report.searches):
+        start = f"No method was searched. The numbers above come from {fresh}, with the settings of the sweep file."
     note = "Scores that chose a configuration are optimistic and are not evidence."
     blocks: list[Block] = [
         Text(words=start),

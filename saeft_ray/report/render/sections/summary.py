@@ -36,7 +36,9 @@ def how_to_read(report: Report) -> str:
     how = "seed by seed"
     if report.unpaired:
         how += " where they share seeds, and else as two samples (“unpaired”)"
-    start = "After its settings were chosen, every method was run on fresh seeds and compared"
+    start = "Every method was run with the settings that the sweep file gives and compared"
+    if any(s.search.trials for s in report.searches):
+        start = "After its settings were chosen, every method was run on fresh seeds and compared"
     if source is not None:
         start = f"The numbers come from {source}; every method is compared"
     return (

@@ -2,6 +2,8 @@
 
 from saeft_ray.features.content import Feature, Movement, Reading, Specimen, WhatChanged
 from saeft_ray.features.files import PAGE
+from saeft_ray.features.judged import against_frozen, stable
+from saeft_ray.features.sentences import BLIND
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, count, in_list, number
 from saeft_ray.report.render import shortcut_pictures
@@ -21,7 +23,7 @@ from saeft_ray.report.render.blocks import (
     Text,
     table,
 )  # fmt: skip
-from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, reach, specimens, stable, sure
+from saeft_ray.report.render.feature_cards import KINDS, card, dash, ordered, reach, specimens
 
 ORDER = 85
 _CARDS, _MOST = 6, 3  # features that are shown; so many of them whether named or not
@@ -50,6 +52,11 @@ def section(report: Report) -> Section | None:
     return Section(title="What changed", blocks=(*head(what), link, *how_much(what), *_changed(what), *rest(what)))
 
 
+def title(what: WhatChanged) -> str:
+    """Of the page: a part says of what."""
+    return f"{what.sweep}: what changed" + (f" ({what.scope})" if what.scope else "")
+
+
 def head(what: WhatChanged) -> tuple[Block, ...]:
     """What was found, and the words that a reader needs."""
     return Bullets(lines=what.sentences), Text(words=_terms(what), style="read")
@@ -62,7 +69,10 @@ def _terms(what: WhatChanged) -> str:
         "the frozen model. A feature is one of these directions: it is active on some images and silent on the others. "
         "Its mass is the sum of its activity over all images. An effect is mass after divided by mass before: ×2 is "
         "twice as much. The control gives each image the movement of another image of the same set. "
-        f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average."
+        f"q is a corrected p-value: of all changes with q ≤ {what.alpha:g}, at most {sure_} are false on average. The "
+        f"first q of a line is of a change of mass of more than {number(100 * what.least, 0)} %, the one after “beyond "
+        "it” of the difference from the control; a feature surely changed if both are that small. A feature can also "
+        "change where it fires while its mass stays equal, as those of shortcuts do: “newly fires on” tells."
     )
 
 
@@ -73,9 +83,11 @@ def how_much(what: WhatChanged) -> tuple[Block, ...]:
         return ()
     least = number(100 * what.least, 0)
     text = (
-        f"Grew, shrank: features whose mass surely changed by more than {least} %, of those tested. Beyond control: of "
-        "these, how many changed more than the same movement dealt to other images makes them. Seen: the share of "
-        "the change of embeddings that the dictionary can express. Drift: the share of the change that is the same for "
+        f"Grew, shrank: features whose mass changed by more than {least} % (q ≤ {what.alpha:g}), of those tested. "
+        "Surely changed: of these, how many changed more than the same movement dealt to other images makes them. "
+        "Seen: the share of the change of embeddings that the dictionary can express; below 0, its codes add more "
+        f"error than they explain, and below {100 * BLIND:.0f} % (†) it cannot tell what changed. "
+        "Drift: the share of the change that is the same for "
         "all images. FVU: the fraction of variance that the dictionary leaves unexplained, frozen → tuned. Added to "
         "removed: in % of the mass before, what newly active features add, active features gain or lose, and features "
         "that fall silent take away. Values are means over seeds."
@@ -97,7 +109,7 @@ def _reading(r: Reading) -> str:
 
 
 def _movements(r: Reading) -> Table:
-    columns = ("method", "seeds", "grew", "shrank", "of tested", "beyond control", "seen %", "drift %", "FVU",
+    columns = ("method", "seeds", "grew", "shrank", "of tested", "surely changed", "seen %", "drift %", "FVU",
                "added %", "strengthened %", "weakened %", "removed %")  # fmt: skip
     return table(columns, [_movement(m, r.tested) for m in r.movements], dense=True)
 
@@ -105,8 +117,12 @@ def _movements(r: Reading) -> Table:
 def _movement(m: Movement, tested: int) -> tuple[str, ...]:
     fvu = " → ".join(MISSING if v is None else number(v) for v in (m.fvu0, m.fvu))
     shares = (dash(v) for v in (m.added, m.strengthened, m.weakened, m.removed))
-    return (m.method, str(m.seeds), str(m.grew), str(m.shrank), str(tested), str(m.beyond), dash(m.seen, 0),
+    return (m.method, str(m.seeds), str(m.grew), str(m.shrank), str(tested), str(m.beyond), _seen(m.seen),
             dash(m.drift, 0), fvu, *shares)  # fmt: skip
+
+
+def _seen(share: float | None) -> str:
+    return dash(share, 0) + (" †" if share is not None and share < BLIND else "")
 
 
 def legend(what: WhatChanged) -> Text:
@@ -122,13 +138,14 @@ def legend(what: WhatChanged) -> Text:
 
 
 def _changed(what: WhatChanged) -> tuple[Block, ...]:
-    told = [f for f in ordered(what) if any(sure(c, what.alpha) for c in f.changes)]
+    told = [f for f in ordered(what) if against_frozen(f, what.alpha)]
+    told.sort(key=lambda f: -against_frozen(f, what.alpha))
     heading = Heading(text="Which features changed")
     if not told:
         return heading, Text(words="No feature surely changed beyond the control.")
     rest_ = sorted(told[_MOST:], key=lambda f: f.name is None)
     shown, end = [*told[:_MOST], *rest_[: _CARDS - _MOST]], reach(what)
-    cards = FeatureCards(cards=tuple(card(f, end, what.alpha, True) for f in shown))
+    cards = FeatureCards(cards=tuple(card(f, what, end, brief=True) for f in shown))
     return heading, Text(words=_told(told, len(shown))), legend(what), cards
 
 
@@ -143,10 +160,11 @@ def _told(told: list[Feature], shown: int) -> str:
                 " A feature that other seeds do not find is one way to describe the change; another dictionary may "
                 "describe it differently."
             )
-    which = "They are below, the largest change first."
+    which = "They are below, the largest change beyond the control first."
     if len(told) > shown:
         which = f"Below are the {_MOST} that changed most and {shown - _MOST} more, those with a name first."
-    return f"{count(len(told), 'feature')} surely changed under a method ({'; '.join(facts)}).{rare} {which}"
+    how_many = f"{count(len(told), 'feature')} surely changed under a method, compared with the frozen model"
+    return f"{how_many} ({'; '.join(facts)}).{rare} {which}"
 
 
 def rest(what: WhatChanged) -> tuple[Block, ...]:
@@ -159,21 +177,41 @@ def _shortcuts(what: WhatChanged) -> tuple[Block, ...]:
         return ()
     text = (
         "A class feature that newly fires on images because of something else than the class may be a shortcut. The "
-        "value is how much more the class features of a method newly fire on what one word says, beyond the control. "
-        "Most of it is at the pairs of class and word in the last column. They are candidates and no proof."
+        "last column has, for a class with the numbers of its features, the word that newly active images of other "
+        "classes are more like than others of their class and set, in standard deviations beyond the control. The "
+        "value sums this over features, each times its newly active images of other classes, per image on which class "
+        "features fired before (the word is chosen on one half of the images and measured on the other). They are "
+        "candidates and no proof: without any cue the value is not 0, so compare methods by it. Such a feature fires "
+        "elsewhere, and its mass may stay equal; the cards show the strongest."
     )
-    lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates))
+    lines = [(s.method, number(s.value, 3, True), _interval(s.lo, s.hi), _candidates(s.candidates, what))
              for s in what.shortcuts]  # fmt: skip
     head_ = ("method", "value", f"{100 * (1 - what.alpha):g} % interval", Column(title="class ← word", align="wide"))
-    return Heading(text="Shortcut candidates"), Text(words=text), table(head_, lines), _PICTURED
+    return Heading(text="Shortcut candidates"), Text(words=text), table(head_, lines), _PICTURED, *_behind(what)
+
+
+def _behind(what: WhatChanged) -> tuple[Block, ...]:
+    """The features of the picture, each with the change that makes it a candidate."""
+    end = reach(what)
+    cards = tuple(card(c.feature, what, end, of=c.change) for c in shortcut_pictures.candidates(what))
+    return (FeatureCards(cards=cards),) if cards else ()
 
 
 def _interval(lo: float | None, hi: float | None) -> str:
     return MISSING if lo is None or hi is None else f"{number(lo, 3, True)} to {number(hi, 3, True)}"
 
 
-def _candidates(pairs: tuple[tuple[str, str, float], ...]) -> str:
-    return ", ".join(f"{class_} ← {word} ({number(value, 3, True)})" for class_, word, value in pairs[:5]) or MISSING
+def _candidates(pairs: tuple[tuple[str, str, float], ...], what: WhatChanged) -> str:
+    return (
+        ", ".join(f"{_numbered(c, what)} ← {word} ({number(value, 3, True)})" for c, word, value in pairs[:5])
+        or MISSING
+    )
+
+
+def _numbered(class_: str, what: WhatChanged) -> str:
+    """A class with the numbers of the features that are named after it."""
+    found = [str(f.index) for f in what.features if f.name and f.name.word == class_]
+    return f"{class_} ({', '.join(found)})" if found else class_
 
 
 def _specimens(what: WhatChanged) -> tuple[Block, ...]:
