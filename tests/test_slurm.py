@@ -25,6 +25,10 @@ needs_slurm = [
     pytest.mark.slow,
     pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
 ]
+# A time limit has whole minutes, so a trial that it meets trains for longer than one.
+long = pytest.mark.skipif(
+    "SAEFT_RAY_LONG_TESTS" not in os.environ, reason="takes 8 min; SAEFT_RAY_LONG_TESTS=1 runs it"
+)
 SWEEP = {
     "methods": {"mse": {"lambda_mse": 300}},
     "confirm": {"seeds": 2},
@@ -70,7 +74,7 @@ def seconds(clock):
 class TestOnARealSlurm:
     pytestmark = needs_slurm
 
-    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), ("limit", 40)])
+    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), pytest.param("limit", 150, marks=long)])
     def test_a_job_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path, stopped_by, epochs):
         long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": epochs}}
         name = "it's a sweep; $(touch pwned).yaml"
