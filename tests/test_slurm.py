@@ -27,7 +27,7 @@ needs_slurm = [
 ]
 # A time limit has whole minutes, so a trial that it meets trains for longer than one.
 long = pytest.mark.skipif(
-    "SAEFT_RAY_LONG_TESTS" not in os.environ, reason="takes 8 min; SAEFT_RAY_LONG_TESTS=1 runs it"
+    "SAEFT_RAY_LONG_TESTS" not in os.environ, reason="8 min: SAEFT_RAY_LONG_TESTS=1"
 )
 SWEEP = {
     "methods": {"mse": {"lambda_mse": 300}},
