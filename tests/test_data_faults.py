@@ -114,11 +114,11 @@ def test_one_place_by_two_spellings_and_a_place_inside_another(data: Folder, tmp
 def test_one_bucket_by_two_schemes() -> None:
     from saeft_ray.datasets.images.places import overlaps
 
-    places = {"data.train": "s3://b/x/", "data.tests.a.path": "s3a://b/x", "data.tests.b.path": "s3://b/y/../x/one"}
+    places = {"data.train": "s3://b/x/", "data.tests.a.path": "s3a://b/x", "data.tests.b.path": "s3a://b/x/one"}
     assert [words.partition(";")[0] for words in overlaps(places)] == [
         "data.tests.a.path: s3a://b/x is also data.train",
-        "data.tests.b.path: s3://b/y/../x/one lies inside data.train",
-        "data.tests.b.path: s3://b/y/../x/one lies inside data.tests.a.path",
+        "data.tests.b.path: s3a://b/x/one lies inside data.train",
+        "data.tests.b.path: s3a://b/x/one lies inside data.tests.a.path",
     ]
 
 

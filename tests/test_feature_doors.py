@@ -107,7 +107,7 @@ def test_words_in_any_script_and_form_are_taken(tmp_path):
     (tmp_path / "words").write_bytes("\ufeffnavy\r\n\r\n<script>\r\nمی‌خواهم\r\n青い\r\nnavy\r\n".encode())
     assert made(features={"words": str(tmp_path / "words")}).features.on
     assert made(features={"words": ["", " ", "नीला", "a\tb"]}).features.on
-    for given, said in ((["\ud800"], "cannot be shown"), ("a\0b", "cannot be a path")):
+    for given, said in ((["\ud800"], "half of a character"), ("a\0b", "cannot be a path")):
         with pytest.raises(UserError, match=said):
             made(features={"words": given})
 

@@ -1,13 +1,11 @@
 """What is done to pictures is what open_clip does for the tag: mode, interpolation, mean, deviation, pixel by pixel."""
 
-import shutil
-
 import numpy as np
 import open_clip
 import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resized_crop
 
@@ -136,7 +134,10 @@ def test_weights_without_a_tag_are_seen_as_all_tags_of_their_architecture_are(ca
 def test_it_decides_artifacts_is_recorded_and_reopened(tmp_path, pictures):
     for part in ("train", "test"):
         for name in ("one", "two"):
-            shutil.copytree(pictures[1] / part / "thing", tmp_path / part / name)
+            (tmp_path / part / name).mkdir(parents=True)
+            for file in (pictures[1] / part / "thing").iterdir():
+                image = Image.open(file)
+                (image if name == "one" else ImageOps.mirror(image)).save(tmp_path / part / name / file.name)
     tests = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
     data = Folder.model_validate({"train": str(tmp_path / "train"), "tests": tests}).model_dump()
     plain, squashed = (

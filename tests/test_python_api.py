@@ -74,7 +74,7 @@ def test_tables_and_report_of_the_page(page):
 def test_what_changed_of_the_page_is_tables_and_pages(page):
     changes = page["changed"].changes_table().to_pylist()
     assert {line["method"] for line in changes} == {"ft", "sae_ft"}
-    assert page["grew"].column_names == ["name", "method", "mean", "q"]
+    assert page["sure"].column_names == ["name", "method", "effect", "q"]
     assert {(line["method"], line["against"]) for line in page["part"].changes_table().to_pylist()} == {
         ("sae_ft", "frozen"),
         ("sae_ft", "ft"),
@@ -111,7 +111,7 @@ def test_what_a_finished_sweep_does_not_have_is_told_with_what_it_has(page):
     done = page["done"]
     for ask, words in (
         (lambda: done.replay("confirm-ft-x"), "no trial 'confirm-ft-x'"),
-        (lambda: done.tuned_model("mse"), "neither a trial .* nor a method; its methods are ft, sae_ft, zero_shot"),
+        (lambda: done.tuned_model("mse"), "neither a trial .* nor a method; its methods are zero_shot, ft, sae_ft"),
         (lambda: done.tuned_model("zero_shot"), "trains no weights"),
         (lambda: done.dictionary("ft"), "uses no dictionary; in this sweep these do: sae_ft"),
         (lambda: done.embeddings("ft", "train"), "'train' is not a test set of this sweep; allowed: selection, ID"),

@@ -102,14 +102,14 @@ HOSTILE = ("<script>alert(1)<script>", "<img src=x onerror=alert(2)>", "[red]'; 
 
 @pytest.fixture
 def pictures(tmp_path):
-    """A data set in folders whose classes and test set have hostile names."""
-    for root in ("train", "test"):
+    """A data set in folders whose classes have hostile names."""
+    for light, root in enumerate(("train", "test")):
         for position, name in enumerate(HOSTILE):
             (tmp_path / root / name).mkdir(parents=True)
             for number in range(8):
-                colour = (100 * position, 30 * number, 200 - 100 * position)
+                colour = (100 * position, 30 * number, 200 - 100 * position + light)
                 Image.new("RGB", (32, 32), colour).save(tmp_path / root / name / f"{number}.png")
-    tests = {" ".join(HOSTILE): {"path": str(tmp_path / "test"), "role": "id"}}
+    tests = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
     words = dict(zip(HOSTILE, ("zero", "one", "two"), strict=True))  # the small model knows few
     return {"type": "folder", "train": str(tmp_path / "train"), "tests": tests, "selection_share": 0.25,
             "classes": words}  # fmt: skip
@@ -118,13 +118,18 @@ def pictures(tmp_path):
 def test_hostile_names_of_classes_and_data_sets_go_through_every_door_as_words(tmp_path, pictures, capsys):
     sections = {"data": pictures, "methods": {"zero_shot": {}, "ft": {}}, "confirm": {"seeds": 3}}
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", **sections)
-    for arguments in (["--plan"], ["--local"]):
-        assert sweep.main([file, *arguments]) == 0
-    said = capsys.readouterr().out
-    assert " ".join(HOSTILE) in said, "the summary of results names the set"
+    assert sweep.main([file, "--plan"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(name in said for name in HOSTILE)
+    assert sweep.main([file, "--local"]) == 0
     storage = str(tmp_path / "runs/sweeps/small")
-    assert results.main([storage, "SELECT DISTINCT dataset FROM results", "--format", "csv"]) == 0
-    assert " ".join(HOSTILE) in capsys.readouterr().out
+    assert results.main([storage, "SELECT DISTINCT class FROM classes", "--format", "csv"]) == 0
+    assert {"zero", "one", "two"} <= set(capsys.readouterr().out.split())
+    hostile = {**pictures, "tests": {" ".join(HOSTILE): pictures["tests"]["ID"]}}
+    assert (
+        sweep.main([sweeps.file(tmp_path / "b.yaml", tmp_path / "b", **{**sections, "data": hostile}), "--plan"]) == 2
+    )
+    assert "cannot name a test set" in capsys.readouterr().err
     report_folder = tmp_path / "runs/sweeps/small/report"
     page = (report_folder / "report.html").read_text()
     assert "&lt;script&gt;alert(1)&lt;script&gt;" in page

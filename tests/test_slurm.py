@@ -26,9 +26,7 @@ needs_slurm = [
     pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
 ]
 # A time limit has whole minutes, so a trial that it meets trains for longer than one.
-long = pytest.mark.skipif(
-    "SAEFT_RAY_LONG_TESTS" not in os.environ, reason="8 min: SAEFT_RAY_LONG_TESTS=1"
-)
+long = pytest.mark.skipif("SAEFT_RAY_LONG_TESTS" not in os.environ, reason="8 min: SAEFT_RAY_LONG_TESTS=1")
 SWEEP = {
     "methods": {"mse": {"lambda_mse": 300}},
     "confirm": {"seeds": 2},

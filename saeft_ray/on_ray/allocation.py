@@ -61,12 +61,13 @@ class _Step:
 
 @contextmanager
 def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[str, Room]]:
-    """Brings Ray up over `nodes`, of which the first is this one; yields what each has. For the rest of this process,
-    RAY_ADDRESS names that Ray.
+    """Brings Ray up over `nodes`, of which the first is this one; yields what each has. Meanwhile RAY_ADDRESS
+    names that Ray.
 
     Raises Unfinished if a node does not start.
     """
     # Others on these machines could run code as this user without the token. Ray reads it when it is imported.
+    before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
@@ -76,6 +77,7 @@ def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[s
     folder = tempfile.mkdtemp(prefix="saeft-", dir="/tmp")
     steps: list[_Step] = []
     with ExitStack() as undo:
+        undo.callback(_restore, before)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(_end, steps)
         rooms: dict[str, Room] = {}
@@ -107,6 +109,13 @@ def _begin(node: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
     command = ["srun", *step, f"--nodelist={node}", sys.executable, "-m", "saeft_ray.on_ray.node"]
     pipe = subprocess.PIPE
     return subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
+
+
+def _restore(environment: Mapping[str, str | None]) -> None:
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _end(steps: Sequence[_Step]) -> None:

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from saeft_ray.orchestration.plan import Plan
@@ -64,7 +65,7 @@ def show(plan: Plan, console: Console) -> None:
     values = Table("method", "type", "settings", title="Methods", title_justify="left", box=None)
     for label, method in plan.config.methods.items():
         settings = ", ".join(f"{name} {_shown(value)}" for name, value in method if name != "type")
-        values.add_row(label, str(getattr(method, "type", "")), settings)
+        values.add_row(label, str(getattr(method, "type", "")), escape(settings))
     for table in (_data(plan), artifacts, values, trials):
         console.print(table, "")
     told = () if plan.facts.unseen else doubts(plan)
@@ -78,14 +79,14 @@ def show(plan: Plan, console: Console) -> None:
         f"Model: {model}; pictures of {plan.facts.image_size} pixels by {seen.resize_mode}, {seen.interpolation}, "
         f"mean {seen.mean}, deviation {seen.std}.",
         highlight=False,
+        markup=False,
     )
     if not (unseen or plan.facts.unseen):
         left = free(store)
         there = "" if left is None else f"; {_bytes(left)} are free there"
         console.print(f"The storage will keep about {_bytes(to_keep(plan, store))} more{there}.", highlight=False)
-    if words := "" if unseen else _opened_before(plan, store):
-        console.out(words, highlight=False)
-    if not unseen:
+        if words := _opened_before(plan, store):
+            console.out(words, highlight=False)
         console.out(time_left(plan, store), highlight=False)
     console.print(
         "Nothing was run. "
@@ -102,10 +103,10 @@ def _data(plan: Plan) -> Table:
     for name, kind in data.test_sets().items():
         roles[name] = "tests what is like train" if kind == "id" else "tests a shift"
     about = data.about()
-    title = f"Data: {classes(plan)}"
+    title = escape(f"Data: {classes(plan)}")  # names may look like rich's markup
     table = Table("split", "images", "role", "what it is", title=title, title_justify="left", box=None)
     for name, role in roles.items():
-        table.add_row(name, f"{sizes[name]:,}" if name in sizes else "not known", role, about.get(name, ""))
+        table.add_row(name, f"{sizes[name]:,}" if name in sizes else "not known", role, escape(about.get(name, "")))
     return table
 
 

@@ -112,7 +112,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
         "sizes": _plain(data.get("sizes") or {}),
         "registered": _registered(record),
         "rows": f"{rows.num_rows} of {count(trials, 'trial')}",
-        "random draws in the statistics of accuracy": _draws(rows, record),
+        "random draws in the statistics": _draws(rows, record),
         "versions": _plain(record.get("versions") or {}),
         "from other packages": _brought(record),
         "Ray": _ray(record.get("ray") or {}),
