@@ -103,13 +103,13 @@ HOSTILE = ("<script>alert(1)<script>", "<img src=x onerror=alert(2)>", "[red]'; 
 @pytest.fixture
 def pictures(tmp_path):
     """A data set in folders whose classes have hostile names."""
-    for light, root in enumerate(("train", "test")):
+    for light, root in enumerate(("train", HOSTILE[0])):
         for position, name in enumerate(HOSTILE):
             (tmp_path / root / name).mkdir(parents=True)
             for number in range(8):
                 colour = (100 * position, 30 * number, 200 - 100 * position + light)
                 Image.new("RGB", (32, 32), colour).save(tmp_path / root / name / f"{number}.png")
-    tests = {"ID": {"path": str(tmp_path / "test"), "role": "id"}}
+    tests = {"ID": {"path": str(tmp_path / HOSTILE[0]), "role": "id"}}
     words = dict(zip(HOSTILE, ("zero", "one", "two"), strict=True))  # the small model knows few
     return {"type": "folder", "train": str(tmp_path / "train"), "tests": tests, "selection_share": 0.25,
             "classes": words}  # fmt: skip
@@ -137,8 +137,8 @@ def test_hostile_names_of_classes_and_data_sets_go_through_every_door_as_words(t
         if file.suffix in (".html", ".svg"):
             assert not [name for name in HOSTILE[:2] if name in file.read_text()], file.name
     assert trial.main([storage, next((tmp_path / "runs/sweeps/small/trials").glob("confirm-ft-*")).name]) == 0
-    shutil.rmtree(tmp_path / "test" / HOSTILE[2])
-    (tmp_path / "test" / f"[bold]{HOSTILE[1]}").mkdir()
+    shutil.rmtree(tmp_path / HOSTILE[0] / HOSTILE[2])
+    (tmp_path / HOSTILE[0] / f"[bold]{HOSTILE[1]}").mkdir()
     assert sweep.main([str(tmp_path / "a.yaml"), "--plan"]) == 2
     assert f"[bold]{HOSTILE[1]}" in capsys.readouterr().err
 
