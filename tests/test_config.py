@@ -326,3 +326,19 @@ def test_tags_that_change_nothing_are_read():
     assert yaml.load("{a: !!int 10, b: !!str 010, c: !!float 1e-3, d: !!map {}, e: !!seq []}", Loader) == {
         "a": 10, "b": "010", "c": 1e-3, "d": {}, "e": [],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ("search", 3, "found 3; give a map with any of the keys trials, early_stopping"),
+        ("train", "fast", "found 'fast'; give a map with any of the keys epochs, batch_size"),
+        ("methods", ["ft"], "give a map of methods, such as ft: {}"),
+        ("confirm", "five", "confirm: found 'five'"),
+    ],
+)
+def test_a_section_that_is_no_map_is_told_what_it_holds(place, value, words):
+    with pytest.raises(ValueError, match=place) as caught:
+        parse(yaml.safe_dump({**SMALL, place: value}))
+    assert words in str(caught.value)
+    assert "dictionary or instance" not in str(caught.value)

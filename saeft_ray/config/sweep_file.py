@@ -167,8 +167,8 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
     loc, kind, found = _dotted(detail["loc"], raw), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return loc, unknown("key", str(detail["loc"][-1]), _keys(detail["loc"][:-1]))
-    if kind == "dict_type":
-        return loc, f"found {_short(found)}; give a map"
+    if kind in {"dict_type", "model_type", "model_attributes_type"}:
+        return loc, f"found {_short(found)}; {_map_of(detail['loc'])}"
     if kind == "missing":
         return loc, "is missing; a sweep file must give it"
     if kind in {"union_tag_invalid", "union_tag_not_found"}:
@@ -190,6 +190,14 @@ def _mistake(detail: Any, raw: Mapping[str, Any]) -> Mistake:
         return loc, message
     hint = _why_not_a_number(found) if isinstance(found, str) and _WANTS_NUMBER.search(message) else ""
     return loc, f"found {_short(found)}; {message[:1].lower()}{message[1:]}{hint}"
+
+
+def _map_of(loc: Sequence[str | int]) -> str:
+    """What to write for a section or a map of methods that is neither."""
+    if loc == ("methods",):
+        return "give a map of methods, such as ft: {} on a line of its own"
+    keys = _keys(loc)
+    return "give a map" + (f" with any of the keys {', '.join(keys)}" if keys else "")
 
 
 def _broken(name: str, longest: int, capitals: bool) -> str:
