@@ -185,6 +185,18 @@ class Specimen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Replication:
+    """Correlation of a method's effects with those of the partners in SAEs of other seeds, over pairs that are the
+    `same` feature and over pairs that are not (`apart`); None for too few pairs."""
+
+    method: str
+    same: int
+    same_r: float | None
+    apart: int
+    apart_r: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class WhatChanged:
     """Everything that is shown of what fine-tuning added and removed. `sentences` come first on the page; `missing`
     says what could not be computed, and why. `scope`: what was asked for where that is not all. `images`: how many all
@@ -203,6 +215,7 @@ class WhatChanged:
     similarities: tuple[Similarity, ...]
     specimens: tuple[Specimen, ...]
     missing: tuple[str, ...]
+    replications: tuple[Replication, ...] = ()
     scope: str = ""
     images: int | None = None
     firings: Any = field(default=None, compare=False, repr=False)

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from saeft_ray.features.each import Map
 from saeft_ray.features.recording import Find, Prepare, Record
+from saeft_ray.features.replication import Replicate
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,4 +31,6 @@ def step(act: object, thing: Any) -> str:
             return "dictionaries and frozen embeddings"
         case Find(), number:
             return f"features looked for in the SAE of seed {number}"
+        case Replicate(), number:
+            return f"changes looked for in the SAE of seed {number}"
     return "similarity of models"

@@ -15,7 +15,16 @@ from saeft_ray.features import testing
 from saeft_ray.features.activity import Ints
 from saeft_ray.features.comparisons import Comparison, Records, to_frozen, to_method
 from saeft_ray.features.compute import trials
-from saeft_ray.features.content import FROZEN, Feature, Reading, Shortcut, Similarity, Specimen, WhatChanged
+from saeft_ray.features.content import (
+    FROZEN,
+    Feature,
+    Reading,
+    Replication,
+    Shortcut,
+    Similarity,
+    Specimen,
+    WhatChanged,
+)
 from saeft_ray.features.described import Stability, chosen, described, most_changed
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.firings import firings
@@ -25,6 +34,7 @@ from saeft_ray.features.naming import Named, bank_of, labels_of, named, specimen
 from saeft_ray.features.readers import KINDS, Kind
 from saeft_ray.features.recording import Find, Prepare, Record, device_of
 from saeft_ray.features.reliances import reliances
+from saeft_ray.features.replication import Replicate, in_words, replications
 from saeft_ray.features.sentences import sentences
 from saeft_ray.features.similarities import Alike, Blocks, gathered, of_records
 from saeft_ray.model import encoder
@@ -69,8 +79,10 @@ def what_changed(
     features: tuple[Feature, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
     fired: pa.Table | None = None
+    replicated: tuple[Replication, ...] = ()
     if comparisons:
         features = run.features(readers[0], comparisons, frozen)
+        replicated = run.replications(comparisons, readers[0], frozen, asked)
         places = most_changed(np.array([each_.index for each_ in features], np.int64), comparisons)
         fired = firings(comparisons, places, frozen, missing)
         settings = plan.config.features
@@ -85,6 +97,7 @@ def what_changed(
         shortcuts=shortcuts,
         similarities=run.similarities(first, [m for m in first if methods is None or m in methods], baseline, asked),
         specimens=specimens(readers, frozen),
+        replications=replicated,
         fired=fired,
         images=frozen.count,
     )
@@ -150,6 +163,20 @@ class _Run:
     def features(self, one: Named, comparisons: list[Comparison], frozen: Frozen) -> tuple[Feature, ...]:
         places = chosen(one.on0, self._live(one, frozen.count))
         return described(places, one, comparisons, frozen, self._stability(places))
+
+    def replications(
+        self, comparisons: list[Comparison], one: Named, frozen: Frozen, asked: list[TrialSpec]
+    ) -> tuple[Replication, ...]:
+        """In the mode `full`: whether changes replicate in SAEs of other seeds."""
+        settings = self.plan.config.features
+        if settings.mode != "full" or self.plan.facts.imported or not settings.stability:
+            return ()
+        own = {c.method: c.tested.mean for c in comparisons if c.against == FROZEN}
+        places = np.flatnonzero(self._live(one, frozen.count))
+        specs = tuple(spec for spec in asked if spec.method in own)
+        numbers = range(1, settings.stability + 1)
+        others = [*self._sound(self.each(Replicate(self.plan, self.store, places, specs), numbers))]
+        return replications({method: mean[places] for method, mean in own.items()}, others)
 
     def similarities(
         self, records: Records, shown: list[str], baseline: str | None, asked: list[TrialSpec]
@@ -224,6 +251,7 @@ def _content(
     shortcuts: tuple[Shortcut, ...] = (),
     similarities: tuple[Similarity, ...] = (),
     specimens: tuple[Specimen, ...] = (),
+    replications: tuple[Replication, ...] = (),
     fired: pa.Table | None = None,
     images: int | None = None,
 ) -> WhatChanged:
@@ -234,12 +262,13 @@ def _content(
         least=settings.least,
         baseline=baseline,
         sets=tuple(settings.sets or plan.config.data.test_sets()),
-        sentences=sentences(readings, settings.alpha, settings.least, features),
+        sentences=(*sentences(readings, settings.alpha, settings.least, features), *map(in_words, replications)),
         readings=readings,
         features=features,
         shortcuts=shortcuts,
         similarities=similarities,
         specimens=specimens,
+        replications=replications,
         missing=tuple(dict.fromkeys(missing)),
         images=images,
         firings=fired,
