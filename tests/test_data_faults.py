@@ -23,7 +23,7 @@ from saeft_ray.orchestration.facts import _plainly_different, find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
-from saeft_ray.records.ledger import _replaced
+from saeft_ray.records.earlier import replaced
 from saeft_ray.records.read import read_rows
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
@@ -493,8 +493,8 @@ def test_a_record_of_before_and_one_that_was_read_otherwise_are_not_compared(
     assert door_shard(Path(data.train), shards) == 0
     assert changed(data, train=str(shards)).contents() == whole
     monkeypatch.setattr("saeft_ray.datasets.images.content._ALL", 0)
-    assert _replaced({"content": whole}, {"content": data.contents()}) == []
-    assert _replaced({}, {"content": whole}) == []
+    assert replaced({"content": whole}, {"content": data.contents()}) == []
+    assert replaced({}, {"content": whole}) == []
     monkeypatch.setattr("saeft_ray.datasets.images.content._FILES", 2)
     assert data.contents()["photos"].startswith("4096 bytes of 2 files: ")
 

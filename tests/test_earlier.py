@@ -2,10 +2,13 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 from test_folder import plant
 
+from saeft_ray.datasets.folder import Folder
 from saeft_ray.errors import UserError
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.show_plan import show
@@ -84,3 +87,30 @@ def test_a_storage_and_a_sweep_that_was_moved_are_told_apart(tmp_path):
         reopen(str(moved))
     with pytest.raises(UserError, match=r"no sweep at .*/none: it has no sweep\.json"):
         reopen(str(tmp_path / "none"))
+
+
+def test_other_images_under_the_names_and_sizes_of_another_sweep_are_refused(tmp_path):
+    trees = {"train": tmp_path / "train", "photos": tmp_path / "photos"}
+    for number, each in enumerate(trees.values()):
+        for label, name in enumerate(("one", "two")):
+            (each / name).mkdir(parents=True)
+            for i in range(200):
+                Image.new("RGB", (8, 8), (i, 40 * label, 90 * number)).save(each / name / f"{i:03d}.bmp")
+    data = {
+        "type": "folder",
+        "train": str(trees["train"]),
+        "tests": {"photos": {"path": str(trees["photos"]), "role": "ood"}},
+    }
+    methods = {"ft": {}}
+    sweeps.opened(sweeps.config(tmp_path / "runs", name="first", methods=methods, data=data))
+    sweeps.opened(sweeps.config(tmp_path / "runs", name="same", methods=methods, data=data))
+    before = Folder.model_validate({k: v for k, v in data.items() if k != "type"}).fingerprint()
+    seen = set(np.unique(np.linspace(0, 399, 256).astype(int)).tolist())  # whose content the fingerprint knows
+    for i in sorted(set(range(400)) - seen):
+        Image.new("RGB", (8, 8), (255, 255, i % 200)).save(
+            trees["train"] / ("one", "two")[i // 200] / f"{i % 200:03d}.bmp"
+        )
+    assert Folder.model_validate({k: v for k, v in data.items() if k != "type"}).fingerprint() == before
+    with pytest.raises(UserError, match=r"have the names and sizes of those that the sweep first .* rm first"):
+        sweeps.opened(sweeps.config(tmp_path / "runs", name="other", methods=methods, data=data))
+    sweeps.opened(sweeps.config(tmp_path / "elsewhere", name="other", methods=methods, data=data))

@@ -1,11 +1,11 @@
-"""Earlier sweeps of a storage that opened the same test sets with the same seeds: what was changed since then may have
-been chosen after a look."""
+"""Other sweeps of a storage: those that opened the same test sets with the same seeds before, so that what was changed
+since then may have been chosen after a look; and those whose images were others under the same names."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from saeft_ray.errors import Damaged
+from saeft_ray.errors import Damaged, UserError
 from saeft_ray.records.folder import RECORD, SweepFolder
 from saeft_ray.storage.files import Files, is_name
 
@@ -16,12 +16,41 @@ KEY = "opened_before"
 def opened_before(files: Files, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The other sweeps that had begun their confirm phase with confirm seeds and test sets of `record` (sweep.json),
     by name: `sweep`, and `changed`, whether the two differ and have a method that trains in common."""
-    try:
-        names = sorted((files.location / "sweeps").entries())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    others = [name for name in names if is_name(name) and name != record["name"]]
-    return [found for name in others for found in _opened(files, name, record)]
+    return [
+        {"sweep": name, "changed": _changed(record, other)}
+        for name, other in _others(files, record)
+        if set(record["confirm_seeds"]) & set(other["confirm_seeds"])
+        and _same_tests(record["data"], other["data"])
+        and _has_begun(files, name)
+    ]
+
+
+def refuse_other_images(files: Files, record: Mapping[str, Any]) -> None:
+    """Raises UserError if another sweep of the storage had other images under the names and sizes of those of `record`:
+    what it left there, frozen embeddings and weights, would be taken for work on these."""
+    ours = record["data"]
+    for name, other in _others(files, record):
+        theirs = other["data"]
+        found = replaced(theirs, ours) if ours["fingerprint"] == theirs["fingerprint"] else []
+        if ours["train"] == theirs["train"] and "train" in replaced(theirs, ours):
+            found = found or ["train"]
+        if found:
+            raise UserError(
+                f"data: images of {', '.join(found)} have the names and sizes of those that the sweep {name} in this "
+                "storage had, and hold something else, so that its stored work would be taken for theirs; give another "
+                f"storage, or remove that sweep: python -m saeft_ray.storage {files.url} rm {name}"
+            )
+
+
+def replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The splits whose images hold something else in the `data` of one record than in that of the other."""
+    found = []
+    for split, now in new.get("content", {}).items():
+        then = old.get("content", {}).get(split, "")  # records of before had none
+        (read, _, first), (again, _, second) = then.rpartition(": "), now.rpartition(": ")
+        if read == again and first != second:
+            found.append(split)
+    return found
 
 
 def in_words(earlier: list[dict[str, Any]], changed: bool = False) -> str:
@@ -31,14 +60,26 @@ def in_words(earlier: list[dict[str, Any]], changed: bool = False) -> str:
     return f"test sets were opened with these confirm seeds before, by {which} {', '.join(names)}" if names else ""
 
 
-def _opened(files: Files, name: str, record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    folder = SweepFolder(files, f"sweeps/{name}")
-    with suppress(FileNotFoundError, NotADirectoryError, Damaged, KeyError):
-        other = folder.get_json(RECORD)
-        folder.get_json("registration.json")
-        same_seeds = set(record["confirm_seeds"]) & set(other["confirm_seeds"])
-        if same_seeds and _same_tests(record["data"], other["data"]):
-            yield {"sweep": name, "changed": _changed(record, other)}
+def _others(files: Files, record: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The other sweeps of the storage by name, each with its record; what cannot be read is passed over."""
+    try:
+        names = sorted((files.location / "sweeps").entries())
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        if is_name(name) and name != record["name"]:
+            with suppress(FileNotFoundError, NotADirectoryError, Damaged):
+                other = SweepFolder(files, f"sweeps/{name}").get_json(RECORD)
+                if {"fingerprint", "train", "roles"} <= other.get("data", {}).keys() and "confirm_seeds" in other:
+                    yield name, other
+
+
+def _has_begun(files: Files, name: str) -> bool:
+    """Whether the sweep has begun its confirm phase."""
+    with suppress(FileNotFoundError, NotADirectoryError, Damaged):
+        SweepFolder(files, f"sweeps/{name}").get_json("registration.json")
+        return True
+    return False
 
 
 def _same_tests(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
@@ -52,5 +93,7 @@ def _same_tests(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
 def _changed(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether a method that both train may have been set up anew after a look at its results."""
     ours, theirs = ({**each["config"], "name": ""} for each in (record, other))
-    trained = [{label for label, facts in each["methods"].items() if facts["trains"]} for each in (record, other)]
+    trained = [
+        {label for label, facts in each.get("methods", {}).items() if facts.get("trains")} for each in (record, other)
+    ]
     return bool(ours != theirs and trained[0] & trained[1])

@@ -29,7 +29,7 @@ from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
 from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
-from saeft_ray.records.earlier import KEY, opened_before
+from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, ROWS
@@ -77,8 +77,10 @@ class Ledger:
         first run, else what its first run wrote. A sweep of which no trial was dealt may still change its settings;
         its record of before is set aside.
 
-        Raises UserError if the name is taken by a sweep with other settings, and says which.
+        Raises UserError if the name is taken by a sweep with other settings, and says which; and if another sweep of
+        the storage had other images under the same names.
         """
+        refuse_other_images(self._store, record)
         if self._folder.put_json(RECORD, record):
             return record
         known = self.record()
@@ -86,9 +88,9 @@ class Ledger:
         mended = self._has_mended_tests(known, record)
         if known["data"]["fingerprint"] != record["data"]["fingerprint"] and not mended:
             different.append("data: the files have changed since")
-        elif not mended and (replaced := _replaced(known["data"], record["data"])):
+        elif not mended and (others := replaced(known["data"], record["data"])):
             different.append(
-                f"data: the files have changed since: images of {', '.join(replaced)} have the names and sizes that "
+                f"data: the files have changed since: images of {', '.join(others)} have the names and sizes that "
                 "they had, and hold something else; restore them"
             )
         if known["model"] != record["model"]:
@@ -116,9 +118,9 @@ class Ledger:
     def _has_mended_tests(self, known: dict[str, Any], record: dict[str, Any]) -> bool:
         """Whether nothing but test images changed, and no trial has been scored on them."""
         old, new = known["data"], record["data"]
-        replaced = _replaced(old, new)
-        same = bool(old.get("search")) and old["search"] == new["search"] and not {"train", "selection"} & {*replaced}
-        changed = old["fingerprint"] != new["fingerprint"] or bool(replaced)
+        others = replaced(old, new)
+        same = bool(old.get("search")) and old["search"] == new["search"] and not {"train", "selection"} & {*others}
+        changed = old["fingerprint"] != new["fingerprint"] or bool(others)
         return same and changed and not any(trial.startswith("confirm-") for trial in self.finished())
 
     def record(self) -> dict[str, Any]:
@@ -285,17 +287,6 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         return config
     today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today
-
-
-def _replaced(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """The splits whose images hold something else in the `data` of one record than in that of the other."""
-    found = []
-    for split, now in new.get("content", {}).items():
-        then = old.get("content", {}).get(split, "")  # records of before had none
-        (read, _, first), (again, _, second) = then.rpartition(": "), now.rpartition(": ")
-        if read == again and first != second:
-            found.append(split)
-    return found
 
 
 def _differences(old: Any, new: Any, place: str = "") -> Iterable[str]:
