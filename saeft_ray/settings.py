@@ -130,12 +130,15 @@ class Model(Section):
     """
 
     arch: Text
+    """An architecture of open_clip, `hf-hub:NAME`, `local-dir:FOLDER`, or `digit-clip`."""
     pretrained: Text | None = None
     mean: Annotated[tuple[Shade, Shade, Shade], Field(strict=False)] | None = None
     std: Annotated[tuple[Spread, Spread, Spread], Field(strict=False)] | None = None
     """Mean and deviation that normalise pixels in [0, 1]."""
     resize_mode: Literal["shortest", "longest", "squash"] | None = None
+    """How a picture becomes a square: its centre, with borders, or squashed."""
     interpolation: Literal["bicubic", "bilinear"] | None = None
+    """How pixels are drawn from a larger or smaller picture."""
     image_size: Pixels | None = None
     """Pixels; where weights were trained at another size, their position embeddings are interpolated to this one."""
 
@@ -151,13 +154,19 @@ class Train(Section):
     """One recipe for every method, so that methods differ in their penalty alone."""
 
     epochs: Few
+    """Passes over the training images."""
     batch_size: Count = 128
+    """Images of a step, over all workers."""
     lr: Positive = 1e-5
+    """The highest learning rate, after the warm-up."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Of AdamW."""
     warmup: Share = 0.1
     """Share of all steps over which the learning rate rises; it falls to 0 on a cosine afterwards."""
     clip_norm: Positive = 1.0
+    """The largest norm of a step's gradient."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of a label that goes to the other classes."""
     views: Few | None = None
     """Size of each image's pool of views; default: as many as epochs."""
     cache_gb: Annotated[float, Field(ge=0, le=10**9)] = 50.0
@@ -192,16 +201,22 @@ class DictionarySettings(Section):
 
     source: Text | None = Field(default=None, alias="from")
     width: Width = 2048
+    """Atoms."""
     k: Width = 32
+    """Atoms that are active on an image."""
     activation: Literal["relu_topk", "topk", "batch_topk"] = "relu_topk"
     """The k largest pre-activations of each image, where positive or even if negative; or k per image on average."""
     input: Literal["unit", "raw"] = "unit"
     recipe: Literal["corrected", "reference"] = "corrected"
+    """`reference` trains as the paper's code does."""
     steps: Count = 5000
+    """Optimizer steps."""
     epochs: Count | None = None
     """In the place of `steps` where given."""
     batch_size: Count = 1024
+    """Embeddings of a step."""
     lr: Positive = 1e-3
+    """Learning rate."""
     aux: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1 / 32
     """Weight of the auxiliary loss by which dead atoms learn what the live ones leave."""
     dead_after: Count = 50_000
@@ -233,8 +248,11 @@ class Compute(Section):
     """
 
     workers: Few = 1
+    """Processes that train one trial together."""
     cpus: Few = 1
+    """CPUs of each."""
     gpus: Annotated[float, Field(ge=0, le=MOST)] = 0
+    """GPUs of each."""
     concurrent: Few | None = None
     """Trials at once; default: as many as the resources hold."""
     loaders: Annotated[int, Field(ge=0, le=MOST)] = 0
@@ -248,3 +266,4 @@ class Compute(Section):
     address: str | None = None
     """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
     checkpoint_minutes: Annotated[float, Field(ge=0, le=10**6)] = 2.0
+    """Minutes between two checkpoints of a trial."""

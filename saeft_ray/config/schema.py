@@ -29,28 +29,36 @@ class Storage(Section):
     """Where everything is kept: any fsspec URL. Credentials come from the environment, never from here."""
 
     url: str = "./runs"
+    """A folder, or s3://bucket/folder; every machine must see it."""
     endpoint: Text | None = None
+    """The S3 server, where it is not the one that AWS_ENDPOINT_URL names."""
 
 
 class Search(Section):
     """Optuna's search of the open values, on the selection split alone, with one budget for every method."""
 
     trials: Few = 16
+    """Configurations that are tried for each method with open values."""
     early_stopping: Literal["none", "asha"] = "none"
+    """`asha` stops the worst trials early."""
 
 
 class Rerank(Section):
     """The best configurations of the search again, with fresh seeds."""
 
     top: Few = 3
+    """Configurations of each method that are tried again."""
     seeds: Few = 3
+    """Seeds of each."""
 
 
 class Until(Section):
     """Seeds at the first look and at the last."""
 
     min: Annotated[Few, Field(ge=3)] = 5
+    """Seeds at the first look."""
     max: Few = 20
+    """Seeds at the last look."""
 
     @model_validator(mode="after")
     def _max_is_beyond_min(self) -> Self:
@@ -76,7 +84,9 @@ class Confirm(Section):
         Annotated[Few, Tag("number")] | Annotated[Until, Tag("range")], Discriminator(_number_or_range)
     ] = 5
     engine: Literal["t", "exact", "anytime"] = "t"
+    """What decides at a look: the t test, an exact sign test, or one that is valid at any time."""
     overrun: Annotated[int, Field(ge=0, le=MOST)] = 0
+    """Seeds that a decided method gets beyond its look."""
     draw: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Another number gives seeds that no sweep of another draw has used."""
 
@@ -101,7 +111,9 @@ class Confirm(Section):
 
 class ReportSettings(Section):
     baseline: str = "ft"
+    """The method that all others are compared with."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    """Error level of each family of comparisons."""
     margin: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Accuracy difference (a fraction) within which methods count as equivalent; declared before the runs."""
     compare: Annotated[tuple[Annotated[tuple[str, str], Field(strict=False)], ...], Field(strict=False)] = ()
@@ -169,13 +181,16 @@ class SweepConfig(Section):
     """One sweep file, validated."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,79}$")]
+    """Its folder is STORAGE/sweeps/NAME."""
     storage: Annotated[Storage, BeforeValidator(lambda v: {"url": v} if isinstance(v, str) else v)] = Storage()
     seed: Annotated[int, Field(ge=0, le=LARGEST)] = 0
+    """All random draws follow from it."""
     model: Model
     data: AnyDataset
     train: Train
     dictionary: DictionarySettings = DictionarySettings()
     methods: Annotated[dict[Label, AnyMethod], BeforeValidator(_labelled), Field(min_length=1)]
+    """What is compared: a label, and below it the settings of a method."""
     search: Search = Search()
     rerank: Rerank = Rerank()
     confirm: Confirm = Confirm()

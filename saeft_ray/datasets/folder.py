@@ -41,11 +41,14 @@ class Folder(ImageFiles):
 
     type: Literal["folder"] = "folder"
     train: Place  # folder, or shards; relative paths start where the command runs
+    """A folder with a folder of images for each class, or tar shards; here or at a URL."""
     tests: dict[str, TestFolder]
+    """Test sets by name: a path, and `id` or `ood` as its role."""
     selection: Place | None = None  # folder; without one, a share of `train` is held out
     selection_share: float = Field(default=0.1, gt=0, lt=1)  # of every class
     # What to do about images that two splits share. No result depends on it, so that it is no part of the identity.
     duplicates: Literal["warn", "refuse"] = Field(default="warn", exclude=True)
+    """What follows if splits share images: a note, or an error."""
     classes: dict[str, str] | None = None  # folder name → words; without it the folder name, "_" as a space
 
     def class_names(self) -> Sequence[str]:
