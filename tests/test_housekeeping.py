@@ -196,7 +196,7 @@ def test_collecting_while_trials_run_changes_no_row(tmp_path):
             for item in garbage(store).items:
                 remove(store, item)
 
-        def ended(self, spec, selection):
+        def ended(self, spec, selection, course=None):
             self.started(spec)
 
     with Lease(store, "sweeps/small", beat=0.05) as lease:

@@ -99,7 +99,10 @@ def bank_of(plan: Plan, missing: list[str]) -> words.Bank:
 
 def unread(config: SweepConfig) -> list[str]:
     """What is to be said of the sweep's words before anything runs: those that its text tower cannot read, or cuts."""
-    listed, said = words.gathered(config.data.class_names(), _given(config.features.words))
+    try:
+        listed, said = words.gathered(config.data.class_names(), _given(config.features.words))
+    except UserError:  # a file or data that are gone since: told where they are missed
+        return []
     try:
         _, more = words.readable(encoder.tokenizer(config.model), listed)
     except _NO_TOWER as error:
