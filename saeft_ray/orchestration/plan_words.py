@@ -103,7 +103,7 @@ def _recorded(plan: Plan, store: Store) -> list[dict[str, Any]]:
     """The rows of this very sweep; none where it has not begun or was begun with other settings."""
     ledger = Ledger(store, plan.config.name)
     try:
-        if ledger.record()["config"] != record_of(plan, None)["config"]:
+        if ledger.record()["config"] != record_of(plan, None, look=False)["config"]:
             return []
     except (FileNotFoundError, NotADirectoryError):
         return []
