@@ -93,6 +93,13 @@ def embeddings_of(plan: Plan, store: Store, spec: TrialSpec | None, name: str, d
     return kept_embeddings(plan, store, spec, name, made)
 
 
+def codes_of(
+    dictionary: Dictionary, plan: Plan, store: Store, spec: TrialSpec | None, device: torch.device
+) -> SparseCodes:
+    """Codes of the embeddings of all sets, one below the other, by the model of `spec` or the frozen one."""
+    return stacked([encode(dictionary, embeddings_of(plan, store, spec, name, device)) for name in sets_of(plan)])
+
+
 def frozen_codes(plan: Plan, store: Store, read: Reader, name: str, device: torch.device) -> SparseCodes:
     """Codes of the frozen embeddings of set `name`, made once for all trials."""
 

@@ -47,9 +47,7 @@ def reader(plan: Plan, kind: Kind) -> Reader:
 def dictionary_of(given: Reader, plan: Plan, store: Store, device: torch.device) -> sae.Dictionary:
     """The dictionary, on `device`; made and kept if the store has none."""
     if given.kind != "neurons":
-        return sae.load(artifacts.ensure(plan.dictionary(given.kind, 0), plan, store, device), plan.facts.model).to(
-            device
-        )
+        return artifacts.dictionary(plan.dictionary(given.kind, 0), plan, store, device)
 
     def build(folder: Path) -> None:
         x = frozen_embeddings.load(artifacts.ensure(plan.activations(), plan, store, device))

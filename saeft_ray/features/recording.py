@@ -11,12 +11,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from saeft_ray import sae
 from saeft_ray.errors import UserError
 from saeft_ray.features import stability
 from saeft_ray.features.activity import Ints, Matrix, activity, counts
-from saeft_ray.features.codes import encode, stacked
-from saeft_ray.features.compute import TrialRecord, embeddings_of, frozen_codes, record_of_trial, sets_of
+from saeft_ray.features.codes import stacked
+from saeft_ray.features.compute import TrialRecord, codes_of, embeddings_of, frozen_codes, record_of_trial, sets_of
 from saeft_ray.features.examples import examples_of
 from saeft_ray.features.readers import Kind, dictionary_of, reader
 from saeft_ray.orchestration import artifacts
@@ -88,11 +87,9 @@ class Find:
     def __call__(self, number: int) -> Ints:
         device = device_of(self.plan)
         own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
-        folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
-        other = sae.load(folder, self.plan.facts.model).to(device)
-        names = sets_of(self.plan)
-        codes = [encode(other, embeddings_of(self.plan, self.store, None, name, device)) for name in names]
-        active, its, stranger = self._active("trained"), activity(*stacked(codes)), self._active("random")
+        other = artifacts.dictionary(self.plan.dictionary("trained", number), self.plan, self.store, device)
+        its = activity(*codes_of(other, self.plan, self.store, None, device))
+        active, stranger = self._active("trained"), self._active("random")
         atoms = own.atoms.numpy()[self.features]
         by_direction = stability.held(atoms, other.atoms.cpu().numpy()[counts(its) > 0])
         by_activity = stability.held_active(active[:, self.features], its, stranger)

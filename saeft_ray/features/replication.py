@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from saeft_ray import sae
 from saeft_ray.features import stability, testing
 from saeft_ray.features.activity import Floats, Ints
 from saeft_ray.features.change import effect, mass
-from saeft_ray.features.codes import SparseCodes, encode, stacked
-from saeft_ray.features.compute import embeddings_of, sets_of
+from saeft_ray.features.compute import codes_of
 from saeft_ray.features.content import Replication
 from saeft_ray.features.readers import dictionary_of, reader
 from saeft_ray.features.recording import device_of, or_sentence
@@ -49,9 +47,8 @@ class Replicate:
     def __call__(self, number: int) -> Partners:
         device = device_of(self.plan)
         own = dictionary_of(reader(self.plan, "trained"), self.plan, self.store, torch.device("cpu"))
-        folder = artifacts.ensure(self.plan.dictionary("trained", number), self.plan, self.store, device)
-        other = sae.load(folder, self.plan.facts.model).to(device)
-        frozen = self._codes(other, None)
+        other = artifacts.dictionary(self.plan.dictionary("trained", number), self.plan, self.store, device)
+        frozen = codes_of(other, self.plan, self.store, None, device)
         often = np.bincount(frozen.entries()[1], minlength=frozen.width)
         live, there = testing.live(often.astype(float), len(frozen.index)), np.flatnonzero(often)
         match = stability.match(own.atoms.numpy()[self.features], other.atoms.cpu().numpy()[there])
@@ -59,14 +56,9 @@ class Replicate:
         before = mass(frozen)
         effects: dict[str, list[Floats]] = {}
         for spec in self.trials:
-            found = effect(before, mass(self._codes(other, spec)), live)
+            found = effect(before, mass(codes_of(other, self.plan, self.store, spec, device)), live)
             effects.setdefault(spec.method, []).append(np.where(partner < 0, np.nan, found[partner]))
         return Partners(match.likeness, {method: np.mean(each, axis=0) for method, each in effects.items()})
-
-    def _codes(self, dictionary: sae.Dictionary, spec: TrialSpec | None) -> SparseCodes:
-        device = device_of(self.plan)
-        every = [embeddings_of(self.plan, self.store, spec, name, device) for name in sets_of(self.plan)]
-        return stacked([encode(dictionary, x) for x in every])
 
 
 def replications(own: dict[str, Floats], others: Sequence[Partners]) -> tuple[Replication, ...]:

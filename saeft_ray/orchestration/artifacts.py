@@ -25,6 +25,8 @@ from saeft_ray.storage.retry import is_full
 from saeft_ray.storage.store import Store
 from saeft_ray.training import frozen_embeddings
 
+_CPU = torch.device("cpu")
+
 
 def ensure(artifact: Artifact, plan: Plan, store: Store, device: torch.device) -> Path:
     """The folder of `artifact`, built now if the store has no sound copy."""
@@ -69,17 +71,18 @@ def clip(plan: Plan) -> ClipModel:
 def head(plan: Plan, store: Store) -> Tensor:
     """(C, d) weights of the zero-shot head."""
     artifact = plan.head()
-    weight: Tensor = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "head.safetensors")["weight"]
+    weight: Tensor = load_file(ensure(artifact, plan, store, _CPU) / "head.safetensors")["weight"]
     return weight
 
 
-def dictionary(artifact: Artifact, plan: Plan, store: Store) -> sae.Dictionary:
-    return sae.load(ensure(artifact, plan, store, torch.device("cpu")), plan.facts.model)
+def dictionary(artifact: Artifact, plan: Plan, store: Store, device: torch.device = _CPU) -> sae.Dictionary:
+    """The dictionary, on the `device` that makes it if the store has none."""
+    return sae.load(ensure(artifact, plan, store, device), plan.facts.model).to(device)
 
 
 def constants(artifact: Artifact, plan: Plan, store: Store) -> Constants:
     """Returns the constants that a method prepared, on the CPU."""
-    prepared: Constants = load_file(ensure(artifact, plan, store, torch.device("cpu")) / "constants.safetensors")
+    prepared: Constants = load_file(ensure(artifact, plan, store, _CPU) / "constants.safetensors")
     return prepared
 
 
