@@ -120,7 +120,8 @@ class Sweep:
         """Prints the same as tables on a rich `console`."""
         plan = Plan(self.config, find_facts(in_haste(self.config), planning=True))
         show(plan, console)
-        self._say_unread(console)
+        if self.config.features.on:
+            _say_unread(self.config, console, "features.words")
         return plan
 
     def run(self, *, local: bool = False, quiet: bool = False, join: bool = False) -> Self:
@@ -146,18 +147,12 @@ class Sweep:
             find_with_room(self.config.compute)  # what is wrong with it is told before anything is read or taken
         plan = Plan(self.config, find_facts(self.config))
         console = Terminal(stderr=quiet, quiet=quiet)
-        self._say_unread(console)
+        if self.config.features.on:
+            _say_unread(self.config, console, "features.words")
         with logs_named(self.folder):
             drive(plan, self._store, local, console)
         self.__dict__.pop("_opened", None)
         return self
-
-    def _say_unread(self, console: Console) -> None:
-        if self.config.features.on:
-            from saeft_ray.features.naming import unread
-
-            for sentence in unread(self.config):
-                console.out(f"features.words: {sentence}", highlight=False)
 
     # What came of it ------------------------------------------------------------------------------------------
 
@@ -242,7 +237,6 @@ class Sweep:
 
         Example: `sweep.features().changes_table().to_pandas().query("sure and effect > 1")`
         """
-        from saeft_ray.features.naming import unread
         from saeft_ray.features.progress import telling
         from saeft_ray.features.summary import what_changed
 
@@ -255,8 +249,7 @@ class Sweep:
         plan = features_found.with_settings(plan, given)
         check_caller("Sweep.features", local or join)
         console = Terminal(stderr=True)
-        for sentence in unread(plan.config):
-            console.out(f"words: {sentence}", highlight=False)
+        _say_unread(plan.config, console, "words")
         with StopSignals() as signals, hands(plan, store, ledger, signals, local) as them:
             each = telling(them.each, lambda line: console.out(line, highlight=False))
             changed = what_changed(plan, ledger, store, methods=methods, against=against, each=each)
@@ -377,16 +370,10 @@ class Sweep:
         Example: `frozen, tuned = sweep.embeddings("ft", "UCI")`
         """
         from saeft_ray.orchestration import tuned
-        from saeft_ray.training.worker import Worker
 
         plan, _, store = self._opened
-        split, place = tuned.split_of(plan, test_set), Worker.of(plan.config.compute)
-        models = (
-            tuned.frozen_classifier(plan, store),
-            tuned.tuned_classifier(plan, self.trial_of(trial_or_method), store),
-        )
-        frozen, ended = (tuned.embeddings(model, split, place.device, place.loaders) for model in models)
-        return frozen, ended
+        split = tuned.split_of(plan, test_set)
+        return tuned.frozen_and_tuned(plan, self.trial_of(trial_or_method), split, store)
 
     @cached_property
     def _store(self) -> Store:
@@ -401,3 +388,11 @@ class Sweep:
                 f"{self.folder}: a sweep of this name ran with other settings; saeft_ray.open_sweep opens that one"
             )
         return Plan(self.config, plan.facts), ledger, store
+
+
+def _say_unread(config: SweepConfig, console: Console, place: str) -> None:
+    """Prints what is to be said of the words in `place`, before anything is computed."""
+    from saeft_ray.features.naming import unread
+
+    for sentence in unread(config):
+        console.out(f"{place}: {sentence}", highlight=False)

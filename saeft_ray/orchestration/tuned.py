@@ -23,6 +23,9 @@ from saeft_ray.storage.fingerprint import fingerprint
 from saeft_ray.storage.store import Store
 from saeft_ray.training.evaluate import BATCH
 from saeft_ray.training.prefetch import ahead
+from saeft_ray.training.worker import Worker
+
+Embeddings = NDArray[np.float32]  # (N, d)
 
 
 def clip_of(plan: Plan) -> ClipModel:
@@ -84,8 +87,8 @@ def split_of(plan: Plan, name: str) -> Split:
 
 
 def kept_embeddings(
-    plan: Plan, store: Store, spec: TrialSpec | None, name: str, make: Callable[[], NDArray[np.float32]]
-) -> NDArray[np.float32]:
+    plan: Plan, store: Store, spec: TrialSpec | None, name: str, make: Callable[[], Embeddings]
+) -> Embeddings:
     """(N, d) embeddings of set `name` by the model of `spec`, or by the frozen one if that is None, as the store has
     them; those of `make` if it has none."""
 
@@ -94,7 +97,7 @@ def kept_embeddings(
 
     identity = identity_of_embeddings(plan, spec, name)
     folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
-    found: NDArray[np.float32] = load_numpy(folder / "embeddings.safetensors")["embeddings"]
+    found: Embeddings = load_numpy(folder / "embeddings.safetensors")["embeddings"]
     return found
 
 
@@ -111,11 +114,20 @@ def identity_of_embeddings(plan: Plan, spec: TrialSpec | None, name: str) -> dic
     }
 
 
+def frozen_and_tuned(plan: Plan, spec: TrialSpec, split: Split, store: Store) -> tuple[Embeddings, Embeddings]:
+    """The embeddings of `split` by the frozen model and by that of `spec`, made now, where the sweep's workers compute.
+    Raises UserError as `tuned_classifier`."""
+    place = Worker.of(plan.config.compute)
+    frozen, tuned = frozen_classifier(plan, store), tuned_classifier(plan, spec, store)
+    before, after = (embeddings(model, split, place.device, place.loaders) for model in (frozen, tuned))
+    return before, after
+
+
 @torch.inference_mode()
-def embeddings(model: Classifier, split: Split, device: torch.device, loaders: int = 0) -> NDArray[np.float32]:
+def embeddings(model: Classifier, split: Split, device: torch.device, loaders: int = 0) -> Embeddings:
     """(N, d) float32 embeddings of the images of `split` in its order, not normalised."""
     model = model.to(device).eval()
     batches = np.split(np.arange(len(split.labels)), range(BATCH, len(split.labels), BATCH))
     found = [model.embed(images.to(device)).cpu() for images in ahead(split.images, batches, loaders, device)]
-    stacked: NDArray[np.float32] = torch.cat(found).numpy()
+    stacked: Embeddings = torch.cat(found).numpy()
     return stacked
