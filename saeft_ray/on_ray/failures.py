@@ -8,17 +8,10 @@ from ray import exceptions
 from ray.train import ControllerError, PreemptionError, WorkerGroupError
 
 from saeft_ray.on_ray import internals
-from saeft_ray.orchestration.failures import Cause, Failure, cause_of, short_traceback
+from saeft_ray.orchestration.failures import STOPS, Cause, Failure, cause_of, short_traceback
 from saeft_ray.storage.redact import redacted
 
-_ORDER: tuple[Cause, ...] = (
-    "storage",
-    "input",
-    "lost",
-    "memory",
-    "crashed",
-    "bug",
-)  # of several, the first is the reason
+_ORDER: tuple[Cause, ...] = (*STOPS, "lost", "memory", "crashed", "bug")  # of several, the first is the reason
 _DIED = exceptions.WorkerCrashedError | exceptions.RaySystemError | exceptions.LocalRayletDiedError
 _TEXTS: dict[Cause, str] = {
     "memory": "running low on memory|OutOfMemory",

@@ -99,7 +99,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         self._attempts = Attempts()
         self._failures: dict[str, Failure] = {}  # reported by trials that are about to end
         self._passed_on = False
-        self.halted: Unfinished | UserError | None = None
+        self.halted: Unfinished | None = None
 
     @property
     def closed(self) -> bool:
@@ -156,7 +156,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         self._watcher.failed(spec, failure.line)
         try:
             wait = self._attempts.wait(spec.id, failure)
-        except (Unfinished, UserError) as reason:
+        except Unfinished as reason:
             self.halted = reason
             return
         if wait is None:
@@ -167,7 +167,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             self._again.append((time.monotonic() + wait, spec))
 
     def check(self) -> None:
-        """Raises Unfinished if trials could not be run, UserError if a mistake of the user's kept them."""
+        """Raises Unfinished if trials could not be run."""
         if self.halted:
             raise self.halted
         self._attempts.check(self._queue.phase)
