@@ -126,7 +126,7 @@ def _many(found: Ownership, names: Collection[Name]) -> str:
 def _lost_builds(found: Ownership, going: set[Name]) -> Iterator[tuple[str, str, dict[str, Listed]]]:
     """Builds that no manifest names; not those of a manifest that cannot be read, or of what goes anyway."""
     inventory: Inventory = found.inventory
-    whole = inventory.whole()
+    whole = inventory.whole
     several = {name: builds for name in inventory.artifacts if name not in going and (builds := inventory.builds(name))}
     manifests = found.store.manifests([name for name in several if name in whole])
     for name, builds in several.items():

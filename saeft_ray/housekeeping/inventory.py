@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from saeft_ray.errors import UserError
@@ -31,8 +32,9 @@ class Inventory:
     aside: dict[str, Listed] = field(default_factory=dict)
     temporary: dict[str, Listed] = field(default_factory=dict)
 
+    @cached_property
     def whole(self) -> set[Name]:
-        """The artifacts that have a manifest; without it nothing exists."""
+        """The artifacts that have a manifest; without it nothing exists. Asked once everything is taken."""
         return {name for name, files in self.artifacts.items() if manifest_of(name) in files}
 
     def builds(self, name: Name) -> dict[str, dict[str, Listed]]:

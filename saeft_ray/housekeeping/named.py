@@ -73,7 +73,7 @@ class Account:
 def account(store: Store, sweep: str, inventory: Inventory) -> Account:
     """What `sweep` names. Raises an exception, of any kind, if that cannot be told."""
     plan, ledger, _ = reopen(f"{store.url}/sweeps/{sweep}", store.endpoint)
-    whole, ended = inventory.whole(), ledger.finished()
+    whole, ended = inventory.whole, ledger.finished()
     trials = [spec for phase in PHASES for spec in ledger.asked(phase)]
     weights = {spec.id: plan.final_weights(spec).key for spec in trials if spec.trained}
     keys = {Name("endpoint", key) for key in weights.values()}

@@ -29,6 +29,11 @@ class Ownership:
         """The artifacts that no sweep names."""
         return [name for name in sorted(self.owners) if not self.owners[name] and name not in self.unclear]
 
+    def named(self, sweep: str) -> tuple[list[Name], list[Name]]:
+        """The artifacts that `sweep` names, and those of them that no other names."""
+        named = [name for name in sorted(self.owners) if sweep in self.owners[name]]
+        return named, [name for name in named if len(self.owners[name]) == 1]
+
 
 def look(store: Store) -> Ownership:
     """Who names what in a storage. Raises UserError for a place that is none."""
@@ -44,7 +49,7 @@ def look(store: Store) -> Ownership:
         except Exception as error:  # a bug too: nothing may be lost by it
             said = str(error).strip() or type(error).__name__
             unaccounted[sweep] = said.splitlines()[0].removeprefix(f"{store.url}/sweeps/{sweep}: ")
-    whole = inventory.whole()
+    whole = inventory.whole
     described = descriptions(store, [name for name in whole if name.kind in DESCRIBED])
     owners, unclear = {}, set()
     for name in whole:

@@ -66,8 +66,7 @@ def _own(found: Ownership, sweep: str) -> tuple[list[Name], list[str]]:
     """The artifacts that go with a sweep, and what stays."""
     if sweep in found.unaccounted:
         return [], [f"its artifacts stay, since it cannot be accounted for: {found.unaccounted[sweep]}"]
-    named = [name for name in sorted(found.owners) if sweep in found.owners[name]]
-    own = [name for name in named if len(found.owners[name]) == 1]
+    named, own = found.named(sweep)
     going, stays = allowed(found, own)
     if shared := len(named) - len(own):
         stays.append(f"{shared} artifacts stay: other sweeps name them too")

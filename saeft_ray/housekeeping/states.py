@@ -77,10 +77,9 @@ def _sweeps(found: Ownership) -> list[str]:
 
 
 def _share(found: Ownership, sweep: str) -> Share:
-    named = [name for name, owners in found.owners.items() if sweep in owners]
-    alone = [name for name in named if len(found.owners[name]) == 1]
-    folder = size(found.inventory.sweeps.get(sweep, {}).values())
-    return Share(sweep, folder, bytes_of(found, alone), bytes_of(found, named) - bytes_of(found, alone))
+    named, alone = found.named(sweep)
+    own = bytes_of(found, alone)
+    return Share(sweep, size(found.inventory.sweeps.get(sweep, {}).values()), own, bytes_of(found, named) - own)
 
 
 def _state(found: Ownership, sweep: str) -> State:
@@ -88,7 +87,7 @@ def _state(found: Ownership, sweep: str) -> State:
     state, progress, created = "empty", "nothing was begun", ""
     if sweep in found.accounts or sweep in found.unaccounted:
         try:
-            plan, ledger, _ = reopen(f"{found.store.url}/sweeps/{sweep}", found.store.endpoint)
+            plan, ledger = _opened(found, sweep)
             created = str(ledger.record().get("created", ""))
             ended, progress = _progress(plan, ledger)
             state = "ended" if ended else "unfinished"
@@ -99,6 +98,13 @@ def _state(found: Ownership, sweep: str) -> State:
         state = f"running on {owner.host} since {owner.since}"
     least = sweep in found.unaccounted
     return State(sweep, state, progress, created, changed(files), sum(_share(found, sweep)[1:]), least)
+
+
+def _opened(found: Ownership, sweep: str) -> tuple[Plan, Ledger]:
+    if one := found.accounts.get(sweep):
+        return one.plan, one.ledger
+    plan, ledger, _ = reopen(f"{found.store.url}/sweeps/{sweep}", found.store.endpoint)
+    return plan, ledger
 
 
 def _progress(plan: Plan, ledger: Ledger) -> tuple[bool, str]:
