@@ -8,8 +8,7 @@ import argparse
 import sys
 
 from saeft_ray import door
-from saeft_ray.errors import UserError
-from saeft_ray.orchestration.evaluate import best, evaluate, finished, images_of
+from saeft_ray.orchestration.evaluate import best, evaluate, finished, images_of, named
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.records.ledger import Ledger
@@ -64,11 +63,8 @@ def chosen(plan: Plan, ledger: Ledger, options: argparse.Namespace) -> list[Tria
         return [spec]
     if options.all:
         labels = plan.config.methods if "sweep" in options.all else options.all
-        return [spec for label in dict.fromkeys(labels) for spec, _ in finished(plan, ledger, label)]
-    try:
-        return [ledger.spec(options.given[0])]
-    except FileNotFoundError:
-        raise UserError(ledger.no_trial(options.given[0])) from None
+        return [spec for spec, _ in finished(plan, ledger, *dict.fromkeys(labels))]
+    return [named(ledger, options.given[0])]
 
 
 if __name__ == "__main__":

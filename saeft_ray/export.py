@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -23,12 +22,10 @@ from saeft_ray.model import pretrained
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.model.word_tokenizer import WordTokenizer
 from saeft_ray.orchestration import hub_folder
-from saeft_ray.orchestration.evaluate import best
+from saeft_ray.orchestration.evaluate import best, named
 from saeft_ray.orchestration.model_card import model_card
 from saeft_ray.orchestration.reopen import reopen
-from saeft_ray.orchestration.tuned import clip_of, open_clip_state, tuned_classifier
-from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.orchestration.tuned import clip_of, open_clip_state, same_weights, tuned_classifier
 from saeft_ray.settings import Model
 
 HUB = "hf:"
@@ -65,7 +62,7 @@ def _export(storage: str, trials: Sequence[str], method: str | None, places: Seq
         spec, why = best(plan, ledger, method)
         print(why)
     else:
-        spec, why = _spec(ledger, trials[0]), "The trial was chosen by hand"
+        spec, why = named(ledger, trials[0]), "The trial was chosen by hand"
     place = places[0] if places else f"{spec.id}.safetensors"
     folder = Path(place.removeprefix(HUB)).expanduser() if place.startswith(HUB) else None
     if folder is None:
@@ -91,13 +88,6 @@ def _export(storage: str, trials: Sequence[str], method: str | None, places: Seq
     return 0
 
 
-def _spec(ledger: Ledger, trial: str) -> TrialSpec:
-    try:
-        return ledger.spec(trial)
-    except FileNotFoundError:
-        raise UserError(ledger.no_trial(trial)) from None
-
-
 def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[str], file: Path) -> Path:
     """Writes both files, the second next to `file`, and returns its path. Raises UserError for a `file` that is there
     already, OSError if open_clip does not read back what was written."""
@@ -111,8 +101,7 @@ def write(tuned: Classifier, clip: ClipModel, model: Model, classes: Sequence[st
     again = pretrained.bare(model)
     pretrained.resize(again, model)
     load_checkpoint(again, str(file))
-    read = again.state_dict()
-    if read.keys() != state.keys() or not all(torch.equal(read[name], state[name]) for name in state):
+    if not same_weights(again.state_dict(), state):
         raise OSError(f"{file}: open_clip reads other weights than were written; do not use it")
     return head
 

@@ -86,16 +86,26 @@ def evaluate(plan: Plan, ledger: Ledger, store: Store, specs: Sequence[TrialSpec
             yield Scored(spec, kept.keep(spec.id, images.fingerprint, _rows(spec, images, answers)), before=False)
 
 
-def finished(plan: Plan, ledger: Ledger, method: str) -> list[tuple[TrialSpec, float]]:
-    """The confirm trials of `method` that ended well, in the order of their seeds, each with its selection accuracy.
-    Raises UserError if there are none, or no such method."""
-    if method not in plan.config.methods:
-        raise UserError(f"{ledger.url}: has no method {method!r}; its methods are {', '.join(plan.config.methods)}")
-    results = ledger.results("confirm")
-    specs = [spec for spec in ledger.asked("confirm") if spec.method == method]
-    found = [(spec, score) for spec in specs if (score := results.get(spec.id)) is not None]
-    if not found:
-        raise UserError(f"{ledger.url}: no confirm trial of {method} has ended well yet; run the sweep")
+def named(ledger: Ledger, trial: str) -> TrialSpec:
+    """The trial of this name. Raises UserError if there is none."""
+    try:
+        return ledger.spec(trial)
+    except FileNotFoundError:
+        raise UserError(ledger.no_trial(trial)) from None
+
+
+def finished(plan: Plan, ledger: Ledger, *methods: str) -> list[tuple[TrialSpec, float]]:
+    """The confirm trials that ended well, method by method in the order of their seeds, each with its selection
+    accuracy. Raises UserError if a method has none, or is not there."""
+    results, asked, found = ledger.results("confirm"), ledger.asked("confirm"), list[tuple[TrialSpec, float]]()
+    for method in methods:
+        if method not in plan.config.methods:
+            raise UserError(f"{ledger.url}: has no method {method!r}; its methods are {', '.join(plan.config.methods)}")
+        specs = [spec for spec in asked if spec.method == method]
+        ended = [(spec, score) for spec in specs if (score := results.get(spec.id)) is not None]
+        if not ended:
+            raise UserError(f"{ledger.url}: no confirm trial of {method} has ended well yet; run the sweep")
+        found += ended
     return found
 
 

@@ -13,13 +13,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 
 from saeft_ray.errors import UserError
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.model.word_tokenizer import WordTokenizer
-from saeft_ray.orchestration.tuned import open_clip_model
+from saeft_ray.orchestration.tuned import open_clip_model, same_weights
 from saeft_ray.settings import Model
 
 WEIGHTS = "open_clip_model.safetensors"
@@ -58,8 +57,7 @@ def write_folder(
         elif save := getattr(clip.tokenize, "save_pretrained", None):  # one of Hugging Face's, which lies beside
             save(aside)
         (aside / "README.md").write_text(card, encoding="utf-8")
-        read = open_clip.create_model(f"local-dir:{aside}").state_dict()
-        if read.keys() != state.keys() or not all(torch.equal(read[name], state[name]) for name in state):
+        if not same_weights(open_clip.create_model(f"local-dir:{aside}").state_dict(), state):
             raise OSError(f"{folder}: open_clip reads other weights than were written; nothing is kept")
         aside.rename(folder)
     finally:

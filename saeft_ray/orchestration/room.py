@@ -9,15 +9,20 @@ from saeft_ray.records.ledger import Ledger
 from saeft_ray.storage.store import Store
 
 
-def to_keep(plan: Plan, store: Store, ledger: Ledger | None = None) -> int:
-    """Bytes that a run will add: artifacts whose size is known and that are not there, and the weights in which the
-    trials of the confirm phase end, save for those that have ended by the `ledger`."""
+def to_keep(plan: Plan, store: Store, ledger: Ledger) -> int:
+    """Bytes that a run will add: artifacts whose size is known and that are not there, and the weights."""
+    artifacts = sum(each.bytes or 0 for each in plan.artifacts() if not store.has(each.kind, each.key))
+    return artifacts + weights_to_keep(plan, ledger)
+
+
+def weights_to_keep(plan: Plan, ledger: Ledger | None = None) -> int:
+    """Bytes of the weights in which the trials of the confirm phase end, save for those that have ended by the
+    `ledger`."""
     from saeft_ray.model import encoder
 
-    artifacts = sum(each.bytes or 0 for each in plan.artifacts() if not store.has(each.kind, each.key))
     ended = {trial for trial in ledger.finished() if trial.startswith("confirm-")} if ledger else set()
     left = max(0, dict(plan.trainings())["confirm"] - len(ended))
-    return artifacts + left * encoder.bytes_of(plan.config.model)
+    return left * encoder.bytes_of(plan.config.model)
 
 
 def free(store: Store) -> int | None:

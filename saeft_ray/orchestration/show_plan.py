@@ -11,7 +11,7 @@ from rich.table import Table
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.plan_words import classes, doubts, names, time_left, views
 from saeft_ray.orchestration.reopen import record_of
-from saeft_ray.orchestration.room import free, to_keep
+from saeft_ray.orchestration.room import free, weights_to_keep
 from saeft_ray.records.earlier import in_words, opened_before
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.retry import HASTY
@@ -39,7 +39,7 @@ def show(plan: Plan, console: Console) -> None:
     """Prints what a run would build and train."""
     store = Store(plan.config.storage.url, endpoint=plan.config.storage.endpoint, waits=HASTY)
     artifacts = Table("artifact", "key", "size", "state", title="Artifacts", title_justify="left", box=None)
-    unseen, activations, named = "", "", names(plan)
+    unseen, activations, named, to_build = "", "", names(plan), 0
     for artifact in plan.artifacts():
         stored = None
         nameless = bool(plan.facts.unseen)  # keys depend on data not seen
@@ -48,6 +48,7 @@ def show(plan: Plan, console: Console) -> None:
         except Exception as error:  # whatever a store raises: a plan says what it could not see, and continues
             unseen = f"{store.url} could not be read: {str(error) or type(error).__name__}"
         size = artifact.bytes if stored is None else stored
+        to_build += artifact.bytes or 0 if stored is None else 0
         shards = f", in {len(artifact.shards)} shards" if artifact.shards else ""
         state = "unknown" if unseen or nameless else f"will be built{shards}" if stored is None else "exists"
         key = "unknown" if nameless else artifact.key[:12]
@@ -84,7 +85,9 @@ def show(plan: Plan, console: Console) -> None:
     if not (unseen or plan.facts.unseen):
         left = free(store)
         there = "" if left is None else f"; {_bytes(left)} are free there"
-        console.print(f"The storage will keep about {_bytes(to_keep(plan, store))} more{there}.", highlight=False)
+        console.print(
+            f"The storage will keep about {_bytes(to_build + weights_to_keep(plan))} more{there}.", highlight=False
+        )
         if words := _opened_before(plan, store):
             console.out(words, highlight=False)
         console.out(time_left(plan, store), highlight=False)
@@ -125,8 +128,6 @@ def _frozen_encoder(plan: Plan, state: str) -> str:
 
 def _opened_before(plan: Plan, store: Store) -> str:
     """Which sweeps opened the test sets with the seeds of this plan, in a sentence; "" for none."""
-    if plan.facts.unseen:
-        return ""
     with suppress(Exception):  # said already: the store could not be read
         if words := in_words(opened_before(store, record_of(plan, None, look=False))):
             return f"{words[0].upper()}{words[1:]}; confirm: {{draw: {plan.config.confirm.draw + 1}}} gives others."

@@ -21,7 +21,7 @@ from saeft_ray.methods import NOTHING, Method
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import kept_embeddings
+from saeft_ray.orchestration.tuned import keep_embeddings
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Row, Status, pack
@@ -95,7 +95,7 @@ def run(
             yield Outcome(_failed(plan, spec, f"{error} of {dataset}"), None, "failed")
             return
         if embedded:
-            kept_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
+            keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
         right = answers == split.labels
         accuracy = float(right.mean())
         selection = accuracy if role == "selection" else selection

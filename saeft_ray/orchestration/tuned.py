@@ -1,7 +1,7 @@
 """What the trials of a sweep left in its store: tuned models, dictionaries and their embeddings."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ def open_clip_state(tuned: Classifier, clip: ClipModel) -> dict[str, torch.Tenso
     return state | {f"visual.{name}": tensor for name, tensor in tuned.encoder.state_dict().items()}
 
 
+def same_weights(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
+    """Whether two states have the same names and values."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
 def open_clip_model(tuned: Classifier, clip: ClipModel) -> Any:
     """An open_clip module of its own with the image tower of `tuned`, in evaluation mode on the CPU."""
     model = copy.deepcopy(clip.clip)
@@ -91,14 +96,21 @@ def kept_embeddings(
 ) -> Embeddings:
     """(N, d) embeddings of set `name` by the model of `spec`, or by the frozen one if that is None, as the store has
     them; those of `make` if it has none."""
+    folder = keep_embeddings(plan, store, spec, name, make)
+    found: Embeddings = load_numpy(folder / "embeddings.safetensors")["embeddings"]
+    return found
+
+
+def keep_embeddings(
+    plan: Plan, store: Store, spec: TrialSpec | None, name: str, make: Callable[[], Embeddings]
+) -> Path:
+    """The folder of the same in the store, without reading them."""
 
     def build(folder: Path) -> None:
         save_numpy({"embeddings": make()}, folder / "embeddings.safetensors")
 
     identity = identity_of_embeddings(plan, spec, name)
-    folder = store.ensure("embeddings", fingerprint(identity, 24), build, identity)
-    found: Embeddings = load_numpy(folder / "embeddings.safetensors")["embeddings"]
-    return found
+    return store.ensure("embeddings", fingerprint(identity, 24), build, identity)
 
 
 def identity_of_embeddings(plan: Plan, spec: TrialSpec | None, name: str) -> dict[str, object]:
