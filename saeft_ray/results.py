@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.features.files import asked_tables
 from saeft_ray.records.classes import classes_table, scored
 from saeft_ray.records.evaluations import Evaluations
-from saeft_ray.records.query import TABLES, course_tables, query, summary
+from saeft_ray.records.query import TABLES, asks, course_tables, query, summary
 from saeft_ray.records.read import read_record, read_trials, rows_of
 
 _log = logging.getLogger(__name__)
@@ -130,9 +129,9 @@ def further_tables(
     """The tables that `sql` names in addition to `results` and `examples`; `files` is what `read_trials` gave. Raises
     UserError for one that cannot be made."""
     found = {**asked_tables(sql, storage, endpoint), **course_tables(sql, files)}
-    if re.search(r"\bevaluations\b", sql, re.IGNORECASE):
+    if asks(sql, "evaluations"):
         found["evaluations"] = Evaluations(storage, endpoint).table()
-    if re.search(r"\bclasses\b", sql, re.IGNORECASE):
+    if asks(sql, "classes"):
         found["classes"] = _classes(rows_of(files), storage, endpoint)
     return found
 

@@ -3,7 +3,6 @@ firings.parquet has the table of features by set and class."""
 
 import io
 import json
-import re
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.tables import FIRINGS, changes_table, firings_table, tables
+from saeft_ray.records.query import asks
 from saeft_ray.records.read import read_file, write_file
 
 JSON, PAGE, FIRED = "features.json", "features.html", "firings.parquet"
@@ -71,13 +71,13 @@ def stored(storage: str, endpoint: str | None = None) -> WhatChanged | None:
 def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[str, pa.Table]:
     """Those of the tables `features`, `changes` and `firings` that `sql` names. Raises UserError where one of them
     is not there, Damaged for files that were not written by `keep`."""
-    asked = [name for name in ("features", "changes", "firings") if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    asked = [name for name in ("features", "changes", "firings") if asks(sql, name)]
     if not asked:
         return {}
     found = stored(storage, endpoint)
     held = {} if found is None else tables(found)
     if "firings" in asked:
-        held |= _stored_firings(storage.rstrip("/"), endpoint) or {}
+        held |= _stored_firings(storage.rstrip("/"), endpoint)
     if absent := [f"`{name}`" for name in asked if name not in held]:
         why = "nothing was found of its features yet" if found is None else "what was found has no such file"
         no = f"there is no table {absent[0]}" if len(absent) == 1 else f"there are no tables {' and '.join(absent)}"
@@ -85,14 +85,14 @@ def asked_tables(sql: str, storage: str, endpoint: str | None = None) -> dict[st
     return {name: held[name] for name in asked}
 
 
-def _stored_firings(place: str, endpoint: str | None) -> dict[str, pa.Table] | None:
+def _stored_firings(place: str, endpoint: str | None) -> dict[str, pa.Table]:
     try:
         found = parquet.read_table(pa.BufferReader(read_file(place, FIRED, endpoint)))
     except (FileNotFoundError, NotADirectoryError):
-        return None
+        return {}
     except (pa.ArrowException, OSError) as error:
         raise Damaged(
             f"{place}/{FIRED}: cannot be read ({type(error).__name__}); remove it and run "
             "`python -m saeft_ray.features` again"
         ) from error
-    return {"firings": found.cast(FIRINGS)} if found.schema.names == FIRINGS.names else None
+    return {"firings": found.cast(FIRINGS)} if found.schema.names == FIRINGS.names else {}

@@ -3,18 +3,16 @@
 <storage>/sweeps/<name>/evaluations/<trial>-<key>.parquet   one trial on one set of images, written once
 """
 
-import io
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from saeft_ray.errors import Damaged
-from saeft_ray.records.folder import read_parquet
+from saeft_ray.records.folder import read_parquet, sealed_parquet
 from saeft_ray.storage.checksum import KEY as SEAL
-from saeft_ray.storage.checksum import mark, seal
+from saeft_ray.storage.checksum import mark
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.fingerprint import fingerprint
 
@@ -54,10 +52,9 @@ class Evaluations:
 
     def keep(self, trial: str, images: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
         """Writes rows, unless somebody was faster; returns those that are there then."""
-        out, about = io.BytesIO(), {SEAL: mark()}
-        pq.write_table(pa.Table.from_pylist(list(rows), SCHEMA).replace_schema_metadata(about), out, compression="zstd")
+        content = sealed_parquet(pa.Table.from_pylist(list(rows), SCHEMA), {SEAL: mark()})
         with suppress(FileExistsError):
-            self._files.write_once(_path(trial, images), seal(out.getvalue()))
+            self._files.write_once(_path(trial, images), content)
         return self.of(trial, images)
 
     def table(self) -> pa.Table:

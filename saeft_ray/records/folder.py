@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from saeft_ray.errors import Damaged
-from saeft_ray.storage.checksum import checked, from_json, to_json
+from saeft_ray.storage.checksum import checked, from_json, seal, to_json
 from saeft_ray.storage.files import Files
 from saeft_ray.storage.fingerprint import fingerprint
 
@@ -181,6 +181,13 @@ class SweepFolder:
 
     def _full(self, path: str) -> str:
         return f"{self._folder}/{path}" if self._folder else path
+
+
+def sealed_parquet(rows: pa.Table, about: Mapping[str, str]) -> bytes:
+    """A Parquet file with `about` as its metadata, among it the mark of a seal (`checksum.mark`)."""
+    out = io.BytesIO()
+    pq.write_table(rows.replace_schema_metadata(about), out, compression="zstd")
+    return seal(out.getvalue())
 
 
 def read_parquet(data: bytes, shown: str) -> pa.Table:

@@ -8,19 +8,16 @@ from collections.abc import Iterable, Mapping
 from pydantic import ValidationError
 
 from saeft_ray.errors import Damaged
-from saeft_ray.records.lease import PATIENCE, RELEASED, Owner, alive
+from saeft_ray.records.lease import LOOKS, PATIENCE, RELEASED, UNKNOWN, Owner, alive, beat_at
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.files import Files
 
-_UNKNOWN = Owner(host="an unknown machine", process=0, since="an unknown time")
-_LOOKS = 20  # during the whole patience
 
-
-def holders(files: Files, paths: Iterable[str], patience: float = PATIENCE) -> dict[str, Owner]:
+def holders(files: Files, paths: Iterable[str]) -> dict[str, Owner]:
     """Who drives each sweep that is driven now, by its name. `paths` are the files below `sweeps/`.
 
     A driver that left, or whose process is gone from this machine, is told at once. Others are watched, all together,
-    until their beats change, for `patience` seconds at most: those whose beats stay as they were are dead.
+    until their beats change, for `PATIENCE` seconds at most: those whose beats stay as they were are dead.
     """
     watched: dict[str, tuple[Owner, bytes]] = {}
     newest = _newest(paths)
@@ -28,14 +25,12 @@ def holders(files: Files, paths: Iterable[str], patience: float = PATIENCE) -> d
         owner, beat = _owner(files, lease), _beat(files, lease)
         if beat != RELEASED and not (owner.host == socket.gethostname() and not alive(owner.process)):
             watched[sweep] = owner, beat
-    return _living(files, watched, newest, patience)
+    return _living(files, watched, newest)
 
 
-def _living(
-    files: Files, watched: dict[str, tuple[Owner, bytes]], leases: Mapping[str, str], patience: float
-) -> dict[str, Owner]:
+def _living(files: Files, watched: dict[str, tuple[Owner, bytes]], leases: Mapping[str, str]) -> dict[str, Owner]:
     living: dict[str, Owner] = {}
-    until = time.monotonic() + patience
+    until = time.monotonic() + PATIENCE
     while watched:
         for sweep, (owner, first) in list(watched.items()):
             now = _beat(files, leases[sweep])
@@ -46,7 +41,7 @@ def _living(
         if time.monotonic() > until:
             break
         if watched:
-            time.sleep(patience / _LOOKS)
+            time.sleep(PATIENCE / LOOKS)
     return living
 
 
@@ -63,11 +58,8 @@ def _owner(files: Files, lease: str) -> Owner:
     try:
         return Owner.model_validate(from_json(files.read_bytes(f"{lease}.json"), lease))
     except (Damaged, ValidationError, FileNotFoundError):
-        return _UNKNOWN
+        return UNKNOWN
 
 
 def _beat(files: Files, lease: str) -> bytes:
-    try:
-        return files.read_bytes(f"{lease}.beat")
-    except FileNotFoundError:
-        return b""
+    return beat_at(files, f"{lease}.beat")

@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 BEAT = 5.0  # seconds between two beats
 PATIENCE = 4 * BEAT  # seconds without one after which a driver counts as dead
 MOMENT = 5.0  # seconds that a contender waits for others, and within which it must have written
+LOOKS = 20  # at a beat, during all the patience
 RELEASED = b"released"
 
 
@@ -45,6 +46,9 @@ class Owner(BaseModel):
     process: int
     since: str  # UTC, ISO 8601
     mark: str = ""  # distinguishes two of one process
+
+
+UNKNOWN = Owner(host="an unknown machine", process=0, since="an unknown time")
 
 
 class Lease:
@@ -127,7 +131,7 @@ class Lease:
         while (now := self._read_beat(self.token)) == first:
             if time.monotonic() > watched:
                 return
-            time.sleep(self._patience / 20)
+            time.sleep(self._patience / LOOKS)
         if now == RELEASED:
             return
         owner = self._owner()  # known for sure once there is a beat
@@ -143,7 +147,7 @@ class Lease:
             return Owner.model_validate(from_json(self._files.read_bytes(path), path))
         except (Damaged, ValidationError):
             _log.warning("%s/%s: damaged; whoever holds this lease is watched", self._files.url, path)
-            return Owner(host="an unknown machine", process=0, since="an unknown time")
+            return UNKNOWN
 
     def _live(self) -> None:
         count = 0
@@ -164,10 +168,7 @@ class Lease:
         self._files.write(self._path(self.token, "beat"), json.dumps(count).encode())
 
     def _read_beat(self, token: int) -> bytes:
-        try:
-            return self._files.read_bytes(self._path(token, "beat"))
-        except FileNotFoundError:
-            return b""
+        return beat_at(self._files, self._path(token, "beat"))
 
     def _newest(self) -> int:
         names = [path.rpartition("/")[2] for path in self._files.list(self._folder)]
@@ -175,6 +176,14 @@ class Lease:
 
     def _path(self, token: int, suffix: str) -> str:
         return f"{self._folder}/{token:06d}.{suffix}"
+
+
+def beat_at(files: Files, path: str) -> bytes:
+    """The last sign of life of a driver; b"" where there is none yet."""
+    try:
+        return files.read_bytes(path)
+    except FileNotFoundError:
+        return b""
 
 
 def alive(process: int) -> bool:

@@ -13,7 +13,6 @@
 `folder.py` says which of these count and how they are checked.
 """
 
-import io
 import json
 import logging
 from collections.abc import Iterable, Mapping
@@ -21,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 
 from saeft_ray.config.schema import AnyMethod, SweepConfig
@@ -29,15 +27,16 @@ from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
 from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
+from saeft_ray.records.differing import differing
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
-from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
+from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, ROWS
 from saeft_ray.records.rows import Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
-from saeft_ray.storage.checksum import from_json, mark, seal, to_json
+from saeft_ray.storage.checksum import from_json, mark, to_json
 from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.fingerprint import canonical
 
@@ -84,7 +83,10 @@ class Ledger:
         if self._folder.put_json(RECORD, record):
             return record
         known = self.record()
-        different = list(_differences(_today(known["config"]), record["config"]))
+        different = [
+            f"{place}: was {old!r}, is now {new!r}"
+            for place, old, new in differing(_today(known["config"]), record["config"])
+        ]
         mended = self._has_mended_tests(known, record)
         if known["data"]["fingerprint"] != record["data"]["fingerprint"] and not mended:
             different.append("data: the files have changed since")
@@ -247,12 +249,10 @@ class Ledger:
 
     def _parquet(self, spec: TrialSpec, rows: Iterable[Row], course: Course | None = None) -> bytes:
         """Rows that carry the spec too, so that they alone can say what was run."""
-        buffer = io.BytesIO()
         about = {SPEC: spec.model_dump_json(), SEAL: mark(self._folder.lease)}
         if course is not None:
             about[COURSE] = course.json()
-        pq.write_table(table(rows).replace_schema_metadata(about), buffer, compression="zstd")
-        return seal(buffer.getvalue())
+        return sealed_parquet(table(rows), about)
 
     def _spec(self, path: str, data: bytes) -> TrialSpec:
         shown = f"{self.url}/{path}"
@@ -287,17 +287,3 @@ def _today(config: dict[str, Any]) -> dict[str, Any]:
         return config
     today: dict[str, Any] = json.loads(canonical(known.determining_settings()))
     return today
-
-
-def _differences(old: Any, new: Any, place: str = "") -> Iterable[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            dotted = f"{place}.{key}" if place else key
-            if key not in old:
-                yield f"{dotted}: was absent, is now {new[key]!r}"
-            elif key not in new:
-                yield f"{dotted}: was {old[key]!r}, is now absent"
-            else:
-                yield from _differences(old[key], new[key], dotted)
-    elif old != new:
-        yield f"{place}: was {old!r}, is now {new!r}"

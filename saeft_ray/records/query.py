@@ -48,11 +48,15 @@ def query_table(rows: pa.Table, sql: str, further: Mapping[str, pa.Table] = Mapp
         return pa.table({}) if answer is None else answer.to_arrow_table()
 
 
+def asks(sql: str, table: str) -> bool:
+    """Whether `sql` names a table."""
+    return bool(re.search(rf"\b{table}\b", sql, re.IGNORECASE))
+
+
 def course_tables(sql: str, files: Mapping[str, pa.Table]) -> dict[str, pa.Table]:
     """The tables `trials` and `epochs` of what `read_trials` gave, if `sql` names one of them."""
-    asked = {name: re.search(rf"\b{name}\b", sql, re.IGNORECASE) for name in ("trials", "epochs")}
     made = {"trials": trials_table, "epochs": epochs_table}
-    return {name: made[name](files) for name, found in asked.items() if found}
+    return {name: make(files) for name, make in made.items() if asks(sql, name)}
 
 
 def summary(record: Mapping[str, Any]) -> str:

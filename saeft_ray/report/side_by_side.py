@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from saeft_ray.records.differing import ABSENT, differing
 from saeft_ray.report.comparisons import Family, Pair, compare
 from saeft_ray.report.content import Comparison
-from saeft_ray.report.numbers import in_list
+from saeft_ray.report.numbers import MISSING, in_list
 from saeft_ray.report.scores import Score, Scores, Trials, read_scores
 
 ALPHA = 0.05
-ABSENT = "–"
 
 
 class Opened(NamedTuple):
@@ -28,7 +28,7 @@ class Opened(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """A setting, or another fact of the record, that differs; as JSON, ABSENT where one sweep has none."""
+    """A setting, or another fact of the record, that differs; as JSON, MISSING where one sweep has none."""
 
     place: str
     first: str
@@ -48,7 +48,9 @@ class SideBySide:
 
 def side_by_side(first: Opened, second: Opened) -> SideBySide:
     """Compares two sweeps. Raises UserError for rows that contradict each other."""
-    settings = tuple(_differences(_facts(first.record), _facts(second.record)))
+    settings = tuple(
+        Setting(place, _json(a), _json(b)) for place, a, b in differing(_facts(first.record), _facts(second.record))
+    )
     if why := _other_world(first.record, second.record):
         return SideBySide(settings, (), (why,), ())
     scores = read_scores(first.rows, first.record), read_scores(second.rows, second.record)
@@ -141,14 +143,5 @@ def _facts(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "found": found}
 
 
-def _differences(first: Any, second: Any, place: str = "") -> Iterator[Setting]:
-    if isinstance(first, Mapping) and isinstance(second, Mapping):
-        for name in sorted(first.keys() | second.keys()):
-            inside = f"{place}.{name}" if place else str(name)
-            if name not in first or name not in second:
-                ends = (json.dumps(side[name]) if name in side else ABSENT for side in (first, second))
-                yield Setting(inside, *ends)
-            else:
-                yield from _differences(first[name], second[name], inside)
-    elif first != second:
-        yield Setting(place, json.dumps(first), json.dumps(second))
+def _json(value: Any) -> str:
+    return MISSING if value is ABSENT else json.dumps(value)
