@@ -124,7 +124,7 @@ class Sweep:
             _say_unread(self.config, console, "features.words")
         return plan
 
-    def run(self, *, local: bool = False, quiet: bool = False, join: bool = False) -> Self:
+    def run(self, *, local: bool = False, quiet: bool = False, join: bool = False, extend: bool = False) -> Self:
         """Runs the sweep, or what is left of it. Call it in the main thread, which hears the signals.
 
         Arguments:
@@ -132,6 +132,7 @@ class Sweep:
             quiet: show no progress.
             join: use the Ray that this process is connected to, and leave it running. Its workers need the credentials
                 of the storage in their environment.
+            extend: add what the file adds to a sweep of this name: methods, seeds, test sets, pairs, a larger search.
 
         Raises UserError for a mistake, before anything runs; also `Taken` if another driver runs this sweep, and if
         this process is connected to a Ray and neither `local` nor `join` is given. Unfinished if trials could not be
@@ -150,7 +151,7 @@ class Sweep:
         if self.config.features.on:
             _say_unread(self.config, console, "features.words")
         with logs_named(self.folder):
-            drive(plan, self._store, local, console)
+            drive(plan, self._store, local, console, extend)
         self.__dict__.pop("_opened", None)
         return self
 

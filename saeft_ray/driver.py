@@ -12,6 +12,7 @@ from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.features.each import Map, serially
 from saeft_ray.features.files import keep
 from saeft_ray.features.found import never_lost
+from saeft_ray.orchestration.growing import in_words
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Progress, Quiet
@@ -25,8 +26,8 @@ from saeft_ray.records.versions import commit
 from saeft_ray.storage.store import Store
 
 
-def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
-    """Runs `plan` as the one driver of its sweep."""
+def drive(plan: Plan, store: Store, local: bool, console: Console, extend: bool = False) -> None:
+    """Runs `plan` as the one driver of its sweep; with `extend`, what the file adds to a sweep that exists is added."""
     name = plan.config.name
     store.check_writable()
     lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
@@ -34,7 +35,7 @@ def drive(plan: Plan, store: Store, local: bool, console: Console) -> None:
         with StopSignals() as signals, lease:
             ledger = Ledger(store, name, lease.token)
             with hands(plan, store, ledger, signals, local) as them:
-                _conduct(plan, them, console, store, ledger)
+                _conduct(plan, them, console, store, ledger, extend)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -70,11 +71,16 @@ def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local:
         yield Hands(runner, ray_map(plan.config.compute), there.record(), f"Ray: {there}")
 
 
-def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger) -> None:
+def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger, extend: bool) -> None:
     ran_by = commit()
     for line in filter(None, (them.line, *plan.facts.notes, *ledger.begin(ran_by, them.ray))):
         console.out(line, highlight=False)
-    ledger.register({**record_of(plan, ran_by), "ray": them.ray})
+    record = {**record_of(plan, ran_by), "ray": them.ray}
+    if grows := in_words(plan, store, ledger, record):
+        if not extend:
+            raise UserError(f"{grows}\nGive --extend to add this (extend=True from Python); nothing was changed")
+        console.out(grows, highlight=False)
+    ledger.register(record, extend)
     check_room(plan, store, ledger)
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     every = ON_TERMINAL if console.is_terminal else EVERY

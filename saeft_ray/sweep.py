@@ -19,6 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("file", help="the sweep file (YAML)")
     parser.add_argument("--plan", action="store_true", help="print artifacts, trials and work; run nothing")
     parser.add_argument("--local", action="store_true", help="run serially in this process, without Ray")
+    parser.add_argument("--extend", action="store_true", help="add to a sweep that exists what its file adds")
     parser.add_argument("--quiet", action="store_true", help="print only the path of the report")
     options = parser.parse_args(arguments)
     return door.guarded(
@@ -35,7 +36,7 @@ def _sweep(options: argparse.Namespace) -> int:
         return 0
     if sweep.folder.startswith("memory://"):
         raise UserError(f"storage: {sweep.folder} would be gone with this process; give a folder or s3://bucket/folder")
-    sweep.run(local=options.local, quiet=options.quiet)
+    sweep.run(local=options.local, quiet=options.quiet, extend=options.extend)
     return show(sweep, options.quiet)
 
 

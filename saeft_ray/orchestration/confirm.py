@@ -98,6 +98,11 @@ class SequentialQueue:
         return sum(key not in self._handed and key[1] < most[key[0]] for key in self._specs)
 
     @property
+    def undecided(self) -> dict[str, list[tuple[str, str]]]:
+        """The pairs of each family that have no verdict yet."""
+        return {f.name: [pair for pair in f.pairs if name_of(*pair) not in f.decided] for f in self._families}
+
+    @property
     def handed_out(self) -> list[TrialSpec]:
         """The trials that must have rows once none runs any more."""
         return [spec for key, (_, spec) in self._specs.items() if key in self._handed]

@@ -1,16 +1,18 @@
 """The protocol of a sweep: search → rerank → choice → confirm. It decides what runs; a runner decides where."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
 from saeft_ray.orchestration.confirm import SequentialQueue
+from saeft_ray.orchestration.elsewhere import Elsewhere, TakingOver
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.search import FixedQueue, SearchQueue, TrialQueue, ranking
+from saeft_ray.records.amendments import added_sets, as_registered
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.preregistration import preregistration
+from saeft_ray.records.preregistration import added, extended, preregistration
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 
@@ -48,7 +50,8 @@ class Runner(Protocol):
 def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, Method]:
     """Runs what is left of the sweep; returns the chosen configuration of every method."""
     runner.build(plan.artifacts(), watcher)
-    candidates = _search(plan, ledger, runner, watcher)
+    elsewhere = Elsewhere(plan, ledger.files)
+    candidates = _search(plan, ledger, runner, watcher, elsewhere)
     chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
     derived = plan.derived()
     # A derived method can be ranked as soon as the settings of its base are known.
@@ -57,29 +60,70 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
         wave = (candidates | ready) if known else ready
         if wave:
             trials = plan.rerank(wave, chosen)
-            _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher)
+            _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
             _all_ended(trials, ledger)
             chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
-    in_order = {label: chosen[label] for label in plan.config.methods}
-    ledger.choose(in_order)
-    registered = preregistration(ledger.record())
-    ledger.preregister(registered)
+    in_order = ledger.choose({label: chosen[label] for label in plan.config.methods})
+    record = ledger.record()
+    registered = ledger.preregister(preregistration(record))
     trials = plan.confirm(in_order)
+    if added_sets(record):
+        _score_further(plan, ledger, runner, watcher)
     if plan.config.confirm.until:
-        queue = SequentialQueue(trials, registered, ledger)
-        _run(queue, ledger, runner, watcher)
-        trials = queue.handed_out
+        trials = _until_decided(trials, record, registered, ledger, runner, watcher)
     else:
         _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
     _all_ended(trials, ledger)
     return in_order
 
 
-def _search(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> dict[str, list[Method]]:
+def _score_further(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
+    """Scores the stored end points of confirm trials that ended before test sets were added to the sweep."""
+    if lacking := ledger.lacking(plan.config.data.test_sets()):
+        _run(FixedQueue("confirm", lacking), ledger, runner, watcher)
+        if left := ledger.lacking(plan.config.data.test_sets()):
+            raise Unfinished(f"{left[0].id}: could not be scored on the added test sets. The same command tries again")
+
+
+def _until_decided(
+    trials: Sequence[TrialSpec],
+    record: Mapping[str, Any],
+    registered: Mapping[str, Any],
+    ledger: Ledger,
+    runner: Runner,
+    watcher: Watcher,
+) -> list[TrialSpec]:
+    """Runs what the registration asks for, then what was added to it, each by its own rule; returns what was run."""
+    handed_out = list[TrialSpec]()
+
+    def run(rule: Mapping[str, Any], methods: Collection[str] = ()) -> SequentialQueue:
+        methods = methods or {method for pairs in rule["families"].values() for pair in pairs for method in pair}
+        most = rule["looks"][-1]
+        queue = SequentialQueue([t for t in trials if t.method in methods and t.number < most], rule, ledger)
+        _run(queue, ledger, runner, watcher)
+        handed_out.extend(queue.handed_out)
+        return queue
+
+    left = run(registered, as_registered(record)["config"]["methods"]).undecided
+    if rule := extended(record, registered):
+        families = {name: left[name.removesuffix("-extended")] for name in rule["families"]}
+        families = {name: pairs for name, pairs in families.items() if pairs}
+        if families:
+            run({**rule, "families": families})
+    for rule in added(record, registered):
+        if any(rule["families"].values()):
+            run(rule)
+    return handed_out
+
+
+def _search(
+    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere
+) -> dict[str, list[Method]]:
     """The best configurations of every searched method."""
     if not plan.tunable():
         return {}
-    _run(SearchQueue(plan, ledger.asked("search"), ledger.results("search")), ledger, runner, watcher)
+    queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"))
+    _run(queue, ledger, runner, watcher, elsewhere)
     ranked = ranking(ledger.asked("search"), ledger.results("search"))
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
 
@@ -95,7 +139,11 @@ def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:
         )
 
 
-def _run(queue: TrialQueue, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
+def _run(
+    queue: TrialQueue, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere | None = None
+) -> None:
     watcher.phase(queue.phase, queue.total, queue.total - queue.remaining)
+    if elsewhere is not None and queue.remaining:
+        queue = TakingOver(queue, elsewhere, ledger, watcher.ended)
     if queue.remaining:
         runner.run(queue, watcher)

@@ -100,10 +100,10 @@ def duration(seconds: float) -> str:
 
 
 def _recorded(plan: Plan, store: Store) -> list[dict[str, Any]]:
-    """The rows of this very sweep; none where it has not begun or was begun with other settings."""
+    """The rows of this sweep; none where it has not begun, or the plan cannot continue it."""
     ledger = Ledger(store, plan.config.name)
     try:
-        if ledger.record()["config"] != record_of(plan, None, look=False)["config"]:
+        if ledger.growth(record_of(plan, None, look=False)).refused:
             return []
     except (FileNotFoundError, NotADirectoryError):
         return []

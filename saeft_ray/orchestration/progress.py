@@ -115,6 +115,8 @@ class Progress(Quiet):
         seed = "" if spec.seed is None else f" seed {spec.seed}"
         came = "failed" if selection is None else f"selection accuracy {selection:.1%}"
         took = "" if course is None else f", {span(course.ended - course.began)} on {course.node}"
+        if course is not None and course.taken_from:
+            took = f", taken from {course.taken_from}"
         return f"{named}{seed}: {came}{took} ({self._tally.done} of {self._tally.total})"
 
     def _say(self, line: str) -> None:

@@ -8,11 +8,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from saeft_ray.orchestration.growing import in_words, refused
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.plan_words import classes, doubts, names, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, weights_to_keep
-from saeft_ray.records.earlier import in_words, opened_before
+from saeft_ray.records import earlier
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.retry import HASTY
 from saeft_ray.storage.store import Store
@@ -90,7 +92,7 @@ def show(plan: Plan, console: Console) -> None:
         )
         if words := _opened_before(plan, store):
             console.out(words, highlight=False)
-        console.out(time_left(plan, store), highlight=False)
+        console.out(_beside_what_exists(plan, store) or time_left(plan, store), highlight=False)
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
@@ -126,10 +128,21 @@ def _frozen_encoder(plan: Plan, state: str) -> str:
     return f"Training runs no frozen encoder: its embeddings {tense}{pool}{aside}."
 
 
+def _beside_what_exists(plan: Plan, store: Store) -> str:
+    """What the file adds to a sweep of its name, or why it cannot; "" where it is that sweep's own, or a new one's."""
+    ledger, record = Ledger(store, plan.config.name), record_of(plan, None, look=False)
+    with suppress(Exception):  # said already: the store could not be read
+        if grows := in_words(plan, store, ledger, record):
+            return f"{grows}\nGive --extend to add this."
+        if why := refused(ledger, record):
+            return f"{why}\n{time_left(plan, store)}"
+    return ""
+
+
 def _opened_before(plan: Plan, store: Store) -> str:
     """Which sweeps opened the test sets with the seeds of this plan, in a sentence; "" for none."""
     with suppress(Exception):  # said already: the store could not be read
-        if words := in_words(opened_before(store, record_of(plan, None, look=False))):
+        if words := earlier.in_words(earlier.opened_before(store, record_of(plan, None, look=False))):
             return f"{words[0].upper()}{words[1:]}; confirm: {{draw: {plan.config.confirm.draw + 1}}} gives others."
     return ""
 

@@ -3,7 +3,7 @@
 import logging
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -56,9 +56,15 @@ class Outcome(NamedTuple):
 
 
 def run(
-    plan: Plan, spec: TrialSpec, store: Store, worker: Worker, replay: bool = False
+    plan: Plan,
+    spec: TrialSpec,
+    store: Store,
+    worker: Worker,
+    replay: bool = False,
+    scored: Collection[str] = (),
 ) -> Iterator[EpochReport | Outcome]:
-    """Trains and evaluates `spec`; yields an EpochReport after every epoch that it runs and one Outcome at the end.
+    """Trains and evaluates `spec`, but for the sets that it was `scored` on; yields an EpochReport after every epoch
+    that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
     reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
@@ -82,9 +88,9 @@ def run(
     if worker.rank != 0:
         yield Outcome([], None, "ok", _course(worker, began, history))
         return
-    rows = _training_rows(plan, spec, history)
+    rows = [] if scored else _training_rows(plan, spec, history)
     selection, read_again = None, () if replay else _read_again(plan, spec)
-    for dataset, role in _evaluated(plan, spec).items():
+    for dataset, role in _evaluated(plan, spec, scored).items():
         split = context.split(dataset)
         embedded: list[NDArray[np.float32]] | None = [] if dataset in read_again else None
         try:
@@ -92,7 +98,7 @@ def run(
         except Diverged as error:
             if spec.trained is None:
                 raise UserError(f"model: {error} of {dataset}, and nothing trained it; give other weights") from error
-            yield Outcome(_failed(plan, spec, f"{error} of {dataset}"), None, "failed")
+            yield Outcome(_failed(plan, spec, f"{error} of {dataset}", scored), None, "failed")
             return
         if embedded:
             keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
@@ -112,7 +118,7 @@ def run(
             )
         )
         rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.extra_metrics(answers).items()]
-    if history and spec.base is None:
+    if history and spec.base is None and selection is not None:
         history[-1] = history[-1]._replace(selection=selection)
     yield Outcome(rows, selection, "ok", _course(worker, began, history))
 
@@ -120,7 +126,12 @@ def run(
 def recorded(
     plan: Plan, spec: TrialSpec, store: Store, worker: Worker, ledger: Ledger
 ) -> Iterator[EpochReport | Outcome]:
-    """The same as `run`, with signs of life and at the end the rows in the ledger."""
+    """The same as `run`, with signs of life and at the end the rows in the ledger. A trial that has ended is scored on
+    the test sets alone that were added since."""
+    before = _before(spec, ledger)
+    if before:
+        yield from _scored_further(plan, spec, store, worker, ledger, before)
+        return
     if worker.rank == 0:
         _show_life(plan, spec, _course(worker, time.time(), []), ledger)
     shown = time.monotonic()
@@ -130,6 +141,35 @@ def recorded(
         elif worker.rank == 0 and isinstance(item, EpochReport) and time.monotonic() - shown > _QUIET:
             _show_life(plan, spec, item.course, ledger)
             shown = time.monotonic()
+        yield item
+
+
+def _before(spec: TrialSpec, ledger: Ledger) -> list[Row]:
+    """The rows of a confirm trial that has ended; none of another, which has nothing to be scored on later."""
+    with suppress(FileNotFoundError):
+        return ledger.rows(spec.id) if spec.phase == "confirm" else []
+    return []
+
+
+def _scored_further(
+    plan: Plan, spec: TrialSpec, store: Store, worker: Worker, ledger: Ledger, before: Sequence[Row]
+) -> Iterator[EpochReport | Outcome]:
+    """The rest of a trial with the rows `before`, on test sets that it has not been scored on. One that failed has
+    failed on them too."""
+    scored = {row.dataset for row in before}
+    value = next((row.value for row in before if row.role == "selection" and row.metric == "accuracy"), None)
+    failed = next((row.error for row in before if row.status == "failed"), None)
+    if failed is not None:
+        rows = _failed(plan, spec, failed, scored)
+        if worker.rank == 0:
+            ledger.add(spec, rows)
+        yield Outcome(rows, None, "failed")
+        return
+    for item in run(plan, spec, store, worker, scored=scored):
+        if isinstance(item, Outcome):
+            if worker.rank == 0:
+                ledger.add(spec, item.rows)
+            item = item._replace(selection=value)
         yield item
 
 
@@ -279,15 +319,17 @@ def _split(of: _SplitOf) -> Split:
     return of.data.split(of.name, of.image_size)
 
 
-def _evaluated(plan: Plan, spec: TrialSpec) -> dict[str, str]:
-    """The splits that a trial of this phase may see, with their roles; test sets in `confirm` alone."""
-    return {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
+def _evaluated(plan: Plan, spec: TrialSpec, scored: Collection[str] = ()) -> dict[str, str]:
+    """The splits that a trial of this phase may see, with their roles, but for those that it was `scored` on; test sets
+    in `confirm` alone."""
+    found = {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
+    return {dataset: role for dataset, role in found.items() if dataset not in scored}
 
 
-def _failed(plan: Plan, spec: TrialSpec, error: str) -> list[Row]:
+def _failed(plan: Plan, spec: TrialSpec, error: str, scored: Collection[str] = ()) -> list[Row]:
     return [
         spec.row(plan.config.name, dataset, role, "accuracy", None, status="failed", error=error)
-        for dataset, role in _evaluated(plan, spec).items()
+        for dataset, role in _evaluated(plan, spec, scored).items()
     ]
 
 

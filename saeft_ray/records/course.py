@@ -30,6 +30,7 @@ _FIXED = pa.schema(
         ("device", pa.string()),
         ("began", pa.timestamp("s", "UTC")),
         ("ended", pa.timestamp("s", "UTC")),
+        ("taken_from", pa.string()),
         ("error", pa.string()),
     ]
 )
@@ -49,13 +50,14 @@ _EPOCHS = pa.schema(
 
 class Course(NamedTuple):
     """`began` and `ended` are seconds since 1970, of the attempt that ended the trial; `epochs` have the fields of
-    `training.loop.Epoch`."""
+    `training.loop.Epoch`. `taken_from` names the trial of another sweep whose work it is, if it was not run again."""
 
     node: str
     device: str
     began: float
     ended: float
     epochs: list[dict[str, Any]]
+    taken_from: str | None = None
 
     def json(self) -> str:
         return json.dumps(self._asdict())
@@ -85,6 +87,7 @@ def trials_table(files: Mapping[str, pa.Table]) -> pa.Table:
         line |= {"number": _number(table), "selection": selection[0] if selection else None}
         if course:
             line |= {"node": course.node, "device": course.device, "epochs": len(course.epochs)}
+            line |= {"taken_from": course.taken_from}
             line |= {"seconds": course.ended - course.began}
             line |= {name: datetime.fromtimestamp(getattr(course, name), UTC) for name in ("began", "ended")}
         lines.append(line)

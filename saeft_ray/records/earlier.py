@@ -18,7 +18,7 @@ def opened_before(files: Files, record: Mapping[str, Any]) -> list[dict[str, Any
     by name: `sweep`, and `changed`, whether the two differ and have a method that trains in common."""
     return [
         {"sweep": name, "changed": _changed(record, other)}
-        for name, other in _others(files, record)
+        for name, other in others(files, record)
         if set(record["confirm_seeds"]) & set(other["confirm_seeds"])
         and _same_tests(record["data"], other["data"])
         and _has_begun(files, name)
@@ -29,7 +29,7 @@ def refuse_other_images(files: Files, record: Mapping[str, Any]) -> None:
     """Raises UserError if another sweep of the storage had other images under the names and sizes of those of `record`:
     what it left there, frozen embeddings and weights, would be taken for work on these."""
     ours = record["data"]
-    for name, other in _others(files, record):
+    for name, other in others(files, record):
         theirs = other["data"]
         found = replaced(theirs, ours) if ours["fingerprint"] == theirs["fingerprint"] else []
         if ours["train"] == theirs["train"] and "train" in replaced(theirs, ours):
@@ -60,7 +60,7 @@ def in_words(earlier: list[dict[str, Any]], changed: bool = False) -> str:
     return f"test sets were opened with these confirm seeds before, by {which} {', '.join(names)}" if names else ""
 
 
-def _others(files: Files, record: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+def others(files: Files, record: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """The other sweeps of the storage by name, each with its record; what cannot be read is passed over."""
     try:
         names = sorted((files.location / "sweeps").entries())

@@ -21,7 +21,7 @@ from saeft_ray.storage.fingerprint import fingerprint
 
 _log = logging.getLogger(__name__)
 RECORD = "sweep.json"
-_PARTS = ("trials", "looks")
+_PARTS = ("trials", "looks", "chosen")
 _ASIDE = "set-aside-"
 
 

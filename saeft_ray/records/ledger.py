@@ -1,11 +1,13 @@
 """A sweep's folder in the store: what was registered, what was asked, what came of it. The truth after any crash.
 
-<storage>/sweeps/<name>/sweep.json                 registered once, never changed
+<storage>/sweeps/<name>/sweep.json                 registered once; a sweep that grows says so in it (amendments.py)
 <storage>/sweeps/<name>/chosen.json                written once, before the confirm phase
+<storage>/sweeps/<name>/chosen/<label>.json        written once, for a method that was added later
 <storage>/sweeps/<name>/registration.json          written once, before the first confirm trial
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
+<storage>/sweeps/<name>/trials/<trial>/more-*.parquet  the rows of test sets that were added later
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
 <storage>/sweeps/<name>/signs/<trial>.json         replaced now and then while it runs: where, and how far
 <storage>/sweeps/<name>/progress.json              replaced every minute by the driver: how far it is
@@ -15,7 +17,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -25,20 +27,21 @@ from pydantic import TypeAdapter, ValidationError
 from saeft_ray.config.schema import AnyMethod, SweepConfig
 from saeft_ray.errors import Damaged, UserError
 from saeft_ray.methods import Method
+from saeft_ray.records.amendments import KEY as GREW
+from saeft_ray.records.amendments import Growth, Seen, amended, ended_by_phase, growth
 from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
-from saeft_ray.records.differing import differing
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
 from saeft_ray.records.preregistration import same_look
-from saeft_ray.records.read import ERROR, ROWS
-from saeft_ray.records.rows import Phase, Row, table
+from saeft_ray.records.read import ERROR, MORE, ROWS
+from saeft_ray.records.rows import PHASES, Phase, Row, table
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
 from saeft_ray.storage.checksum import from_json, mark, to_json
 from saeft_ray.storage.files import Files, is_name
-from saeft_ray.storage.fingerprint import canonical
+from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 _log = logging.getLogger(__name__)
 _METHOD: TypeAdapter[Method] = TypeAdapter(AnyMethod)
@@ -50,10 +53,10 @@ class Ledger:
     def __init__(self, store: Files, name: str, lease: int = 0):
         """`lease` is the token of the driver that writes (lease.py); readers need none."""
         self._folder = SweepFolder(store, f"sweeps/{name}", lease)
-        self._store, self._name = store, name
+        self.files, self.name = store, name
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Ledger, (self._store, self._name, self._folder.lease)
+        return Ledger, (self.files, self.name, self._folder.lease)
 
     @property
     def url(self) -> str:
@@ -71,45 +74,40 @@ class Ledger:
                         self.begin_trial(self._spec(path, self._folder.get(path)))
         return told
 
-    def register(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Returns the sweep's record: `record` (`orchestration.reopen.record_of`), written now if this is its
-        first run, else what its first run wrote. A sweep of which no trial was dealt may still change its settings;
-        its record of before is set aside.
+    def register(self, record: dict[str, Any], extend: bool = False) -> dict[str, Any]:
+        """Returns the sweep's record: `record` (`orchestration.reopen.record_of`), written now if this is its first
+        run, else what its first run wrote, with what this one adds to it if `extend`. A sweep of which no trial was
+        dealt may still change its settings; its record of before is set aside.
 
-        Raises UserError if the name is taken by a sweep with other settings, and says which; and if another sweep of
-        the storage had other images under the same names.
+        Raises UserError if the name is taken by a sweep with other settings, and says which, and which of them could
+        be added; and if another sweep of the storage had other images under the same names.
         """
-        refuse_other_images(self._store, record)
+        refuse_other_images(self.files, record)
         if self._folder.put_json(RECORD, record):
             return record
         known = self.record()
-        different = [
-            f"{place}: was {old!r}, is now {new!r}"
-            for place, old, new in differing(_today(known["config"]), record["config"])
-        ]
-        mended = self._has_mended_tests(known, record)
-        if known["data"]["fingerprint"] != record["data"]["fingerprint"] and not mended:
-            different.append("data: the files have changed since")
-        elif not mended and (others := replaced(known["data"], record["data"])):
-            different.append(
-                f"data: the files have changed since: images of {', '.join(others)} have the names and sizes that "
-                "they had, and hold something else; restore them"
-            )
-        if known["model"] != record["model"]:
-            different.append(f"model: was {known['model']}, is now {record['model']}")
-        if different and not self._folder.paths("trials"):
+        grown, mended = self.growth(record), self._has_mended_tests(known, record)
+        if (grown.added or grown.refused) and not self.has_trials():
             aside = self._folder.set_aside(RECORD)
             _log.warning("%s: has no trial yet and takes the changed file; its record of before is %s", self.url, aside)
             return self.register(record)
-        if different:
+        if grown.refused:
             raise UserError(
-                f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(different) + "\n"
+                f"{self.url}: a sweep of this name exists with other settings:\n  " + "\n  ".join(grown.refused) + "\n"
                 f"To resume it, undo these changes; to run the changed sweep, give it another name, such as "
-                f"{self._name}-2"
+                f"{self.name}-2: what both compute alike is found here and not computed again"
+            )
+        if grown.added and not extend:
+            raise UserError(
+                f"{self.url}: the file adds to this sweep:\n  " + "\n  ".join(grown.added) + "\n"
+                "Give --extend to add this; what has ended is kept. --plan says what it costs"
             )
         for what, old, new in changes(known, record):
             _log.warning("%s: was %s when this sweep began and is %s now; both are recorded", what, old, new)
-        if mended:
+        if grown.added:
+            known = amended(known, record, grown, self.seen())
+            self._folder.replace(RECORD, to_json(known, self._folder.lease))
+        elif mended:
             _log.warning(
                 "data: test images have changed since this sweep began; none was scored before, both are recorded"
             )
@@ -117,7 +115,35 @@ class Ledger:
             self._folder.replace(RECORD, to_json(known, self._folder.lease))
         return known
 
-    def _has_mended_tests(self, known: dict[str, Any], record: dict[str, Any]) -> bool:
+    def growth(self, record: Mapping[str, Any]) -> Growth:
+        """What `record` adds to that of this sweep, and what of it is refused. Raises FileNotFoundError if there is no
+        such sweep."""
+        known = self.record()
+        grown = growth(known, record, _today(known["config"]), self.seen())
+        more = list[str]()
+        if not self._has_mended_tests(known, record):
+            same = not any(place.startswith("data") for place, _, _ in grown.changes)
+            if same and known["data"]["fingerprint"] != record["data"]["fingerprint"]:
+                more.append("data: the files have changed since")
+            if others := replaced(known["data"], record["data"]):
+                more.append(
+                    f"data: the files have changed since: images of {', '.join(others)} have the names and sizes that "
+                    "they had, and hold something else; restore them"
+                )
+        if known["model"] != record["model"]:
+            more.append(f"model: was {known['model']}, is now {record['model']}")
+        return grown._replace(refused=[*grown.refused, *more])
+
+    def has_trials(self) -> bool:
+        """Whether a trial was dealt: a sweep without one takes any changed file."""
+        return bool(self._folder.paths("trials"))
+
+    def seen(self) -> Seen:
+        """What is known of this sweep by now."""
+        ended = ended_by_phase(self.finished(), PHASES)
+        return Seen(ended, len(self._folder.paths("looks")), self.registration() is not None)
+
+    def _has_mended_tests(self, known: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
         """Whether nothing but test images changed, and no trial has been scored on them."""
         old, new = known["data"], record["data"]
         others = replaced(old, new)
@@ -129,30 +155,46 @@ class Ledger:
         """The registered record. Raises FileNotFoundError if there is no such sweep."""
         return self._folder.get_json(RECORD)
 
-    def choose(self, chosen: Mapping[str, Method]) -> None:
-        """Notes the configurations that go into the confirm phase, before its first trial."""
-        choice = {label: method.model_dump(mode="json") for label, method in chosen.items()}
+    def choose(self, chosen: Mapping[str, Method]) -> dict[str, Method]:
+        """Notes the configurations that go into the confirm phase, before its first trial, and returns them. Of methods
+        that were noted before the sweep grew, those of then: a larger search changes nothing that was confirmed.
+
+        Raises UserError if the search chooses otherwise than it did and has not grown.
+        """
+        choice = {label: json.loads(method.model_dump_json()) for label, method in chosen.items()}
         if self._folder.put_json("chosen.json", choice):
-            return
-        if self._folder.get_json("chosen.json") != json.loads(json.dumps(choice)):
+            return dict(chosen)
+        noted = self._folder.get_json("chosen.json")
+        for label in choice.keys() - noted.keys():
+            path = f"chosen/{label}.json"
+            self._folder.put_json(path, choice[label])
+            noted[label] = self._folder.get_json(path)
+        if noted != choice and not self.record().get(GREW):
             raise UserError(
                 f"{self.url}/chosen.json: the search now chooses otherwise than before its confirm phase; "
                 "trials were removed or changed by hand. Run the sweep under another name"
             )
+        return {label: _METHOD.validate_python(noted[label]) for label in chosen}
 
     def chosen(self) -> dict[str, Method] | None:
         """What `choose` noted; None before that."""
         with suppress(FileNotFoundError):
-            return {label: _METHOD.validate_python(raw) for label, raw in self._folder.get_json("chosen.json").items()}
+            noted = self._folder.get_json("chosen.json")
+            for label in self.record()["config"]["methods"].keys() - noted.keys():
+                with suppress(FileNotFoundError):
+                    noted[label] = self._folder.get_json(f"chosen/{label}.json")
+            return {label: _METHOD.validate_python(raw) for label, raw in noted.items()}
         return None
 
-    def preregister(self, registered: Mapping[str, Any]) -> None:
+    def preregister(self, registered: Mapping[str, Any]) -> dict[str, Any]:
         """Notes what the confirm phase will test and how, before its first trial, and which sweeps opened its test sets
-        before; what was noted first stays. A report compares it with the sweep's own and calls itself exploratory where
-        they differ."""
-        if self.registration() is None:
-            earlier = opened_before(self._store, self.record())
-            self._folder.put_json("registration.json", {**registered, **({KEY: earlier} if earlier else {})})
+        before; what was noted first stays, and is returned. A report compares it with the sweep's own and calls itself
+        exploratory where they differ."""
+        if (noted := self.registration()) is not None:
+            return noted
+        earlier = opened_before(self.files, self.record())
+        self._folder.put_json("registration.json", {**registered, **({KEY: earlier} if earlier else {})})
+        return self._folder.get_json("registration.json")
 
     def registration(self) -> dict[str, Any] | None:
         """What `preregister` noted first; None before that."""
@@ -200,14 +242,20 @@ class Ledger:
         """Writes the rows of a trial that has ended, with how it went; the first result of a trial is kept."""
         self._folder.put(f"trials/{spec.id}/{ROWS}", self._parquet(spec, rows, course))
 
+    def add(self, spec: TrialSpec, rows: Sequence[Row]) -> None:
+        """Writes rows of test sets that were added after the trial had ended; what was scored first is kept."""
+        if rows:
+            key = fingerprint(sorted({row.dataset for row in rows}), 10)
+            self._folder.put(f"trials/{spec.id}/{MORE}{key}.parquet", self._parquet(spec, rows))
+
     def stop(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
-        row = spec.row(self._name, "selection", "selection", "accuracy", selection)
+        row = spec.row(self.name, "selection", "selection", "accuracy", selection)
         self.finish(spec, [replace(row, status="stopped")], course)
 
     def give_up(self, spec: TrialSpec, error: str) -> None:
         """Writes that a trial could not be run and why. It does not count as finished: the next start tries again."""
-        row = spec.row(self._name, "selection", "selection", "accuracy", None, status="error", error=error)
+        row = spec.row(self.name, "selection", "selection", "accuracy", None, status="error", error=error)
         self._folder.replace(f"trials/{spec.id}/{ERROR}", self._parquet(spec, [row]))
 
     def finished(self) -> set[str]:
@@ -215,15 +263,30 @@ class Ledger:
         return {path.split("/")[1] for path in self._folder.paths("trials") if path.endswith(f"/{ROWS}")}
 
     def rows(self, trial: str) -> list[Row]:
-        """The rows of one finished trial. Raises FileNotFoundError."""
+        """The rows of one finished trial, those of added test sets last. Raises FileNotFoundError."""
         path = f"trials/{trial}/{ROWS}"
-        return _rows(self._folder.get(path), f"{self.url}/{path}")
+        found = _rows(self._folder.get(path), f"{self.url}/{path}")
+        more = [path for path in self._folder.paths(f"trials/{trial}") if path.rpartition("/")[2].startswith(MORE)]
+        for path, data in self._folder.get_many(sorted(more)).items():
+            found += _rows(data, f"{self.url}/{path}")
+        return found
+
+    def lacking(self, sets: Iterable[str]) -> list[TrialSpec]:
+        """The confirm trials that have ended and were not scored on all test sets of `sets`, by number."""
+        wanted, finished = set(sets), self.finished()
+        ended = [spec for spec in self.asked("confirm") if spec.id in finished]
+        return [spec for spec in ended if wanted - {row.dataset for row in self.rows(spec.id)}]
 
     def course(self, trial: str) -> Course | None:
         """How a finished trial went; None if it ended before that was kept. Raises FileNotFoundError."""
         path = f"trials/{trial}/{ROWS}"
         shown = f"{self.url}/{path}"
         return course_of(read_parquet(self._folder.get(path), shown), shown)
+
+    def statuses(self) -> dict[str, str]:
+        """How every trial has ended that has rows."""
+        paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished())]
+        return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._folder.get_many(paths).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed."""

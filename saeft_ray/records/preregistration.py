@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from saeft_ray.records.amendments import later
 from saeft_ray.stats import Design
 
 FIXED = "fixed"
@@ -42,6 +43,57 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
         "seeds": list(record["confirm_seeds"]),
         "failures": "a run without a finite accuracy in [0, 1] on every set of the endpoint; never replaced",
     }
+
+
+def added(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What each amendment added to the `registered` analysis, as a registration of its own: one family of the new
+    pairs, and the `sets` that are new. All that comes later shares one error level: the first addition is tested at
+    half of it, the next at a quarter, and so on, so that whoever adds until something is significant errs no more often
+    than whoever registers one family (docs/statistics.md 2.5).
+    """
+    found, after = [], later(record)
+    for number, amendment in enumerate(after, 1):
+        before = preregistration({**record, **amendment["before"]})
+        now = preregistration({**record, **(after[number]["before"] if number < len(after) else {})})
+        pairs = [pair for family, pairs in now["families"].items() for pair in pairs if not _has(before, family, pair)]
+        roles = (after[number]["before"] if number < len(after) else record)["data"]["roles"]
+        found.append(
+            {
+                **now,
+                "datasets": registered["datasets"],
+                "endpoint": registered["endpoint"],
+                "families": {f"added-{number}": pairs},
+                "alpha": registered["alpha"] / 2**number,
+                "sets": [name for name in roles if name not in amendment["before"]["data"]["roles"]],
+                "time": amendment["time"],
+                "seen": amendment["seen"],
+            }
+        )
+    return found
+
+
+def extended(record: Mapping[str, Any], registered: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How the seeds are read that were added to the `registered` ones; None without any.
+
+    The registered tests have spent their error. What they left undecided is tested with more seeds at a tenth of it, by
+    the engine that holds at any number of seeds, however often seeds are added: with the registered tests that is an
+    error of 1.1 α in all (docs/statistics.md 2.5).
+    """
+    seeds, last = record["confirm_seeds"], registered["looks"][-1]
+    if len(seeds) <= last:
+        return None
+    return {
+        **registered,
+        "engine": "anytime",
+        "looks": list(range(last + 1, len(seeds) + 1)),
+        "seeds": list(seeds),
+        "alpha": registered["alpha"] / 10,
+        "families": {f"{family}-extended": pairs for family, pairs in registered["families"].items()},
+    }
+
+
+def _has(registered: Mapping[str, Any], family: str, pair: Any) -> bool:
+    return list(pair) in [list(each) for each in registered["families"].get(family, [])]
 
 
 def _features(settings: Mapping[str, Any], baseline: str) -> dict[str, Any]:

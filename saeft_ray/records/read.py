@@ -16,6 +16,8 @@ from saeft_ray.storage.location import Location, environment_endpoint
 
 _LISTED = 10
 ROWS = "rows.parquet"
+MORE = "more-"
+"""What the files with rows of test sets begin with that were added after the trial had ended."""
 ERROR = "error.parquet"
 """The rows of a trial that could not be run; they stand until it has rows of its own."""
 
@@ -33,14 +35,22 @@ def rows_of(files: Mapping[str, pa.Table]) -> pa.Table:
 
 
 def read_trials(url: str, endpoint: str | None = None) -> dict[str, pa.Table]:
-    """The file of every trial as it was written, by its path. Raises Damaged as `read_rows`."""
+    """The file of every trial as it was written, by its path, with the rows of test sets that were added later. Raises
+    Damaged as `read_rows`."""
     folder = SweepFolder(_files(url, endpoint or environment_endpoint()), "")
     paths = folder.paths("trials")
     ended = {path.rpartition("/")[0] for path in paths if path.endswith(f"/{ROWS}")}
     wanted = [f"{trial}/{ROWS}" for trial in ended]
     wanted += [path for path in paths if path.endswith(f"/{ERROR}") and path.rpartition("/")[0] not in ended]
-    files = folder.get_many(sorted(wanted))
-    return {path: read_parquet(data, f"{url}/{path}") for path, data in files.items()}
+    more = [path for path in paths if path.rpartition("/")[2].startswith(MORE)]
+    files = folder.get_many(sorted(wanted + more))
+    tables = {path: read_parquet(data, f"{url}/{path}") for path, data in files.items()}
+    for path in sorted(tables.keys() & set(more)):
+        first, later = f"{path.rpartition('/')[0]}/{ROWS}", tables.pop(path)
+        if first in tables:
+            whole = pa.concat_tables([tables[first], later.cast(tables[first].schema)])
+            tables[first] = whole.replace_schema_metadata(tables[first].schema.metadata)
+    return tables
 
 
 def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
