@@ -49,7 +49,7 @@ def added(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[dict
     """What each amendment added to the `registered` analysis, as a registration of its own: one family of the new
     pairs, and the `sets` that are new. All that comes later shares one error level: the first addition is tested at
     half of it, the next at a quarter, and so on, so that whoever adds until something is significant errs no more often
-    than whoever registers one family (docs/statistics.md 2.5).
+    than whoever registers one family (docs/statistics.md 2.3).
     """
     found, after = [], later(record)
     for number, amendment in enumerate(after, 1):
@@ -77,7 +77,7 @@ def extended(record: Mapping[str, Any], registered: Mapping[str, Any]) -> dict[s
 
     The registered tests have spent their error. What they left undecided is tested with more seeds at a tenth of it, by
     the engine that holds at any number of seeds, however often seeds are added: with the registered tests that is an
-    error of 1.1 α in all (docs/statistics.md 2.5).
+    error of 1.1 α in all (docs/statistics.md 2.3).
     """
     seeds, last = record["confirm_seeds"], registered["looks"][-1]
     if len(seeds) <= last:
@@ -89,6 +89,7 @@ def extended(record: Mapping[str, Any], registered: Mapping[str, Any]) -> dict[s
         "seeds": list(seeds),
         "alpha": registered["alpha"] / 10,
         "families": {f"{family}-extended": pairs for family, pairs in registered["families"].items()},
+        "sizes": {f"{family}-extended": len(pairs) for family, pairs in registered["families"].items()},
     }
 
 
@@ -108,14 +109,15 @@ def _features(settings: Mapping[str, Any], baseline: str) -> dict[str, Any]:
 
 
 def designs(registered: Mapping[str, Any]) -> dict[str, Design]:
-    """The rule of each family; none where the number of seeds is fixed."""
+    """The rule of each family; none where the number of seeds is fixed. `sizes` may say of how many hypotheses a family
+    is, where only some of them are left."""
     if registered["engine"] == FIXED:
         return {}
     return {
         family: Design(
             first=registered["looks"][0],
             last=registered["looks"][-1],
-            size=len(pairs),
+            size=registered.get("sizes", {}).get(family, len(pairs)),
             engine=registered["engine"],
             alpha=registered["alpha"],
             margin=registered["margin"],

@@ -111,7 +111,7 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
                 if kept and path.name == PAGE:
                     continue
                 write_file(place, path.name, path.read_bytes(), endpoint)
-    return WrittenReport(report, place, complete="registration" in record and not report.open)
+    return WrittenReport(report, place, complete="registration" in record and not report.waits)
 
 
 def _shows(place: str, folder: Path, endpoint: str | None) -> bool:

@@ -10,7 +10,10 @@ import pyarrow as pa
 from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.records.amendments import as_registered
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
+from saeft_ray.report.added import additions, extensions, registered_part
+from saeft_ray.report.added import headline as added_in_words
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
@@ -28,7 +31,8 @@ from saeft_ray.spelling import difference, other_spelling
 class Context:
     """The facts that every part of a report is made from.
 
-    `rules` is the section `report` of the sweep file, `declared` its methods, `wanted` its pairs to compare.
+    `scores` are those that were registered, `everything` those that came later too. `rules` is the section `report` of
+    the sweep file as it was registered, `declared` its methods, `wanted` its pairs to compare.
     `questions` maps (trained, control) to the control's dictionary. `designs` has the rule of each family that is
     tested after every seed. `open`: trials are still to come, so nothing without a rule of its own gets a verdict.
     """
@@ -36,6 +40,7 @@ class Context:
     rows: pa.Table
     record: Mapping[str, Any]
     scores: Scores
+    everything: Scores
     rules: Mapping[str, Any]
     declared: Mapping[str, Any]
     facts: Mapping[str, MethodFacts]
@@ -85,10 +90,14 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     controls = ruled.comparisons + _closed(context, asked.comparisons)
     faults = (*sequential.deviations(record), *primary.faults, *ruled.faults, *asked.faults)
     scores, is_open, metric = context.scores, context.open, metric_of(record)
-    methods = _methods(scores, context.facts, context.alpha, context.shared_design, is_open)
+    methods = _methods(context.everything, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
     lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands, tuned)
+    later = additions(context.everything, record, context.baseline)
+    tested, sharpened = extensions(
+        context.everything, record, {"primary": primary.comparisons, "controls": _declared(context, controls)}
+    )
     return Report(
         name=str(record.get("name") or "sweep"),
         created=record.get("created"),
@@ -97,14 +106,15 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         alpha=context.alpha,
         margin=context.margin,
         endpoint=numbers.where(context.endpoint, context.datasets) if context.datasets else "nothing",
-        confirm_seeds=tuple(sorted({s for t in scores.methods.values() for s in t.seeds if s is not None})),
+        confirm_seeds=tuple(sorted({s for t in context.everything.methods.values() for s in t.seeds if s is not None})),
         id_sets=scores.id_sets,
         ood_sets=scores.ood_sets,
         open=is_open,
         exploratory=faults,
         headline=headline(
             primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults), metric
-        ),
+        )
+        + added_in_words(later, tested),
         standing=stands,
         methods=methods,
         primary=primary.comparisons,
@@ -127,29 +137,36 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         metric=metric,
         what_changed=what_changed,
         learning=learning(record.get("epochs", ())),
+        added_sets=context.everything.added_sets,
+        additions=later,
+        extended=tested,
+        sharpened=sharpened,
     )
 
 
 def _context(rows: pa.Table, record: Mapping[str, Any]) -> Context:
-    rules = record.get("report") or config(record).get("report") or {}
-    declared = config(record).get("methods") or {}
-    scores = _ordered(read_scores(rows, record), record, rules.get("baseline"))
+    then = as_registered(record)
+    rules = record.get("report") or config(then).get("report") or {}
+    declared = config(then).get("methods") or {}
+    everything = _ordered(read_scores(rows, record), record, rules.get("baseline"))
+    scores = registered_part(everything, record)
     known = {*scores.methods, *declared}
     endpoint, datasets = ("OOD", scores.ood_sets) if scores.ood_sets else ("ID", scores.id_sets)
     if registered := record.get("registration"):
         # A registered set without rows leaves seeds incomplete; the endpoint never shrinks to what exists.
         endpoint, datasets = registered["endpoint"], tuple(registered["datasets"])
-    facts = {name: facts_of(name, record) for name in scores.methods}
+    facts = {name: facts_of(name, record) for name in everything.methods}
     return Context(
         rows=rows,
         record=record,
         scores=scores,
+        everything=everything,
         rules=rules,
         declared=declared,
         facts=facts,
         baseline=_known(rules.get("baseline"), known, "the baseline") if known else None,
         wanted=tuple((_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []),
-        questions=_questions(facts, declared),
+        questions=_questions({name: facts[name] for name in scores.methods}, declared),
         alpha=float(rules.get("alpha") or 0.05),
         margin=rules.get("margin"),
         endpoint=endpoint,
@@ -199,6 +216,11 @@ def _control_pairs(context: Context) -> tuple[Pair, ...]:
     """The declared pairs, then those that a question about the SAE asks for."""
     names = list(dict.fromkeys([*context.wanted, *context.questions]))
     return pairs_of(context.scores, names, context.endpoint, context.datasets)
+
+
+def _declared(context: Context, controls: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
+    """Those of `controls` that the sweep file asks for."""
+    return tuple(c for c in controls if (c.method, c.against) in context.wanted)
 
 
 def _has_rule(context: Context, pair: Pair) -> bool:

@@ -118,6 +118,28 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Addition:
+    """What was added at `time` (ISO), in words, and what had been `seen` by then; its comparisons have the error level
+    `alpha`. `open`: its trials are still to come."""
+
+    time: str
+    added: tuple[str, ...]
+    seen: str
+    alpha: float
+    open: bool
+    comparisons: tuple[Comparison, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharpened:
+    """The estimate over all seeds of a comparison that has its verdict from the registered ones."""
+
+    method: str
+    against: str
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """A method on a test set over its confirm seeds. `leading`: not significantly worse than the best of its column."""
 
@@ -327,7 +349,8 @@ class Recipe:
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a report shows. Accuracies and differences are fractions. `metric` is what a reader calls them;
-    `what_changed`: the record of features, where the sweep has one."""
+    `what_changed`: the record of features, where the sweep has one. `additions`, `extended` and `sharpened` are of what
+    came after the registration (`report/added.py`); `methods` have all of it, `added_sets` are in no mean."""
 
     name: str
     created: str | None
@@ -364,6 +387,15 @@ class Report:
     metric: str = "accuracy"
     what_changed: WhatChanged | None = None
     learning: tuple[LearningCurve, ...] = ()
+    added_sets: tuple[str, ...] = ()
+    additions: tuple[Addition, ...] = ()
+    extended: tuple[Comparison, ...] = ()
+    sharpened: tuple[Sharpened, ...] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether trials are still to come, of the registered analysis or of what was added."""
+        return self.open or any(each.open for each in self.additions)
 
     @property
     def unpaired(self) -> tuple[Comparison, ...]:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from saeft_ray.errors import UserError
+from saeft_ray.records.amendments import added_sets
 from saeft_ray.records.rows import unpack
 from saeft_ray.report.numbers import in_list
 
@@ -69,11 +70,13 @@ class Scores:
     methods: dict[str, Trials]
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
+    added_sets: tuple[str, ...] = ()
+    """Test sets that were added after the registration: they are in no mean."""
 
     @property
     def datasets(self) -> tuple[str, ...]:
-        """ID sets, then shifts."""
-        return self.id_sets + self.ood_sets
+        """ID sets, then shifts, then what was added."""
+        return self.id_sets + self.ood_sets + self.added_sets
 
 
 def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
@@ -110,11 +113,12 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
             )
     _check_configurations(confirm)
     declared = list((record.get("data") or {}).get("roles") or {})
-    ordered = in_order(roles, declared)
+    ordered, later = in_order(roles, declared), set(added_sets(record))
     return Scores(
         methods={name: found[name] for name in in_order(found, list(config(record).get("methods") or {}))},
-        id_sets=tuple(d for d in ordered if roles[d] == "id"),
-        ood_sets=tuple(d for d in ordered if roles[d] == "ood"),
+        id_sets=tuple(d for d in ordered if roles[d] == "id" and d not in later),
+        ood_sets=tuple(d for d in ordered if roles[d] == "ood" and d not in later),
+        added_sets=tuple(d for d in ordered if d in later),
     )
 
 

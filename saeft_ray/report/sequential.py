@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from saeft_ray import stats
+from saeft_ray.records.amendments import as_registered
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.records.preregistration import FIXED, designs, name_of, preregistration, same_look
 from saeft_ray.report import verdicts
@@ -31,7 +32,7 @@ def deviations(record: Mapping[str, Any]) -> list[str]:
 
 
 def _from_registration(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[str]:
-    implied = preregistration(record)
+    implied = preregistration(as_registered(record))
     keys = sorted(registered.keys() | implied.keys())
     changed = [key for key in keys if registered.get(key) != implied.get(key)]
     if not changed:

@@ -64,8 +64,10 @@ def _filled(row: dict[str, object]) -> dict[str, object]:
 
 
 def titles(report: Report) -> list[str]:
-    """The columns of the results table: the test sets, then the mean over the OOD sets if there are several."""
-    return [*report.id_sets, *report.ood_sets, *(["mean OOD"] if len(report.ood_sets) > 1 else [])]
+    """The columns of the results table: the test sets, those that were added later last, then the mean over the OOD
+    sets if there are several."""
+    sets = [*report.id_sets, *report.ood_sets, *report.added_sets]
+    return [*sets, *(["mean OOD"] if len(report.ood_sets) > 1 else [])]
 
 
 def cells(report: Report, method: MethodResults) -> list[Cell]:

@@ -1,7 +1,7 @@
 """The accuracy of every method on every test set, and the plots of it."""
 
 from saeft_ray.report.content import Cell, MethodResults, Report
-from saeft_ray.report.numbers import MISSING, percent
+from saeft_ray.report.numbers import MISSING, in_list, percent
 from saeft_ray.report.render import exports
 from saeft_ray.report.render.blocks import Plot, PlotGrid, Section, Small, Span, Strong, Text, Words, table
 
@@ -39,6 +39,8 @@ def _note(report: Report) -> str:
         f"the whole set that is not significantly worse than the best of its column ({tested}, Holm within the column)."
     )
     text += "".join(f" {m.name} has no training, hence no seeds." for m in report.methods if m.deterministic)
+    if report.added_sets:
+        text += f" {in_list(report.added_sets)} came later and is in no mean."
     derived = " {} is interpolated from checkpoints of another method, without training of its own."
     return text + "".join(derived.format(m.name) for m in report.methods if m.derived)
 

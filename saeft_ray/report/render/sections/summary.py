@@ -22,7 +22,7 @@ def _size(report: Report) -> str:
     parts = [
         count(len(report.methods), "method"),
         count(len(report.confirm_seeds), "confirm seed"),
-        count(len(report.id_sets + report.ood_sets), "test set"),
+        count(len(report.id_sets + report.ood_sets + report.added_sets), "test set"),
         f"baseline {report.baseline}" if report.baseline else "",
         f"margin {'none declared' if report.margin is None else f'±{pp(report.margin)} pp'}",
         report.created[:10] if report.created else "",
