@@ -84,7 +84,7 @@ def _run(file: str) -> int:
         )
     before = _saved(sweep)
     try:
-        with ray_over(int(job.id), job.nodes, dashboard=compute.workers > 1) as rooms:
+        with ray_over(job.nodes, dashboard=compute.workers > 1) as rooms:
             check_room(rooms, compute)
             sweep.run()
     except Taken as taken:

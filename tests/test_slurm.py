@@ -1,17 +1,21 @@
 """cluster/slurm.sbatch on a real Slurm of this machine, and what is said where a job cannot run."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
 from saeft_ray import slurm as door
 from saeft_ray.errors import Unfinished, UserError
-from saeft_ray.on_ray.allocation import Room, _free_port, check_room
+from saeft_ray.on_ray.allocation import Room, check_room
 from saeft_ray.settings import Compute
 from saeft_ray.storage.store import Store
 
@@ -106,7 +110,7 @@ class TestOnARealSlurm:
         cluster.wait(lambda: not cluster.run("squeue", "-h", "-t", "PD,R,CG"), 600)
         said = [path.read_text() for path in sorted(tmp_path.glob("job-*.log"))]
         assert len(said) == 2
-        assert {cluster.shown(f"{chain}_{task}")["ExitCode"] for task in (1, 2)} == {"0:0"}
+        assert {cluster.shown(f"{chain}_{task}")["ExitCode"] for task in (1, 2)} == {"0:0"}, "\n\n".join(said)
         assert any("runs this sweep since" in words and "nothing to do" in words for words in said), said
         assert len(comparable(tmp_path / "runs/sweeps/small")) > 0
 
@@ -215,10 +219,27 @@ def test_a_job_without_room_for_one_trial_is_refused():
         check_room(rooms, Compute(cpus=9))
 
 
-def test_two_jobs_begin_to_look_for_ports_at_different_ones():
-    ports = {_free_port(job) for job in range(700, 720)}
-    assert len(ports) >= 19  # one may be taken on this machine
-    assert max(ports) < 32_768
+def test_two_jobs_that_start_at_one_moment_on_one_machine_get_rays_of_their_own(monkeypatch):
+    """Also where another user has the port of Ray's client."""
+    for name, value in {"SLURM_CPUS_ON_NODE": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "a"}.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as undo:
+        client = undo.enter_context(socket.socket())
+        with suppress(OSError):  # it is taken already
+            client.bind(("", 10_001))
+            client.listen()
+        heads = []
+        for _ in range(2):
+            folder = undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+            command = [sys.executable, "-m", "saeft_ray.on_ray.node", folder]
+            head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            undo.callback(head.communicate)
+            heads.append(head)
+        addresses = {json.loads(head.stdout.readline())["head"] for head in heads}
+        assert len(addresses) == 2
+        with pytest.raises(subprocess.TimeoutExpired):  # nothing of it ends in its first seconds, and all with it
+            heads[0].wait(5)
+    assert [head.returncode for head in heads] == [0, 0]
 
 
 def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_path, capsys):
