@@ -144,6 +144,9 @@ def test_the_script_says_what_is_missing(tmp_path):
     python.chmod(0o755)
     assert (done := script(tmp_path, "x.yaml", path=f"{tmp_path}:{os.environ['PATH']}")).returncode == 2
     assert "has no environment with saeft_ray" in done.stderr
+    python.write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    assert (done := script(tmp_path, "x.yaml", path=f"{tmp_path}:{os.environ['PATH']}")).returncode == 1
+    assert "the signal came before the sweep began" in done.stderr
     assert (done := script(tmp_path, "x.yaml")).returncode == 2
     assert done.stderr == "error: this is not a job of Slurm: use `sbatch cluster/slurm.sbatch FILE`\n"
 
@@ -255,18 +258,59 @@ def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_
         door._continue_later(job, {"a checkpoint"}, 9.0)
 
 
-@pytest.mark.parametrize(
-    ("number", "state", "asks"), [(15, "RUNNING", True), (15, "COMPLETING", False), (2, "RUNNING", False)]
-)
-def test_only_sigterm_to_a_running_job_asks_for_the_queue(commands, tmp_path, monkeypatch, number, state, asks):
+@pytest.fixture
+def stopped(commands, tmp_path, monkeypatch):
+    """A job in which one trial has begun, a checkpoint is saved and a signal comes: its status, and whether it asked
+    for the queue."""
+
+    def run(number, state="RUNNING", saved="{own}"):
+        commands("squeue", f'case "$*" in *%T*) echo {state};; *) echo 1:00:00;; esac')
+        file = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs", **SWEEP)
+
+        def swept(*_):
+            plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", **SWEEP))
+            (trial, *_) = plan.confirm(plan.config.methods)
+            ledger.begin_trial(trial)
+            own = plan.final_weights(trial).key
+            store.write(f"artifacts/checkpoint/{saved.format(own=own)}-00001-0000002/manifest.json", b"{}")
+            raise KeyboardInterrupt(number)
+
+        monkeypatch.setattr(door, "_sweep", swept)
+        return door.main([file]), "requeue" in (tmp_path / "scontrol.asked").read_text()
+
+    return run
+
+
+def test_only_sigterm_to_a_running_job_asks_for_the_queue(stopped):
     """Not `scancel`, which ends the job, nor SIGINT, which somebody sends by hand."""
-    commands("squeue", f'case "$*" in *%T*) echo {state};; *) echo 1:00:00;; esac')
-    sweep = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")
+    assert stopped(signal.SIGTERM, state="COMPLETING") == (130, False)
+    assert stopped(signal.SIGINT, saved="{own}-00000") == (130, False)
 
-    def stopped(*_, **__):
-        Store(str(tmp_path / "runs")).write("artifacts/checkpoint/k-1-2/manifest.json", b"{}")
-        raise KeyboardInterrupt(signal.Signals(number))
 
-    monkeypatch.setattr(door, "ray_over", stopped)
-    assert door.main([sweep]) == 130
-    assert ("requeue" in (tmp_path / "scontrol.asked").read_text()) == asks
+def test_sigterm_to_a_job_that_saved_a_checkpoint_asks_for_the_queue(stopped):
+    assert stopped(signal.SIGTERM) == (130, True)
+
+
+def test_a_job_does_not_come_again_for_what_other_sweeps_of_the_storage_saved(stopped, capsys):
+    assert stopped(signal.SIGTERM, saved=24 * "f") == (1, False)
+    assert "nothing was saved by then" in capsys.readouterr().err
+
+
+def test_a_signal_before_the_sweep_begins_is_answered_in_words(commands, tmp_path, capsys):
+    """The limit is so short that Slurm sends it at the start."""
+    file, before = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs"), signal.getsignal(signal.SIGTERM)
+    commands("squeue", f"kill -TERM {os.getpid()}; echo 1:00:00")
+    signal.signal(signal.SIGTERM, door._on_signal)
+    try:
+        assert door.main([file]) == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert re.match(r"The signal came \d+ s after the start, and nothing was saved", capsys.readouterr().err)
+    assert "requeue" not in (tmp_path / "scontrol.asked").read_text()
+
+
+def test_what_takes_seconds_to_import_is_imported_once_signals_are_heard():
+    said = (
+        "import sys, saeft_ray.slurm; print(*{'numpy', 'pydantic', 'ray', 'torch', 'saeft_ray.api'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True).stdout == "\n"
