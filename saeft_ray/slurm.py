@@ -81,7 +81,7 @@ def _run(file: str) -> int:
         before = _saved(sweep)
     except KeyboardInterrupt as stop:
         if stop.args == (signal.SIGTERM,):
-            _continue_later(job, (), time.monotonic() - began)
+            return _continue_later(job, (), time.monotonic() - began)
         raise
     try:
         return _sweep(job, sweep)
@@ -94,7 +94,7 @@ def _run(file: str) -> int:
         return 0
     except KeyboardInterrupt as stop:
         if stop.args == (signal.SIGTERM,) and job.runs():
-            _continue_later(job, _progress(sweep, _saved(sweep) - before), time.monotonic() - began)
+            return _continue_later(job, _progress(sweep, _saved(sweep) - before), time.monotonic() - began)
         raise
 
 
@@ -127,19 +127,21 @@ def _sweep(job: Job, sweep: "Sweep") -> int:
     return show(sweep)
 
 
-def _continue_later(job: Job, saved: Collection[str], seconds: float) -> None:
+def _continue_later(job: Job, saved: Collection[str], seconds: float) -> int:
     if not saved:
         raise Unfinished(
             f"The signal came {seconds:.0f} s after the start, and nothing was saved by then: the job would begin "
             "again for ever, so it is not put back into the queue. Give it more time with sbatch --time=…, or the "
             "trials less to do before their first step"
         )
-    # Said before, because it ends this process.
+    # Said before, because it ends this process, by SIGTERM once more if it has not ended by itself.
     print(f"The sweep is not finished: job {job.id} goes back into the queue and continues from here", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         job.requeue()
     except UserError as error:
         raise Unfinished(f"The job did not get back into the queue. {error}. Submit the same job to resume") from None
+    return door.STOPPED
 
 
 def _saved(sweep: "Sweep") -> set[str]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from test_plugins import install, run
 
 from saeft_ray import slurm as door
 from saeft_ray.errors import Unfinished, UserError
@@ -29,8 +30,23 @@ needs_slurm = [
     pytest.mark.slow,
     pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
 ]
-# A time limit has whole minutes, so a trial that it meets trains for longer than one.
-long = pytest.mark.skipif("SAEFT_RAY_LONG_TESTS" not in os.environ, reason="8 min: SAEFT_RAY_LONG_TESTS=1")
+# A time limit has whole minutes, so a trial that it meets takes longer than one: its steps wait while a file is there.
+PACED = """
+import time
+from pathlib import Path
+from typing import Literal
+
+from saeft_ray.methods.embeddings import MSE
+
+
+class Paced(MSE):
+    type: Literal["paced"] = "paced"
+
+    def after_step(self, trained, step, total):
+        if Path({file!r}).exists():
+            time.sleep(0.5)
+"""
+POINTS = "[saeft_ray.methods]\npaced = paced:Paced\n"
 SWEEP = {
     "methods": {"mse": {"lambda_mse": 300}},
     "confirm": {"seeds": 2},
@@ -48,11 +64,11 @@ def cluster(tmp_path):
     assert not left, left
 
 
-def submit(cluster, folder, *words):
-    """Submits the file of the repository, with words in place of its own."""
+def submit(cluster, folder, *words, path=()):
+    """Submits the file of the repository, with words in place of its own, and packages that lie in `path`."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{slurm.PATH}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT))),
         "OMP_NUM_THREADS": "1",
         "SAEFT_RAY_CACHE": str(folder / "cache"),
     }
@@ -76,22 +92,23 @@ def seconds(clock):
 class TestOnARealSlurm:
     pytestmark = needs_slurm
 
-    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), pytest.param("limit", 150, marks=long)])
-    def test_a_job_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path, stopped_by, epochs):
-        long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": epochs}}
+    def test_a_job_saves_its_trials_at_its_limit_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path):
+        slow = tmp_path / "slow"
+        slow.touch()
+        theirs = install(tmp_path / "site", "paced", PACED.format(file=str(slow)), POINTS)
+        sections = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": 10}, "confirm": {"seeds": 1}}
+        sections |= {"methods": {"mse": {"type": "paced", "lambda_mse": 300}}}
         name = "it's a sweep; $(touch pwned).yaml"
-        sweeps.file(tmp_path / name, tmp_path / "runs", **long)
-        job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name)
+        sweeps.file(tmp_path / name, tmp_path / "runs", **sections)
+        job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name, path=[theirs])
         log, store = tmp_path / f"job-{job}.log", Store(str(tmp_path / "runs"))
         cluster.wait(lambda: store.keys("checkpoint") or ended(cluster, job), 600, told=log.read_text)
         assert not ended(cluster, job), log.read_text()
-        if stopped_by == "limit":
-            # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
-            minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
-            cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-        else:
-            cluster.run("scancel", "--batch", "--signal=TERM", job)
+        # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
+        minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
+        cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
         cluster.wait(lambda: int(cluster.shown(job)["Restarts"]) > 0, 200, told=log.read_text)
+        slow.unlink()
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
         assert "Trials have 20 s to save checkpoints" in log.read_text()
         assert f"job {job} goes back into the queue" in log.read_text()
@@ -101,7 +118,8 @@ class TestOnARealSlurm:
         cluster.wait(lambda: ended(cluster, job), 900, told=log.read_text)
         assert state(cluster, job) == "COMPLETED", log.read_text()
         assert not (tmp_path / "pwned").exists()
-        sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
+        quiet = sweeps.file(tmp_path / "quiet.yaml", tmp_path / "quiet", **sections)
+        assert run("sweep", quiet, "--local", path=[theirs]).returncode == 0
         assert comparable(tmp_path / "runs/sweeps/small") == comparable(tmp_path / "quiet/sweeps/small")
 
     def test_an_array_works_on_one_sweep_and_a_failed_sweep_fails_its_job(self, cluster, tmp_path):
@@ -179,7 +197,9 @@ def commands(tmp_path, monkeypatch):
     answer("scontrol", "printf 'n1\\nn2\\n'")
     answer("squeue", "echo 1:00:00")
     answer("srun", "echo no such python >&2; exit 3")
-    return answer
+    heard = signal.getsignal(signal.SIGTERM)
+    yield answer
+    signal.signal(signal.SIGTERM, heard)
 
 
 @pytest.mark.parametrize(
@@ -287,8 +307,9 @@ def test_only_sigterm_to_a_running_job_asks_for_the_queue(stopped):
     assert stopped(signal.SIGINT, saved="{own}-00000") == (130, False)
 
 
-def test_sigterm_to_a_job_that_saved_a_checkpoint_asks_for_the_queue(stopped):
+def test_sigterm_to_a_job_that_saved_a_checkpoint_asks_for_the_queue(stopped, capsys):
     assert stopped(signal.SIGTERM) == (130, True)
+    assert "submitted again" not in capsys.readouterr().err
 
 
 def test_a_job_does_not_come_again_for_what_other_sweeps_of_the_storage_saved(stopped, capsys):
@@ -298,13 +319,9 @@ def test_a_job_does_not_come_again_for_what_other_sweeps_of_the_storage_saved(st
 
 def test_a_signal_before_the_sweep_begins_is_answered_in_words(commands, tmp_path, capsys):
     """The limit is so short that Slurm sends it at the start."""
-    file, before = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs"), signal.getsignal(signal.SIGTERM)
     commands("squeue", f"kill -TERM {os.getpid()}; echo 1:00:00")
     signal.signal(signal.SIGTERM, door._on_signal)
-    try:
-        assert door.main([file]) == 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert door.main([sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")]) == 1
     assert re.match(r"The signal came \d+ s after the start, and nothing was saved", capsys.readouterr().err)
     assert "requeue" not in (tmp_path / "scontrol.asked").read_text()
 
