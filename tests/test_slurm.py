@@ -242,6 +242,7 @@ def test_a_job_without_room_for_one_trial_is_refused():
         check_room(rooms, Compute(cpus=9))
 
 
+@pytest.mark.slow
 def test_two_jobs_that_start_at_one_moment_on_one_machine_get_rays_of_their_own(monkeypatch):
     """Also where another user has the port of Ray's client."""
     for name, value in {"SLURM_CPUS_ON_NODE": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "a"}.items():
