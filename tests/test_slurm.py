@@ -44,7 +44,7 @@ class Paced(MSE):
 
     def after_step(self, trained, step, total):
         if Path({file!r}).exists():
-            time.sleep(0.5)
+            time.sleep(1)
 """
 POINTS = "[saeft_ray.methods]\npaced = paced:Paced\n"
 SWEEP = {
