@@ -243,8 +243,7 @@ def test_a_job_without_room_for_one_trial_is_refused():
 
 
 @pytest.mark.slow
-def test_two_jobs_that_start_at_one_moment_on_one_machine_get_rays_of_their_own(monkeypatch):
-    """Also where another user has the port of Ray's client."""
+def test_a_ray_lives_where_another_user_has_the_port_of_rays_client(monkeypatch):
     for name, value in {"SLURM_CPUS_ON_NODE": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "a"}.items():
         monkeypatch.setenv(name, value)
     with ExitStack() as undo:
@@ -252,18 +251,14 @@ def test_two_jobs_that_start_at_one_moment_on_one_machine_get_rays_of_their_own(
         with suppress(OSError):  # it is taken already
             client.bind(("", 10_001))
             client.listen()
-        heads = []
-        for _ in range(2):
-            folder = undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
-            command = [sys.executable, "-m", "saeft_ray.on_ray.node", folder]
-            head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            undo.callback(head.communicate)
-            heads.append(head)
-        addresses = {json.loads(head.stdout.readline())["head"] for head in heads}
-        assert len(addresses) == 2
+        folder = undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+        command = [sys.executable, "-m", "saeft_ray.on_ray.node", folder]
+        head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        undo.callback(head.communicate)
+        assert re.fullmatch(r"[\d.]+:\d+", json.loads(head.stdout.readline())["head"])
         with pytest.raises(subprocess.TimeoutExpired):  # nothing of it ends in its first seconds, and all with it
-            heads[0].wait(5)
-    assert [head.returncode for head in heads] == [0, 0]
+            head.wait(5)
+    assert head.returncode == 0
 
 
 def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_path, capsys):
