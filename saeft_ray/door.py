@@ -17,7 +17,7 @@ BUG = (
     "This is a bug of saeft_ray or of a library, not a mistake of yours: please report it with the traceback above. "
     "Logs: "
 )
-_STOPPED, _READER_LEFT = 130, 141  # as a shell counts SIGINT and SIGPIPE
+STOPPED, _READER_LEFT = 130, 141  # as a shell counts SIGINT and SIGPIPE
 
 
 def guarded(act: Callable[[], int], advice: str = "", stopped: str = "stopped") -> int:
@@ -40,7 +40,7 @@ def guarded(act: Callable[[], int], advice: str = "", stopped: str = "stopped") 
     except Unfinished as error:
         return _said(1, str(error))
     except KeyboardInterrupt:
-        return _said(_STOPPED, f"\n{stopped}")
+        return _said(STOPPED, f"\n{stopped}")
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _reader_left():
             return _READER_LEFT

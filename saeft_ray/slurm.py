@@ -1,6 +1,7 @@
 """`python -m saeft_ray.slurm FILE`: runs a sweep in a Slurm job, on a Ray of the job's own (cluster/slurm.sbatch).
 
-SIGTERM says that the job's time is up: trials save checkpoints, and the job goes back into Slurm's queue.
+SIGTERM says that the job's time is up: trials save checkpoints, and the job goes back into Slurm's queue. It may come
+at once, so what takes seconds to import is imported once it is heard.
 """
 
 import argparse
@@ -11,19 +12,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import FrameType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from saeft_ray import door
-from saeft_ray.api import Sweep, load
 from saeft_ray.errors import Taken, Unfinished, UserError
-from saeft_ray.on_ray.allocation import check_room, ray_over
-from saeft_ray.records.ledger import Ledger
-from saeft_ray.storage.store import Store
-from saeft_ray.sweep import show
+
+if TYPE_CHECKING:
+    from saeft_ray.api import Sweep
 
 LEAST = 60  # seconds in which a job can start Ray, train a little and save what it has
+# Artifacts that a sweep saves many of, by the key of what they belong to.
+_OF_MANY = re.compile(r"artifacts/(?:activations|shard|checkpoint|endpoint)/([0-9a-f]+)")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -72,21 +74,17 @@ class Job:
 
 
 def _run(file: str) -> int:
-    began, job, sweep = time.monotonic(), Job.here(), load(file)
-    compute = sweep.config.compute
-    if compute.address:
-        raise UserError(f"{file}: compute.address: {compute.address!r}; the job has a Ray of its own: remove the line")
-    left = job.seconds_left()
-    if left < LEAST:
-        raise UserError(
-            f"the job has {left:.0f} s left, and Ray's start with one checkpoint needs {LEAST} s: give it more with "
-            "sbatch --time=…"
-        )
-    before = _saved(sweep)
+    began, job = time.monotonic(), Job.here()
     try:
-        with ray_over(int(job.id), job.nodes, dashboard=compute.workers > 1) as rooms:
-            check_room(rooms, compute)
-            sweep.run()
+        sweep = _load(file)
+        _check_time(job)
+        before = _saved(sweep)
+    except KeyboardInterrupt as stop:
+        if stop.args == (signal.SIGTERM,):
+            return _continue_later(job, (), time.monotonic() - began)
+        raise
+    try:
+        return _sweep(job, sweep)
     except Taken as taken:
         print(
             f"{taken}. This job has nothing to do and ends. Jobs of one sweep wait for each other without machines "
@@ -96,31 +94,80 @@ def _run(file: str) -> int:
         return 0
     except KeyboardInterrupt as stop:
         if stop.args == (signal.SIGTERM,) and job.runs():
-            _continue_later(job, _saved(sweep) - before, time.monotonic() - began)
+            return _continue_later(job, _progress(sweep, _saved(sweep) - before), time.monotonic() - began)
         raise
+
+
+def _load(file: str) -> "Sweep":
+    from saeft_ray.api import load
+
+    sweep = load(file)
+    if address := sweep.config.compute.address:
+        raise UserError(f"{file}: compute.address: {address!r}; the job has a Ray of its own: remove the line")
+    return sweep
+
+
+def _check_time(job: Job) -> None:
+    left = job.seconds_left()
+    if left < LEAST:
+        raise UserError(
+            f"the job has {left:.0f} s left, and Ray's start with one checkpoint needs {LEAST} s: give it more with "
+            "sbatch --time=…"
+        )
+
+
+def _sweep(job: Job, sweep: "Sweep") -> int:
+    from saeft_ray.on_ray.allocation import check_room, ray_over
+    from saeft_ray.sweep import show
+
+    compute = sweep.config.compute
+    with ray_over(job.nodes, dashboard=compute.workers > 1) as rooms:
+        check_room(rooms, compute)
+        sweep.run()
     return show(sweep)
 
 
-def _continue_later(job: Job, saved: set[str], seconds: float) -> None:
+def _continue_later(job: Job, saved: Collection[str], seconds: float) -> int:
     if not saved:
         raise Unfinished(
             f"The signal came {seconds:.0f} s after the start, and nothing was saved by then: the job would begin "
             "again for ever, so it is not put back into the queue. Give it more time with sbatch --time=…, or the "
             "trials less to do before their first step"
         )
-    # Said before, because it ends this process.
+    # Said before, because it ends this process, by SIGTERM once more if it has not ended by itself.
     print(f"The sweep is not finished: job {job.id} goes back into the queue and continues from here", flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         job.requeue()
     except UserError as error:
         raise Unfinished(f"The job did not get back into the queue. {error}. Submit the same job to resume") from None
+    return door.STOPPED
 
 
-def _saved(sweep: Sweep) -> set[str]:
-    """What a job has to show for its time: artifacts, checkpoints among them, and trials with rows."""
+def _saved(sweep: "Sweep") -> set[str]:
+    """What the storage holds: artifacts, checkpoints among them, and the sweep's trials with rows."""
+    from saeft_ray.records.ledger import Ledger
+    from saeft_ray.storage.store import Store
+
     store = Store(sweep.config.storage.url, endpoint=sweep.endpoint)
     artifacts = {path for path in store.list("artifacts") if path.endswith("/manifest.json")}
     return artifacts | Ledger(store, sweep.name).finished()
+
+
+def _progress(sweep: "Sweep", saved: Collection[str]) -> set[str]:
+    """Those of `saved` that the sweep's job has to show for its time: other sweeps of the storage save activations and
+    checkpoints, too."""
+    from saeft_ray.orchestration.reopen import reopen
+    from saeft_ray.records.rows import PHASES
+
+    try:
+        plan, ledger, _ = reopen(sweep.folder, sweep.endpoint)
+    except UserError:  # it has not begun
+        return set()
+    trials = [spec for phase in PHASES for spec in ledger.asked(phase)]
+    named = [*plan.artifacts(), *(plan.final_weights(spec) for spec in trials if spec.trained)]
+    keys = {one.key for artifact in named for one in (artifact, *artifact.shards)}
+    return {one for one in saved if not (found := _OF_MANY.match(one)) or found[1] in keys}
 
 
 def _asked(*command: str) -> str:

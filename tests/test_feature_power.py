@@ -1,21 +1,12 @@
 """Tests of features against a known truth: the simulation of benchmarks/feature_power.py, with few runs."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-
-@pytest.fixture
-def simulate(monkeypatch):
-    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[1] / "benchmarks"), *sys.path])
-    from feature_power import simulate
-
-    return simulate
+from benchmarks.feature_power import simulate
 
 
 @pytest.mark.parametrize("common", [0.0, 0.5])
-def test_false_discoveries_stay_under_the_bound_and_half_as_much_again_is_found(simulate, common):
+def test_false_discoveries_stay_under_the_bound_and_half_as_much_again_is_found(common):
     few = simulate(1.5, seeds=5, runs=60, common=common)
     assert few.false <= 0.055
     assert few.found >= 0.6

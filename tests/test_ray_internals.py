@@ -70,5 +70,19 @@ def test_a_node_that_blocks_says_that_it_is_up_as_we_expect():
 
     from saeft_ray.on_ray import internals
 
-    said = Path(scripts.__file__).read_text().count(f'startup_msg = "{internals.STARTED}"')
-    assert said == 2, f"{INTERNALS}: a Slurm job waits for STARTED, of its head and of its other nodes"
+    written, _, said = Path(scripts.__file__).read_text().rpartition("write_ray_address(")
+    assert written, f"{INTERNALS}: a node of a Slurm job tells what `ray start` wrote into its address file"
+    assert said.count(internals.STARTED) == 1, f"{INTERNALS}: a Slurm job waits for STARTED, which follows that file"
+
+
+def test_a_node_starts_without_the_server_of_rays_client():
+    from ray._private import ray_constants
+    from ray._private.parameter import RayParams
+
+    from saeft_ray.on_ray import internals
+
+    ((name, function),) = internals.START_HOOK.items()
+    assert name == ray_constants.RAY_START_HOOK
+    settings, (module, _, called) = RayParams(ray_client_server_port=10001), function.rpartition(".")
+    getattr(importlib.import_module(module), called)(settings, True)
+    assert settings.ray_client_server_port is None, f"{INTERNALS}: two users' Slurm jobs share a machine"

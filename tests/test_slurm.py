@@ -1,17 +1,22 @@
 """cluster/slurm.sbatch on a real Slurm of this machine, and what is said where a job cannot run."""
 
+import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from test_plugins import install, run
 
 from saeft_ray import slurm as door
 from saeft_ray.errors import Unfinished, UserError
-from saeft_ray.on_ray.allocation import Room, _free_port, check_room
+from saeft_ray.on_ray.allocation import Room, check_room
 from saeft_ray.settings import Compute
 from saeft_ray.storage.store import Store
 
@@ -25,8 +30,23 @@ needs_slurm = [
     pytest.mark.slow,
     pytest.mark.skipif(slurm.missing() is not None, reason=str(slurm.missing())),
 ]
-# A time limit has whole minutes, so a trial that it meets trains for longer than one.
-long = pytest.mark.skipif("SAEFT_RAY_LONG_TESTS" not in os.environ, reason="8 min: SAEFT_RAY_LONG_TESTS=1")
+# A time limit has whole minutes, so a trial that it meets takes longer than one: its steps wait while a file is there.
+PACED = """
+import time
+from pathlib import Path
+from typing import Literal
+
+from saeft_ray.methods.embeddings import MSE
+
+
+class Paced(MSE):
+    type: Literal["paced"] = "paced"
+
+    def after_step(self, trained, step, total):
+        if Path({file!r}).exists():
+            time.sleep(1)
+"""
+POINTS = "[saeft_ray.methods]\npaced = paced:Paced\n"
 SWEEP = {
     "methods": {"mse": {"lambda_mse": 300}},
     "confirm": {"seeds": 2},
@@ -44,11 +64,11 @@ def cluster(tmp_path):
     assert not left, left
 
 
-def submit(cluster, folder, *words):
-    """Submits the file of the repository, with words in place of its own."""
+def submit(cluster, folder, *words, path=()):
+    """Submits the file of the repository, with words in place of its own, and packages that lie in `path`."""
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{slurm.PATH}",
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT))),
         "OMP_NUM_THREADS": "1",
         "SAEFT_RAY_CACHE": str(folder / "cache"),
     }
@@ -72,22 +92,23 @@ def seconds(clock):
 class TestOnARealSlurm:
     pytestmark = needs_slurm
 
-    @pytest.mark.parametrize(("stopped_by", "epochs"), [("scancel", 8), pytest.param("limit", 150, marks=long)])
-    def test_a_job_saves_its_trials_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path, stopped_by, epochs):
-        long = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": epochs}}
+    def test_a_job_saves_its_trials_at_its_limit_and_goes_on_to_the_rows_of_a_quiet_run(self, cluster, tmp_path):
+        slow = tmp_path / "slow"
+        slow.touch()
+        theirs = install(tmp_path / "site", "paced", PACED.format(file=str(slow)), POINTS)
+        sections = {**SWEEP, "train": {**sweeps.SMALL["train"], "epochs": 10}, "confirm": {"seeds": 1}}
+        sections |= {"methods": {"mse": {"type": "paced", "lambda_mse": 300}}}
         name = "it's a sweep; $(touch pwned).yaml"
-        sweeps.file(tmp_path / name, tmp_path / "runs", **long)
-        job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name)
+        sweeps.file(tmp_path / name, tmp_path / "runs", **sections)
+        job = submit(cluster, tmp_path, "--time=60", "--signal=B:TERM@25", SBATCH, name, path=[theirs])
         log, store = tmp_path / f"job-{job}.log", Store(str(tmp_path / "runs"))
         cluster.wait(lambda: store.keys("checkpoint") or ended(cluster, job), 600, told=log.read_text)
         assert not ended(cluster, job), log.read_text()
-        if stopped_by == "limit":
-            # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
-            minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
-            cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
-        else:
-            cluster.run("scancel", "--batch", "--signal=TERM", job)
+        # A limit has whole minutes: of those, the first that leaves the trial some time before the signal.
+        minutes = (seconds(cluster.shown(job)["RunTime"]) + 35) // 60 + 1
+        cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
         cluster.wait(lambda: int(cluster.shown(job)["Restarts"]) > 0, 200, told=log.read_text)
+        slow.unlink()
         cluster.run("scontrol", "update", f"JobId={job}", "TimeLimit=60")
         assert "Trials have 20 s to save checkpoints" in log.read_text()
         assert f"job {job} goes back into the queue" in log.read_text()
@@ -97,7 +118,8 @@ class TestOnARealSlurm:
         cluster.wait(lambda: ended(cluster, job), 900, told=log.read_text)
         assert state(cluster, job) == "COMPLETED", log.read_text()
         assert not (tmp_path / "pwned").exists()
-        sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
+        quiet = sweeps.file(tmp_path / "quiet.yaml", tmp_path / "quiet", **sections)
+        assert run("sweep", quiet, "--local", path=[theirs]).returncode == 0
         assert comparable(tmp_path / "runs/sweeps/small") == comparable(tmp_path / "quiet/sweeps/small")
 
     def test_an_array_works_on_one_sweep_and_a_failed_sweep_fails_its_job(self, cluster, tmp_path):
@@ -106,7 +128,7 @@ class TestOnARealSlurm:
         cluster.wait(lambda: not cluster.run("squeue", "-h", "-t", "PD,R,CG"), 600)
         said = [path.read_text() for path in sorted(tmp_path.glob("job-*.log"))]
         assert len(said) == 2
-        assert {cluster.shown(f"{chain}_{task}")["ExitCode"] for task in (1, 2)} == {"0:0"}
+        assert {cluster.shown(f"{chain}_{task}")["ExitCode"] for task in (1, 2)} == {"0:0"}, "\n\n".join(said)
         assert any("runs this sweep since" in words and "nothing to do" in words for words in said), said
         assert len(comparable(tmp_path / "runs/sweeps/small")) > 0
 
@@ -140,6 +162,9 @@ def test_the_script_says_what_is_missing(tmp_path):
     python.chmod(0o755)
     assert (done := script(tmp_path, "x.yaml", path=f"{tmp_path}:{os.environ['PATH']}")).returncode == 2
     assert "has no environment with saeft_ray" in done.stderr
+    python.write_text("#!/bin/sh\nkill -TERM $PPID\n")
+    assert (done := script(tmp_path, "x.yaml", path=f"{tmp_path}:{os.environ['PATH']}")).returncode == 1
+    assert "the signal came before the sweep began" in done.stderr
     assert (done := script(tmp_path, "x.yaml")).returncode == 2
     assert done.stderr == "error: this is not a job of Slurm: use `sbatch cluster/slurm.sbatch FILE`\n"
 
@@ -172,7 +197,9 @@ def commands(tmp_path, monkeypatch):
     answer("scontrol", "printf 'n1\\nn2\\n'")
     answer("squeue", "echo 1:00:00")
     answer("srun", "echo no such python >&2; exit 3")
-    return answer
+    heard = signal.getsignal(signal.SIGTERM)
+    yield answer
+    signal.signal(signal.SIGTERM, heard)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +242,23 @@ def test_a_job_without_room_for_one_trial_is_refused():
         check_room(rooms, Compute(cpus=9))
 
 
-def test_two_jobs_begin_to_look_for_ports_at_different_ones():
-    ports = {_free_port(job) for job in range(700, 720)}
-    assert len(ports) >= 19  # one may be taken on this machine
-    assert max(ports) < 32_768
+@pytest.mark.slow
+def test_a_ray_lives_where_another_user_has_the_port_of_rays_client(monkeypatch):
+    for name, value in {"SLURM_CPUS_ON_NODE": "1", "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "a"}.items():
+        monkeypatch.setenv(name, value)
+    with ExitStack() as undo:
+        client = undo.enter_context(socket.socket())
+        with suppress(OSError):  # it is taken already
+            client.bind(("", 10_001))
+            client.listen()
+        folder = undo.enter_context(tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True))
+        command = [sys.executable, "-m", "saeft_ray.on_ray.node", folder]
+        head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        undo.callback(head.communicate)
+        assert re.fullmatch(r"[\d.]+:\d+", json.loads(head.stdout.readline())["head"])
+        with pytest.raises(subprocess.TimeoutExpired):  # nothing of it ends in its first seconds, and all with it
+            head.wait(5)
+    assert head.returncode == 0
 
 
 def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_path, capsys):
@@ -234,18 +274,56 @@ def test_only_a_job_that_saved_something_goes_back_into_the_queue(commands, tmp_
         door._continue_later(job, {"a checkpoint"}, 9.0)
 
 
-@pytest.mark.parametrize(
-    ("number", "state", "asks"), [(15, "RUNNING", True), (15, "COMPLETING", False), (2, "RUNNING", False)]
-)
-def test_only_sigterm_to_a_running_job_asks_for_the_queue(commands, tmp_path, monkeypatch, number, state, asks):
+@pytest.fixture
+def stopped(commands, tmp_path, monkeypatch):
+    """A job in which one trial has begun, a checkpoint is saved and a signal comes: its status, and whether it asked
+    for the queue."""
+
+    def run(number, state="RUNNING", saved="{own}"):
+        commands("squeue", f'case "$*" in *%T*) echo {state};; *) echo 1:00:00;; esac')
+        file = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs", **SWEEP)
+
+        def swept(*_):
+            plan, store, ledger = sweeps.opened(sweeps.config(tmp_path / "runs", **SWEEP))
+            (trial, *_) = plan.confirm(plan.config.methods)
+            ledger.begin_trial(trial)
+            own = plan.final_weights(trial).key
+            store.write(f"artifacts/checkpoint/{saved.format(own=own)}-00001-0000002/manifest.json", b"{}")
+            raise KeyboardInterrupt(number)
+
+        monkeypatch.setattr(door, "_sweep", swept)
+        return door.main([file]), "requeue" in (tmp_path / "scontrol.asked").read_text()
+
+    return run
+
+
+def test_only_sigterm_to_a_running_job_asks_for_the_queue(stopped):
     """Not `scancel`, which ends the job, nor SIGINT, which somebody sends by hand."""
-    commands("squeue", f'case "$*" in *%T*) echo {state};; *) echo 1:00:00;; esac')
-    sweep = sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")
+    assert stopped(signal.SIGTERM, state="COMPLETING") == (130, False)
+    assert stopped(signal.SIGINT, saved="{own}-00000") == (130, False)
 
-    def stopped(*_, **__):
-        Store(str(tmp_path / "runs")).write("artifacts/checkpoint/k-1-2/manifest.json", b"{}")
-        raise KeyboardInterrupt(signal.Signals(number))
 
-    monkeypatch.setattr(door, "ray_over", stopped)
-    assert door.main([sweep]) == 130
-    assert ("requeue" in (tmp_path / "scontrol.asked").read_text()) == asks
+def test_sigterm_to_a_job_that_saved_a_checkpoint_asks_for_the_queue(stopped, capsys):
+    assert stopped(signal.SIGTERM) == (130, True)
+    assert "submitted again" not in capsys.readouterr().err
+
+
+def test_a_job_does_not_come_again_for_what_other_sweeps_of_the_storage_saved(stopped, capsys):
+    assert stopped(signal.SIGTERM, saved=24 * "f") == (1, False)
+    assert "nothing was saved by then" in capsys.readouterr().err
+
+
+def test_a_signal_before_the_sweep_begins_is_answered_in_words(commands, tmp_path, capsys):
+    """The limit is so short that Slurm sends it at the start."""
+    commands("squeue", f"kill -TERM {os.getpid()}; echo 1:00:00")
+    signal.signal(signal.SIGTERM, door._on_signal)
+    assert door.main([sweeps.file(tmp_path / "small.yaml", tmp_path / "runs")]) == 1
+    assert re.match(r"The signal came \d+ s after the start, and nothing was saved", capsys.readouterr().err)
+    assert "requeue" not in (tmp_path / "scontrol.asked").read_text()
+
+
+def test_what_takes_seconds_to_import_is_imported_once_signals_are_heard():
+    said = (
+        "import sys, saeft_ray.slurm; print(*{'numpy', 'pydantic', 'ray', 'torch', 'saeft_ray.api'} & {*sys.modules})"
+    )
+    assert subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True).stdout == "\n"

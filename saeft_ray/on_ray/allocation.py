@@ -9,7 +9,6 @@ import os
 import secrets
 import select
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,6 @@ from saeft_ray.settings import Compute
 
 PATIENCE = 300.0  # seconds for a node to start; a shared file system may be slow to give it Python's modules
 _END = 30.0  # seconds for a step to end
-_PORTS: Sequence[int] = range(20_000, 32_000, 2)  # below those that systems give to connections
 
 
 @dataclass(frozen=True)
@@ -44,8 +42,8 @@ class _Step:
     node: str
     process: subprocess.Popen[str]
 
-    def room(self, deadline: float) -> Room:
-        """What its node has, once Ray is up there. Raises Unfinished if that fails."""
+    def answer(self, deadline: float) -> tuple[str, Room]:
+        """The head's address and what its node has, once Ray is up there. Raises Unfinished if that fails."""
         assert self.process.stdout is not None
         answers, _, _ = select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))
         if not answers:
@@ -56,11 +54,12 @@ class _Step:
                 f"node {self.node}: Ray did not start (exit status {self.process.wait()}); the lines above say why. "
                 f"Each node must see {sys.executable}, with saeft_ray in its environment"
             )
-        return Room(**json.loads(line))
+        told = json.loads(line)
+        return told.pop("head"), Room(**told)
 
 
 @contextmanager
-def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[str, Room]]:
+def ray_over(nodes: Sequence[str], dashboard: bool) -> Iterator[dict[str, Room]]:
     """Brings Ray up over `nodes`, of which the first is this one; yields what each has. Meanwhile RAY_ADDRESS
     names that Ray.
 
@@ -69,10 +68,10 @@ def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[s
     # Others on these machines could run code as this user without the token. Ray reads it when it is imported.
     before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_ADDRESS")}
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    os.environ.pop("RAY_ADDRESS", None)
     import ray
 
     head, *others = nodes
-    address = os.environ["RAY_ADDRESS"] = f"{ray.util.get_node_ip_address()}:{_free_port(job)}"
     # Not TMPDIR: the path of a socket has 107 bytes at most, and Ray adds 70 to this one.
     folder = tempfile.mkdtemp(prefix="saeft-", dir="/tmp")
     steps: list[_Step] = []
@@ -80,12 +79,12 @@ def ray_over(job: int, nodes: Sequence[str], dashboard: bool) -> Iterator[dict[s
         undo.callback(_restore, before)
         undo.callback(shutil.rmtree, folder, ignore_errors=True)
         undo.callback(_end, steps)
-        rooms: dict[str, Room] = {}
-        for group, options in (([head], ["--head", *["--dashboard"] * dashboard]), (others, [])):
-            begun = [_Step(node, _begin(node, [address, folder, *options])) for node in group]
-            steps += begun
-            deadline = time.monotonic() + PATIENCE
-            rooms |= {step.node: step.room(deadline) for step in begun}
+        steps.append(_begin(head, [folder, *["--dashboard"] * dashboard]))
+        address, room = steps[0].answer(time.monotonic() + PATIENCE)
+        os.environ["RAY_ADDRESS"] = address
+        steps += [_begin(node, [folder, f"--address={address}"]) for node in others]
+        deadline = time.monotonic() + PATIENCE
+        rooms = {head: room} | {step.node: step.answer(deadline)[1] for step in steps[1:]}
         undo.callback(ray.shutdown)  # a driver that is still connected when its head goes is ended by Ray
         yield rooms
 
@@ -103,12 +102,13 @@ def check_room(rooms: Mapping[str, Room], compute: Compute) -> None:
     raise UserError(f"compute: a trial needs {wanted} and the job has {given}; {advice}")
 
 
-def _begin(node: str, arguments: Sequence[str]) -> subprocess.Popen[str]:
+def _begin(node: str, arguments: Sequence[str]) -> _Step:
     # The step shares all that the job has on the node, with whatever else runs in it, and is bound to no CPU of it.
     step = ["--overlap", "--nodes=1", "--ntasks=1", "--ntasks-per-node=1", "--cpu-bind=none", "--export=ALL"]
     command = ["srun", *step, f"--nodelist={node}", sys.executable, "-m", "saeft_ray.on_ray.node"]
     pipe = subprocess.PIPE
-    return subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
+    process = subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, text=True, errors="replace")  # noqa: S603
+    return _Step(node, process)
 
 
 def _restore(environment: Mapping[str, str | None]) -> None:
@@ -129,21 +129,3 @@ def _end(steps: Sequence[_Step]) -> None:
         except subprocess.TimeoutExpired:
             step.process.kill()
             step.process.wait()
-
-
-def _free_port(job: int) -> int:
-    """The head's port, which is followed by that of its dashboard: other jobs begin to look elsewhere."""
-    start = job % len(_PORTS)
-    for port in (*_PORTS[start:], *_PORTS[:start]):
-        if all(_is_free(number) for number in (port, port + 1)):
-            return port
-    raise Unfinished("no port is free on this machine. Run the same command to resume")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as tried:
-        try:
-            tried.bind(("", port))
-        except OSError:
-            return False
-    return True

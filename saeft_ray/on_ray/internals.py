@@ -79,8 +79,17 @@ def named_trainable(function: Callable[..., Any], name: str) -> type[Any]:
     return made
 
 
-# What `ray start` says once its node is up: with --block it never returns.
-STARTED = "Ray runtime started."
+# What `ray start --block`, which never returns, says once its node is up and its address file is written.
+STARTED = "This command will now block forever"
+
+# Names a function that `ray start` calls with its settings before it starts anything.
+START_HOOK = {"RAY_START_HOOK": f"{__name__}.without_client_server"}
+
+
+def without_client_server(settings: Any, head: bool) -> None:
+    """No option turns off the server of Ray's client. It wants the same port in every Ray of a machine; where another
+    user has it, the server ends, and `ray start --block` ends everything with it."""
+    settings.ray_client_server_port = None
 
 
 def set_flag(name: str, value: bool) -> None:
