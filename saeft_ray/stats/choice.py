@@ -93,17 +93,6 @@ def keep_gain(scores: Scores, kl: Scores, plain: float | None, zero_shot: float 
     return _strongest(rule, s, kl, threshold)
 
 
-def shortlist(choice: Choice, top: int) -> tuple[int, ...]:
-    """The `top` configurations that go to the rerank. The best score keeps the last place if it is not among them:
-    without it, the rerank would measure its threshold from configurations that had been chosen for their strength."""
-    if top < 1:
-        raise ValueError(f"at least one configuration goes to the rerank, not {top}")
-    first = choice.order[:top]
-    if choice.best is None or choice.best in first or top == 1:
-        return first
-    return (*first[:-1], choice.best)
-
-
 def _strongest(rule: str, s: NDArray[np.float64], kl: Scores, threshold: float) -> Choice:
     moved = np.array([math.inf if v is None or math.isnan(v) else v for v in kl], dtype=np.float64)
     if len(moved) != len(s) or (moved < 0).any():

@@ -21,10 +21,10 @@ Pair = tuple[str, str]
 
 MIN_STRENGTHS = 3
 """Fewest strengths (different KL) of an arm with one seed."""
-POINTS_BEYOND_ARMS = 6
-"""A seed's fit needs as many runs as it has arms, and this many more."""
+DEGREE = 3
+"""Of the curve in log KL, where the caller asks for no other."""
 
-_DEGREE = 3
+_LEAST_RESIDUALS = 3
 
 
 class Reason(StrEnum):
@@ -96,19 +96,23 @@ def runs(arm: Sequence[str], seed: ArrayLike, kl: ArrayLike) -> Runs:
 
 def at_equal_strength(
     points: Runs, y: ArrayLike, pairs: Sequence[Pair], margin: float | None = None, confidence: float = 0.95,
-    variance_floor: float = 0.0,
+    variance_floor: float = 0.0, degree: int = DEGREE,
 ) -> tuple[AtEqualStrength, ...]:  # fmt: skip
     """The difference in `y` (n,), an accuracy, at equal KL, of every one of `pairs`, in their order.
 
     Per seed, least squares of y = a_arm + b₁z + b₂z² + b₃z³ over the compared arms, z being the standardised log KL
     that was reached; D_s = a_A − a_B, then the paired t over seeds (docs/statistics.md 4.17). An arm counts with a seed
-    where it has 3 strengths and shares a range with the arm that it is compared with; the other pairs' arms count as
-    well. `variance_floor` is the least variance of one value of y (tick²/12). Raises ValueError for a pair of one arm.
+    where it has 3 strengths and shares a range with the arm that it is compared with, and a seed where it has at least
+    6 runs (`degree` + 3) more than such arms. `variance_floor` is the least variance of one value of y (tick²/12). An
+    estimate that changes with a `degree` of 5 had a curve that is no cubic (3.11). Raises ValueError for a pair of one
+    arm.
     """
     values = _values(points, y)
+    if degree < 1:
+        raise ValueError(f"a curve has a degree of 1 or more, not {degree}")
     if twice := [a for a, b in pairs if a == b]:
         raise ValueError(f"{twice[0]} is not compared with itself")
-    seeds = {seed: _Seed.fit(points, values, seed, pairs) for seed in points.seeds}
+    seeds = {seed: _Seed.fit(points, values, seed, pairs, degree) for seed in points.seeds}
     drafts = [_draft(pair, seeds, margin, confidence, variance_floor) for pair in pairs]
     p = _holm(drafts, [d.comparison.p if d.comparison else None for d in drafts])
     equivalent = _holm(drafts, [d.equivalent_p for d in drafts])
@@ -140,13 +144,13 @@ class _Seed:
     common: Mapping[Pair, tuple[float, float]]
 
     @staticmethod
-    def fit(points: Runs, y: Floats, seed: int, pairs: Sequence[Pair]) -> "_Seed":
+    def fit(points: Runs, y: Floats, seed: int, pairs: Sequence[Pair], degree: int) -> "_Seed":
         here = points.seed == seed
         log = {arm: np.log(points.kl[here & (points.arm == arm)]) for arm in {arm for pair in pairs for arm in pair}}
         reasons = {pair: _refused(log[pair[0]], log[pair[1]]) for pair in pairs}
         arms = sorted({arm for pair, reason in reasons.items() if reason is None for arm in pair})
         used = here & np.isin(points.arm, arms)
-        if used.sum() < len(arms) + POINTS_BEYOND_ARMS:
+        if used.sum() < len(arms) + degree + _LEAST_RESIDUALS:
             reasons = {pair: reason or Reason.TOO_FEW_POINTS for pair, reason in reasons.items()}
         fitted = [pair for pair, reason in reasons.items() if reason is None]
         if not fitted:
@@ -155,7 +159,7 @@ class _Seed:
         scale = float(z.std())
         z = (z - z.mean()) / scale
         belongs = (points.arm[used][:, None] == np.array(arms)).astype(float)
-        design = np.hstack([belongs, z[:, None] ** np.arange(1, _DEGREE + 1)])
+        design = np.hstack([belongs, z[:, None] ** np.arange(1, degree + 1)])
         weights = np.linalg.pinv(design)
         column = {arm: k for k, arm in enumerate(arms)}
         squares, slopes, common = {}, {}, {}
