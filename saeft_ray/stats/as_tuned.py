@@ -87,8 +87,9 @@ def tied(scores: ArrayLike, se: float = 1.0, variance_floor: float = 0.0) -> tup
 
 def in_order(scores: Floats) -> list[int]:
     """The configurations of `scores` that did not fail, best mean first; equal means as first asked."""
-    finished = np.flatnonzero(np.isfinite(scores).all(axis=1))
-    return sorted(finished.tolist(), key=lambda k: -float(scores[k].mean()))
+    means = scores.mean(axis=1)
+    order: list[int] = np.argsort(-means, kind="stable").tolist()
+    return [k for k in order if np.isfinite(means[k])]
 
 
 def dealt(choices: int, seeds: int) -> tuple[int, ...]:
