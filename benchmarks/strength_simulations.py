@@ -1,6 +1,6 @@
 """How often the intervals of equal strength and of methods as tuned hold the truth, where it is known.
 
-    python benchmarks/strength_simulations.py [--runs N]
+    python benchmarks/strength_simulations.py [--runs N] [--only PART]
 
 Sweeps are drawn from a world of known curves. Its nodes, its noise and its concave curve of OOD accuracy over log KL
 are those that were measured in digit world (271 trainings, five paired seeds); accuracies are in points.
@@ -8,6 +8,7 @@ are those that were measured in digit world (271 trainings, five paired seeds); 
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -210,22 +211,24 @@ def _ends(x: stats.Mean | stats.Paired | stats.AsTuned | None) -> tuple[float, f
     return x.mean, x.lo, x.hi
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=2_000)
-    runs = parser.parse_args().runs
-    print("| curve | seeds | pair | degree 3: coverage, bias | degree 5 | interpolation |")
+def print_equal_strength(runs: int, curve: Curve) -> None:
+    print("| curve | seeds | pair | degree 3: coverage, bias (width) | degree 5 | interpolation |")
     print("|---|--:|---|--:|--:|--:|")
-    for curve in (concave, logistic):
-        for seeds in (5, 8):
-            got = equal_strength(seeds, runs, curve)
-            for pair in PAIRS:
-                covers = (by[pair] for by in got.covers.values())
-                words = " | ".join(f"{100 * c.share:.1f}, {c.bias:+.3f} ({c.width:.2f})" for c in covers)
-                print(f"| {curve.__name__} | {seeds} | {' − '.join(pair)} | {words} |", flush=True)
-            print(f"a false claim among {len(PAIRS)} pairs, Holm: {got.any_false}")
+    for seeds in (5, 8):
+        got = equal_strength(seeds, runs, curve)
+        for pair in PAIRS:
+            covers = (by[pair] for by in got.covers.values())
+            words = " | ".join(f"{100 * c.share:.1f}, {c.bias:+.3f} ({c.width:.2f})" for c in covers)
+            print(f"| {curve.__name__} | {seeds} | {' − '.join(pair)} | {words} |", flush=True)
+        print(f"a false claim among {len(PAIRS)} pairs, Holm: {got.any_false}", flush=True)
+
+
+def print_margin(runs: int) -> None:
     for seeds in (5, 8):
         print(f"equivalent at the margin, {seeds} seeds: {100 * equivalence_error(seeds, runs):.1f} %", flush=True)
+
+
+def print_tuned(runs: int) -> None:
     print(
         "| seeds | tied within | rerank | told | sd | fixed | t over seeds | as tuned | difference | 3 | 5 searches |"
     )
@@ -236,6 +239,22 @@ def main() -> None:
         words = " | ".join(f"{100 * c.share:.1f} ({c.width:.1f})" for c in covers)
         head = f"| {seeds} | {se:g} SE | {top} × {rerank} | {100 * t.told:.0f} %"
         print(f"{head} | {t.sd_of_choice:.2f} | {words} |", flush=True)
+
+
+def main() -> None:
+    parts: dict[str, Callable[[int], None]] = {
+        "concave": partial(print_equal_strength, curve=concave),
+        "logistic": partial(print_equal_strength, curve=logistic),
+        "margin": print_margin,
+        "tuned": print_tuned,
+    }
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--only", choices=parts)
+    given = parser.parse_args()
+    for name, part in parts.items():
+        if given.only in (None, name):
+            part(given.runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Methods as tuned: the formula, what it covers where a fixed configuration does not, and how near the runner-up was."""
+"""Methods as tuned: the formula, what it covers where a fixed configuration does not, how near a runner-up was."""
 
 import math
 import sys

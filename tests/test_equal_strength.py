@@ -84,17 +84,20 @@ def test_accuracy_that_rises_and_falls_with_strength_is_compared():
     assert got.comparison.mean == pytest.approx(0.3)
 
 
-def test_crossing_curves_are_told_by_their_slopes():
+@pytest.mark.parametrize("third", [False, True])
+def test_crossing_curves_are_told_by_their_slopes(third):
     kl = np.geomspace(0.01, 0.2, 5)
-    points = drawn({"a": kl, "b": kl}, jitter=0.01)
+    points = drawn({"a": kl, "b": kl} | ({"c": kl} if third else {}), jitter=0.01)
     log = np.log(points.kl) - np.log(kl).mean()
     y = 68 - log**2 + np.where(points.arm == "a", 0.5, -0.5) * log
     y += np.random.default_rng(1).normal(0, 0.02, len(y))
-    (got,) = stats.at_equal_strength(points, y, [PAIR])
-    assert abs(got.comparison.mean) < 0.05
-    assert got.slope.mean == pytest.approx(1, abs=0.05)
-    assert got.slope.lo > 0
-    (parallel,) = stats.at_equal_strength(points, y - np.where(points.arm == "a", log, 0), [PAIR])
+    # The third arm has b's slope.
+    pairs = [PAIR, ("a", "c")] if third else [PAIR]
+    for got in stats.at_equal_strength(points, y, pairs):
+        assert abs(got.comparison.mean) < 0.05
+        assert got.slope.mean == pytest.approx(1, abs=0.05)
+        assert got.slope.lo > 0
+    parallel, *_ = stats.at_equal_strength(points, y - np.where(points.arm == "a", log, 0), pairs)
     assert parallel.slope.lo < 0 < parallel.slope.hi
 
 

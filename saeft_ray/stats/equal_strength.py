@@ -82,11 +82,8 @@ class AtEqualStrength(Contrast):
 
 def runs(arm: Sequence[str], seed: ArrayLike, kl: ArrayLike) -> Runs:
     """Runs of (n,) names, seeds and KL. Raises ValueError for other shapes, or a KL that is not positive and finite."""
-    names, seeds, reached = (
-        np.asarray(arm, dtype=np.str_),
-        np.asarray(seed, dtype=np.int64),
-        np.asarray(kl, dtype=float),
-    )
+    names, seeds = np.asarray(arm, dtype=np.str_), np.asarray(seed, dtype=np.int64)
+    reached = np.asarray(kl, dtype=np.float64)
     if names.ndim != 1 or not names.shape == seeds.shape == reached.shape:
         raise ValueError(f"arms {names.shape}, seeds {seeds.shape} and KL {reached.shape} are not rows of one length")
     if not (np.isfinite(reached) & (reached > 0)).all():
@@ -112,7 +109,7 @@ def at_equal_strength(
         raise ValueError(f"a curve has a degree of 1 or more, not {degree}")
     if twice := [a for a, b in pairs if a == b]:
         raise ValueError(f"{twice[0]} is not compared with itself")
-    seeds = {seed: _Seed.fit(points, values, seed, pairs, degree) for seed in points.seeds}
+    seeds = {seed: _fit(points, values, seed, pairs, degree) for seed in points.seeds}
     drafts = [_draft(pair, seeds, margin, confidence, variance_floor) for pair in pairs]
     p = _holm(drafts, [d.comparison.p if d.comparison else None for d in drafts])
     equivalent = _holm(drafts, [d.equivalent_p for d in drafts])
@@ -122,7 +119,7 @@ def at_equal_strength(
     )
 
 
-def told(a: str, b: str, reasons: Mapping[int, Reason | None], comparison: Paired | None) -> Contrast:
+def contrast(a: str, b: str, reasons: Mapping[int, Reason | None], comparison: Paired | None) -> Contrast:
     """The contrast of which the seeds without a reason are used. One without seeds tells the most frequent reason."""
     left = {seed: reason for seed, reason in reasons.items() if reason}
     counts = Counter(left.values())
@@ -143,33 +140,33 @@ class _Seed:
     slopes: Mapping[Pair, float | None]
     common: Mapping[Pair, tuple[float, float]]
 
-    @staticmethod
-    def fit(points: Runs, y: Floats, seed: int, pairs: Sequence[Pair], degree: int) -> "_Seed":
-        here = points.seed == seed
-        log = {arm: np.log(points.kl[here & (points.arm == arm)]) for arm in {arm for pair in pairs for arm in pair}}
-        reasons = {pair: _refused(log[pair[0]], log[pair[1]]) for pair in pairs}
-        arms = sorted({arm for pair, reason in reasons.items() if reason is None for arm in pair})
-        used = here & np.isin(points.arm, arms)
-        if used.sum() < len(arms) + degree + _LEAST_RESIDUALS:
-            reasons = {pair: reason or Reason.TOO_FEW_POINTS for pair, reason in reasons.items()}
-        fitted = [pair for pair, reason in reasons.items() if reason is None]
-        if not fitted:
-            return _Seed(reasons=reasons, offsets={}, squares={}, slopes={}, common={})
-        z = np.log(points.kl[used])
-        scale = float(z.std())
-        z = (z - z.mean()) / scale
-        belongs = (points.arm[used][:, None] == np.array(arms)).astype(float)
-        design = np.hstack([belongs, z[:, None] ** np.arange(1, degree + 1)])
-        weights = np.linalg.pinv(design)
-        column = {arm: k for k, arm in enumerate(arms)}
-        squares, slopes, common = {}, {}, {}
-        for a, b in fitted:
-            squares[a, b] = float(((weights[column[a]] - weights[column[b]]) ** 2).sum())
-            own = (belongs[:, column[a]] - belongs[:, column[b]]) * z / 2
-            slopes[a, b] = _slope(np.hstack([design, own[:, None]]), y[used], scale)
-            common[a, b] = max(log[a].min(), log[b].min()), min(log[a].max(), log[b].max())
-        offsets = dict(zip(arms, (weights @ y[used]).tolist(), strict=False))
-        return _Seed(reasons=reasons, offsets=offsets, squares=squares, slopes=slopes, common=common)
+
+def _fit(points: Runs, y: Floats, seed: int, pairs: Sequence[Pair], degree: int) -> _Seed:
+    here = points.seed == seed
+    log = {arm: np.log(points.kl[here & (points.arm == arm)]) for arm in {arm for pair in pairs for arm in pair}}
+    reasons = {pair: _refused(log[pair[0]], log[pair[1]]) for pair in pairs}
+    arms = sorted({arm for pair, reason in reasons.items() if reason is None for arm in pair})
+    used = here & np.isin(points.arm, arms)
+    if used.sum() < len(arms) + degree + _LEAST_RESIDUALS:
+        reasons = {pair: reason or Reason.TOO_FEW_POINTS for pair, reason in reasons.items()}
+    fitted = [pair for pair, reason in reasons.items() if reason is None]
+    if not fitted:
+        return _Seed(reasons=reasons, offsets={}, squares={}, slopes={}, common={})
+    z = np.log(points.kl[used])
+    scale = float(z.std())
+    z = (z - z.mean()) / scale
+    belongs = (points.arm[used][:, None] == np.array(arms)).astype(float)
+    design = np.hstack([belongs, z[:, None] ** np.arange(1, degree + 1)])
+    weights = np.linalg.pinv(design)
+    column = {arm: k for k, arm in enumerate(arms)}
+    squares, slopes, common = {}, {}, {}
+    for a, b in fitted:
+        squares[a, b] = float(((weights[column[a]] - weights[column[b]]) ** 2).sum())
+        own = belongs[:, [column[a], column[b]]] * z[:, None]
+        slopes[a, b] = _slope(np.hstack([design, own]), y[used], scale)
+        common[a, b] = max(log[a].min(), log[b].min()), min(log[a].max(), log[b].max())
+    offsets = dict(zip(arms, (weights @ y[used]).tolist(), strict=False))
+    return _Seed(reasons=reasons, offsets=offsets, squares=squares, slopes=slopes, common=common)
 
 
 def _refused(a: Floats, b: Floats) -> Reason | None:
@@ -182,9 +179,12 @@ def _refused(a: Floats, b: Floats) -> Reason | None:
 
 
 def _slope(design: Floats, y: Floats, scale: float) -> float | None:
-    """The last coefficient, per unit of log KL; None where the runs do not determine it."""
-    coefficients, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-    return float(coefficients[-1]) / scale if rank == design.shape[1] else None
+    """The last coefficient but one less the last, per unit of log KL; None where the runs do not determine it."""
+    weights = np.linalg.pinv(design)
+    of_two = np.zeros(design.shape[1])
+    of_two[-2:] = 1, -1
+    known = np.allclose(of_two @ weights @ design, of_two, atol=1e-6)
+    return float(of_two @ weights @ y) / scale if known else None
 
 
 def _draft(
@@ -203,7 +203,7 @@ def _draft(
         known = [s for s in slopes if s is not None]
         slope = mean_interval(known, confidence) if len(known) == len(slopes) else None
     within = tost(comparison, margin) if comparison and margin is not None else None
-    got = told(*pair, reasons, comparison)
+    got = contrast(*pair, reasons, comparison)
     return AtEqualStrength(
         **vars(got), p_adjusted=None, equivalent_p=within, equivalent_adjusted=None, common=common, slope=slope
     )

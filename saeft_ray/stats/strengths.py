@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from saeft_ray.stats.equal_strength import Contrast, Pair, Reason, Runs, told
+from saeft_ray.stats.equal_strength import Contrast, Pair, Reason, Runs, contrast
 from saeft_ray.stats.paired import Paired, paired
 from saeft_ray.stats.robustness import hypervolume
 
@@ -105,7 +105,7 @@ def hypervolume_difference(
             reasons[seed] = None
             areas.append((hypervolume(of_a, reference[seed]), hypervolume(of_b, reference[seed])))
     comparison = paired([a for a, _ in areas], [b for _, b in areas], confidence) if areas else None
-    return told(*pair, reasons, comparison)
+    return contrast(*pair, reasons, comparison)
 
 
 def _by_seed(seeds: NDArray[np.int64], values: NDArray[np.float64], which: NDArray[np.bool_]) -> dict[int, float]:
