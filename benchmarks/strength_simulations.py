@@ -3,7 +3,8 @@
     python benchmarks/strength_simulations.py [--runs N] [--only PART]
 
 Sweeps are drawn from a world of known curves. Its nodes, its noise and its concave curve of OOD accuracy over log KL
-are those that were measured in digit world (271 trainings, five paired seeds); accuracies are in points.
+are those that were measured in digit world (271 trainings, five paired seeds); accuracies are in points. Thousands of
+sweeps are computed at once; tests/test_equal_strength.py and tests/test_as_tuned.py hold that to the package itself.
 """
 
 import argparse
@@ -13,12 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from saeft_ray import draws, stats
-from saeft_ray.stats.as_tuned import in_order
 
 Floats = NDArray[np.float64]
 Curve = Callable[[Floats], Floats]
+Ends = tuple[Floats, Floats, Floats]
 
 # KL that the strengths of each arm reached, and the noise of a run: of log KL, of a seed, of a run.
 NODES = {
@@ -29,6 +31,7 @@ NODES = {
     "wise_ft": (0.122, 0.072, 0.030),
 }
 PAIRS = (("trained", "random"), ("random", "mse"), ("trained", "mse"), ("paper", "mse"), ("wise_ft", "mse"))
+ARM = np.repeat([*NODES], [len(kl) for kl in NODES.values()])
 JITTER, OF_SEED, OF_RUN = 0.05, 0.25, 0.2
 
 # The search: accuracies over log lambda as measured for `mse`, and the noise of a score and of an OOD accuracy.
@@ -48,35 +51,68 @@ def logistic(log_kl: Floats) -> Floats:
     return 69.6 - 6 / (1 + np.exp(-3 * (log_kl - np.log(0.06))))
 
 
-class Sweep(NamedTuple):
-    runs: stats.Runs
+class Sweeps(NamedTuple):
+    """Many sweeps at once: (sweeps, seeds, runs of all arms) each."""
+
+    log_kl: Floats
     y: Floats
 
+    def one(self, number: int) -> tuple[stats.Runs, Floats]:
+        """A single sweep as the package takes it."""
+        log = self.log_kl[number]
+        runs = stats.runs([*ARM] * len(log), np.repeat(np.arange(len(log)), len(ARM)), np.exp(log).ravel())
+        return runs, self.y[number].ravel()
 
-def sweep(
-    rng: np.random.Generator, seeds: int, curve: Curve = concave, offsets: Mapping[str, float] | None = None
-) -> Sweep:
-    """Arms at their strengths with so many seeds, on one curve and their own offset from it."""
-    arm = np.repeat(list(NODES), [len(kl) for kl in NODES.values()])
-    shape = seeds, len(arm)
+
+def sweeps(
+    rng: np.random.Generator, runs: int, seeds: int, curve: Curve = concave, offsets: Mapping[str, float] | None = None
+) -> Sweeps:
+    """Sweeps of arms at their strengths, on one curve and their own offset from it."""
+    shape = runs, seeds, len(ARM)
     log = np.log(np.concatenate([*NODES.values()])) + JITTER * rng.standard_normal(shape)
-    own = np.array([(offsets or {}).get(name, 0.0) for name in arm])
-    y = curve(log) + own + OF_SEED * rng.standard_normal((seeds, 1)) + OF_RUN * rng.standard_normal(shape)
-    seed = np.repeat(np.arange(seeds), len(arm))
-    return Sweep(stats.runs(np.tile(arm, seeds).tolist(), seed, np.exp(log).ravel()), y.ravel())
+    own = np.array([(offsets or {}).get(name, 0.0) for name in ARM])
+    of_seed = OF_SEED * rng.standard_normal((runs, seeds, 1))
+    return Sweeps(log, curve(log) + own + of_seed + OF_RUN * rng.standard_normal(shape))
 
 
-def interpolated(drawn: Sweep, a: str, b: str) -> tuple[float, float, float]:
+def by_curve(drawn: Sweeps, degree: int) -> dict[str, Floats]:
+    """What `stats.at_equal_strength` does, for many sweeps at once: offsets (sweeps, seeds) by arm."""
+    z = drawn.log_kl - drawn.log_kl.mean(-1, keepdims=True)
+    z = (z / z.std(-1, keepdims=True))[..., None]
+    belongs = np.broadcast_to(ARM[:, None] == np.array([*NODES]), (*z.shape[:-1], len(NODES)))
+    design = np.concatenate([belongs, z ** np.arange(1, degree + 1)], axis=-1)
+    turned = design.swapaxes(-1, -2)
+    offsets = np.linalg.solve(turned @ design, turned @ drawn.y[..., None])[..., 0]
+    return {name: offsets[..., k] for k, name in enumerate(NODES)}
+
+
+def interpolated(drawn: Sweeps, a: str, b: str) -> Floats:
     """What not to do: the mean difference of two paths, linear in log KL between their runs, over the common range."""
-    paths = {}
+    paths = []
     for name in (a, b):
-        for seed in drawn.runs.seeds:
-            mine = (drawn.runs.arm == name) & (drawn.runs.seed == seed)
-            order = np.argsort(drawn.runs.kl[mine])
-            paths[name, seed] = np.log(drawn.runs.kl[mine][order]), drawn.y[mine][order]
-    at = np.linspace(max(x[0] for x, _ in paths.values()), min(x[-1] for x, _ in paths.values()), 41)
-    of_a, of_b = ([np.interp(at, *paths[name, seed]).mean() for seed in drawn.runs.seeds] for name in (a, b))
-    return _ends(stats.mean_interval(np.array(of_a) - np.array(of_b)))
+        mine = drawn.log_kl[..., name == ARM]
+        order = np.argsort(mine, axis=-1)
+        paths.append(
+            (np.take_along_axis(mine, order, -1), np.take_along_axis(drawn.y[..., name == ARM], order, -1))
+        )  # fmt: skip
+    low = np.max([x[..., 0].max(-1) for x, _ in paths], axis=0)[:, None, None]
+    high = np.min([x[..., -1].min(-1) for x, _ in paths], axis=0)[:, None, None]
+    at = low + (high - low) * np.linspace(0, 1, 41)
+    of_a, of_b = (_line(x, y, at).mean(-1) for x, y in paths)
+    return np.asarray(of_a - of_b)
+
+
+def _line(x: Floats, y: Floats, at: Floats) -> Floats:
+    left = np.clip((at[..., None] >= x[:, :, None, :]).sum(-1) - 1, 0, x.shape[-1] - 2)
+    x0, x1, y0, y1 = (np.take_along_axis(v, left + k, -1) for v in (x, y) for k in (0, 1))
+    return np.asarray(y0 + (y1 - y0) * (at - x0) / (x1 - x0))
+
+
+def usual(values: Floats) -> Ends:
+    """The t interval of each row of (sweeps, n)."""
+    n = values.shape[1]
+    mean, half = values.mean(1), student.ppf(0.975, n - 1) * values.std(1, ddof=1) / np.sqrt(n)
+    return mean, mean - half, mean + half
 
 
 class Cover(NamedTuple):
@@ -87,12 +123,11 @@ class Cover(NamedTuple):
     width: float
 
 
-def cover(intervals: Sequence[tuple[float, float, float]], truth: float) -> Cover:
-    """Of (mean, lo, hi) of many sweeps."""
-    mean, lo, hi = np.array(intervals).T
-    return Cover(
-        float(((lo <= truth) & (truth <= hi)).mean()), float(mean.mean() - truth), float(np.median(hi - lo))
-    )  # fmt: skip
+def cover(ends: Ends, truth: float) -> Cover:
+    """Of the mean, the lower and the upper end of many sweeps' intervals."""
+    mean, lo, hi = ends
+    held = (lo <= truth) & (truth <= hi)
+    return Cover(float(held.mean()), float(mean.mean() - truth), float(np.median(hi - lo)))
 
 
 class AtEqual(NamedTuple):
@@ -104,54 +139,77 @@ class AtEqual(NamedTuple):
 
 def equal_strength(seeds: int, runs: int, curve: Curve = concave) -> AtEqual:
     """Arms that are truly equal at equal KL, by curves of two degrees and by interpolation."""
-    rng = np.random.default_rng(draws.seed_of("equal strength", seeds, curve.__name__))
-    degrees = {"degree 3": 3, "degree 5": 5}
-    found: dict[str, dict[tuple[str, str], list[tuple[float, float, float]]]]
-    found = {name: {pair: [] for pair in PAIRS} for name in (*degrees, "interpolation")}
-    false = dict.fromkeys(degrees, 0)
-    for _ in range(runs):
-        drawn = sweep(rng, seeds, curve)
-        for name, degree in degrees.items():
-            told = stats.at_equal_strength(drawn.runs, drawn.y, PAIRS, degree=degree)
-            false[name] += any(d.p_adjusted is not None and d.p_adjusted < 0.05 for d in told)
-            for d in told:
-                found[name][d.a, d.b].append(_ends(d.comparison))
-        for pair in PAIRS:
-            found["interpolation"][pair].append(interpolated(drawn, *pair))
-    covers = {name: {pair: cover(x, 0) for pair, x in by.items()} for name, by in found.items()}
-    return AtEqual(covers, {name: count / runs for name, count in false.items()})
+    drawn = sweeps(generator("equal strength", seeds, curve.__name__), runs, seeds, curve)
+    covers, any_false = {}, {}
+    for degree in (3, 5):
+        offsets = by_curve(drawn, degree)
+        differences = {(a, b): offsets[a] - offsets[b] for a, b in PAIRS}
+        covers[f"degree {degree}"] = {pair: cover(usual(d), 0) for pair, d in differences.items()}
+        t = np.array([np.abs(d.mean(1)) / d.std(1, ddof=1) * np.sqrt(seeds) for d in differences.values()])
+        # Holm rejects one at least where Bonferroni does.
+        any_false[f"degree {degree}"] = float((t.max(0) > student.ppf(1 - 0.025 / len(PAIRS), seeds - 1)).mean())
+    covers["interpolation"] = {(a, b): cover(usual(interpolated(drawn, a, b)), 0) for a, b in PAIRS}
+    return AtEqual(covers, any_false)
 
 
 def equivalence_error(seeds: int, runs: int, margin: float = 0.5) -> float:
-    """How often an arm that is truly `margin` off is called equivalent, at 5 %."""
-    rng = np.random.default_rng(draws.seed_of("equivalence", seeds))
-    told = 0
-    for _ in range(runs):
-        drawn = sweep(rng, seeds, offsets={"paper": -margin})
-        (found,) = (d for d in stats.at_equal_strength(drawn.runs, drawn.y, PAIRS, margin) if d.a == "paper")
-        told += found.equivalent_p is not None and found.equivalent_p < 0.05
-    return told / runs
+    """How often an arm that is truly `margin` off is called equivalent, at 5 %: the 90 % interval is inside."""
+    offsets = by_curve(sweeps(generator("equivalence", seeds), runs, seeds, offsets={"paper": -margin}), 3)
+    d = offsets["paper"] - offsets["mse"]
+    half = student.ppf(0.95, seeds - 1) * d.std(1, ddof=1) / np.sqrt(seeds)
+    return float((np.abs(d.mean(1)) + half < margin).mean())
 
 
-class Search(NamedTuple):
-    """A search with its rerank: OOD accuracy of the reranked configurations, and their scores by seed."""
+class Searches(NamedTuple):
+    """Many searches with their reranks, best mean score first: OOD accuracy of the reranked configurations (searches,
+    top), and which of them are tied with the first."""
 
     ood: Floats
-    scores: Floats
+    tied: NDArray[np.bool_]
 
-    @property
-    def chosen(self) -> float:
-        """The OOD accuracy of the best one."""
-        return float(self.ood[in_order(self.scores)[0]])
+    def dealt(self, seeds: int) -> tuple[Floats, NDArray[np.int64]]:
+        """OOD accuracy (searches, seeds) of what each seed uses, and the number of tied configurations."""
+        first = np.take_along_axis(self.ood, np.argsort(~self.tied, axis=1, kind="stable"), 1)
+        k = self.tied.sum(1)
+        return np.take_along_axis(first, np.arange(seeds) % k[:, None], 1), k
 
 
-def search(rng: np.random.Generator, top: int = 3, seeds: int = 3, trials: int = 8) -> Search:
+def searches(
+    rng: np.random.Generator, runs: int, top: int = 3, seeds: int = 3, se: float = 1.0, trials: int = 8
+) -> Searches:
     """`trials` random lambdas with one seed each, then the `top` of them with `seeds` more."""
-    at = rng.uniform(LAMBDAS[0], LAMBDAS[-1], trials)
-    score = np.interp(at, LAMBDAS, SELECTION)
-    kept = np.argsort(-(score + OF_SCORE * rng.standard_normal(trials)))[:top]
-    scores = score[kept, None] + OF_SCORE * rng.standard_normal((len(kept), seeds))
-    return Search(np.interp(at[kept], LAMBDAS, OOD), scores)
+    at = rng.uniform(LAMBDAS[0], LAMBDAS[-1], (runs, trials))
+    first = np.interp(at, LAMBDAS, SELECTION) + OF_SCORE * rng.standard_normal(at.shape)
+    at = np.take_along_axis(at, np.argsort(-first, axis=1)[:, :top], 1)
+    scores = np.interp(at, LAMBDAS, SELECTION)[..., None] + OF_SCORE * rng.standard_normal((runs, top, seeds))
+    order = np.argsort(-scores.mean(2), axis=1)
+    at, scores = np.take_along_axis(at, order, 1), np.take_along_axis(scores, order[..., None], 1)
+    lead = scores[:, :1] - scores
+    tied = lead.mean(2) <= se * lead.std(2, ddof=1) / np.sqrt(seeds) + 1e-12
+    return Searches(np.interp(at, LAMBDAS, OOD), tied)
+
+
+def tuned(values: Floats, *groupings: NDArray[np.int64]) -> Ends:
+    """What `stats.as_tuned` (one grouping) and `stats.tuned_difference` (one or two) do, for rows of (sweeps, n)."""
+    n = values.shape[1]
+    variances, dfs = [], []
+    for labels in groupings:
+        means, sizes = _groups(values, labels)
+        variances.append(means.var(1, ddof=1) * ((sizes / n) ** 2).sum())
+        dfs.append(len(sizes) - 1)
+    joint = np.unique(np.column_stack(groupings), axis=0, return_inverse=True)[1].ravel()
+    means, sizes = _groups(values, joint)
+    left = n - len(sizes)
+    within = ((values - means[:, joint]) ** 2).sum(1) / left if left else np.zeros(len(values))
+    between = np.sum(variances, axis=0)
+    df = between**2 / np.sum([v**2 / k for v, k in zip(variances, dfs, strict=True)], axis=0)
+    mean, half = values.mean(1), student.ppf(0.975, df) * np.sqrt(between + within / n)
+    return mean, mean - half, mean + half
+
+
+def _groups(values: Floats, labels: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
+    kinds, sizes = np.unique(labels, return_counts=True)
+    return np.column_stack([values[:, labels == kind].mean(1) for kind in kinds]), sizes
 
 
 class Tuned(NamedTuple):
@@ -171,44 +229,42 @@ def as_tuned(seeds: int, runs: int, se: float = 1.0, top: int = 3, rerank: int =
     """A method as tuned against its true mean over searches. `fixed` confirms the best configuration alone,
     `over_seeds` is the usual t over seeds that each use one of the tied, `difference` of two methods that tune alike.
     """
-    rng = np.random.default_rng(draws.seed_of("as tuned", seeds, str(se), top, rerank))
-    choices = np.array([search(rng, top, rerank).chosen for _ in range(20_000)])
-    kinds = ("fixed", "over_seeds", "tuned", "difference", 3, 5)
-    found: dict[str | int, list[tuple[float, float, float]]] = {kind: [] for kind in kinds}
-    told = 0
-    for _ in range(runs):
-        one, other = search(rng, top, rerank), search(rng, top, rerank)
-        mine, theirs = stats.tied(one.scores, se), stats.tied(other.scores, se)
-        noise, shared = OF_OOD * rng.standard_normal((2, seeds)), OF_SEED * rng.standard_normal(seeds)
-        dealt, against = np.array(stats.dealt(len(mine), seeds)), np.array(stats.dealt(len(theirs), seeds))
-        y, z = one.ood[list(mine)][dealt] + noise[0], other.ood[list(theirs)][against] + noise[1]
-        got = stats.as_tuned(y, dealt)
-        told += got.reason is None
-        if got.reason is None:
-            found["fixed"].append(_ends(stats.mean_interval(one.chosen + noise[0])))
-            found["over_seeds"].append(_ends(stats.mean_interval(y)))
-            found["tuned"].append(_ends(got))
-        both = stats.tuned_difference(y + shared, z + shared, dealt, against)
-        if both.reason is None:
-            found["difference"].append(_ends(both))
-        for repeats in (3, 5):
-            each = np.array([search(rng, top, rerank).chosen for _ in range(repeats)])
-            label = np.arange(2 * repeats) // 2
-            again = each[label] + OF_OOD * rng.standard_normal(2 * repeats)
-            found[repeats].append(_ends(stats.as_tuned(again, label)))
-    truth = float(choices.mean())
-    covers = {kind: cover(x, 0.0 if kind == "difference" else truth) for kind, x in found.items()}
+    rng = generator("as tuned", seeds, str(se), top, rerank)
+    chosen = searches(rng, 100_000, top, rerank).ood[:, 0]
+    truth = float(chosen.mean())
+    one, other = (searches(rng, runs, top, rerank, se) for _ in range(2))
+    (of_one, k), (of_other, m) = one.dealt(seeds), other.dealt(seeds)
+    noise = OF_OOD * rng.standard_normal((2, runs, seeds))
+    told, both = k > 1, (k > 1) & (m > 1)
+    mine, difference = [], []
+    at = np.arange(seeds)
+    for number in range(2, top + 1):
+        mine.append(tuned((of_one + noise[0])[k == number], at % number))
+        for against in range(2, top + 1):
+            rows = (k == number) & (m == against)
+            groupings = [at % number] if number == against else [at % number, at % against]
+            difference.append(tuned((of_one + noise[0] - of_other - noise[1])[rows], *groupings))
+    assert both.sum() == sum(len(mean) for mean, _, _ in difference)
+    repeats = {}
+    for number in (3, 5):
+        again = searches(rng, runs * number, top, rerank).ood[:, 0].reshape(runs, number)
+        label = np.arange(2 * number) // 2
+        values = again[:, label] + OF_OOD * rng.standard_normal((runs, 2 * number))
+        repeats[number] = cover(tuned(values, label), truth)
     return Tuned(
-        told / runs, float(choices.std()), covers["fixed"], covers["over_seeds"], covers["tuned"], covers["difference"],
-        {repeats: covers[repeats] for repeats in (3, 5)},
+        float(told.mean()), float(chosen.std()), cover(usual((one.ood[:, :1] + noise[0])[told]), truth),
+        cover(usual((of_one + noise[0])[told]), truth), cover(_joined(mine), truth), cover(_joined(difference), 0),
+        repeats,
     )  # fmt: skip
 
 
-def _ends(x: stats.Mean | stats.Paired | stats.AsTuned | None) -> tuple[float, float, float]:
-    assert x is not None
-    assert x.lo is not None
-    assert x.hi is not None
-    return x.mean, x.lo, x.hi
+def _joined(ends: Sequence[Ends]) -> Ends:
+    mean, lo, hi = (np.concatenate(parts) for parts in zip(*ends, strict=True))
+    return mean, lo, hi
+
+
+def generator(*parts: str | int) -> np.random.Generator:
+    return np.random.default_rng(draws.seed_of(*parts))
 
 
 def print_equal_strength(runs: int, curve: Curve) -> None:
@@ -249,7 +305,7 @@ def main() -> None:
         "tuned": print_tuned,
     }
     parser = argparse.ArgumentParser()
-    parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--only", choices=parts)
     given = parser.parse_args()
     for name, part in parts.items():
