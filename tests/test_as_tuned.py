@@ -120,7 +120,7 @@ def test_order_and_labels_change_nothing_and_nothing_is_nan(drawn, random):
 
 @pytest.mark.parametrize(("k", "n"), [(2, 8), (3, 8), (5, 10)])
 def test_the_interval_covers_where_choices_are_drawn(k, n):
-    rng, draws = np.random.default_rng(1), 400
+    rng, draws = np.random.default_rng(1), 300
     hits = both = 0
     choice = np.array(stats.dealt(k, n))
     for _ in range(draws):

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saeft_ray.stats.choice import best, keep_gain, strongest_within
@@ -102,6 +102,7 @@ def test_every_rule_ranks_what_finished_and_counts_what_meets_its_threshold(give
     assert moved == sorted(moved)
 
 
+@settings(max_examples=60)
 @given(configurations.filter(lambda c: all(m is not None for _, m in c)), st.randoms(use_true_random=False))
 def test_the_order_of_asking_decides_ties_alone(given_, random):
     order = [*range(len(given_))]
@@ -109,7 +110,10 @@ def test_the_order_of_asking_decides_ties_alone(given_, random):
     one = strongest_within(*zip(*given_, strict=True), 100) if given_ else best([])
     shuffled = [given_[k] for k in order]
     other = strongest_within(*zip(*shuffled, strict=True), 100) if given_ else best([])
-    assert [given_[k] for k in one.order] == [shuffled[k] for k in other.order]
+    assert one.eligible == other.eligible
+    first, then = slice(None, one.eligible), slice(one.eligible, None)
+    assert [given_[k] for k in one.order[first]] == [shuffled[k] for k in other.order[first]]
+    assert [given_[k][0] for k in one.order[then]] == [shuffled[k][0] for k in other.order[then]]
 
 
 def test_a_choice_among_equals_is_noise_and_a_clear_one_is_steady():
