@@ -15,6 +15,7 @@ from saeft_ray.orchestration.failures import ATTEMPTS
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.plan_words import searched_at_once
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.search import SearchQueue
 from saeft_ray.orchestration.trial import Outcome, run
@@ -172,11 +173,13 @@ def test_who_is_below_the_median_of_those_before_it_ends_at_the_rungs():
 
 def test_the_plan_tells_how_many_trials_of_the_search_run_at_once():
     made = plan()
-    assert "At most 4 trials of the search run at once: 2 methods × search.lag 2." in told(made)
+    words = "At most 4 trials of the search run at once: 2 methods × search.lag 2."
+    assert searched_at_once(made) == words
+    assert words in told(made)
     compute = made.config.compute.model_copy(update={"concurrent": 9})
-    said = told(Plan(made.config.model_copy(update={"compute": compute}), FACTS))
+    said = searched_at_once(Plan(made.config.model_copy(update={"compute": compute}), FACTS))
     assert "of the 9 that compute.concurrent allows: 2 methods × search.lag 2. With search.lag 5 fewer workers" in said
-    assert "of the search" not in told(plan({"ft": {}}))
+    assert searched_at_once(plan({"ft": {}})) == ""
 
 
 class Crowd(LocalRunner):

@@ -150,7 +150,7 @@ def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
     }
     with ExitStack() as undo:
         if found.address is None:
-            # A dashboard frees the resources of trials stopped early: several workers need it (docs/ray.md 0.2).
+            # A dashboard frees the resources of trials that are killed: several workers need it (docs/ray.md 0.2).
             options |= {"include_dashboard": compute.workers > 1}
             options |= internals.options_of_own(undo.enter_context(_session_folder()))
         try:
