@@ -16,11 +16,12 @@ def test_four_slots_of_ray_give_the_table_of_one_process(tmp_path, caplog):
     import ray
 
     sections = {
-        "methods": {"ft": {}, "mse": {"lambda_mse": OPEN}, "l1": {"lambda_l1": OPEN}},
+        "methods": {"mse": {"lambda_mse": OPEN}, "l1": {"lambda_l1": OPEN}},
         "train": {"epochs": 2, "batch_size": 256, "lr": 1e-3},
-        "search": {"trials": 7, "early_stopping": "asha"},
-        "rerank": {"top": 2, "seeds": 1},
+        "search": {"trials": 6, "early_stopping": "asha"},
+        "rerank": {"top": 1, "seeds": 1},
         "confirm": {"seeds": 1},
+        "report": {"baseline": "mse"},
     }
     _, here, _ = sweeps.run_here(sweeps.config(tmp_path / "here", **sections))
     plan, store, there = sweeps.opened(sweeps.config(tmp_path / "there", **sections))
