@@ -280,7 +280,8 @@ def cost(rehearsal: Rehearsal) -> str:
     for name, seconds, bytes_ in _phases(rehearsal):
         hours = seconds / 3600
         size = f", {bytes_ / 1e9:,.2f} GB kept" if bytes_ else ""
-        lines.append(f"{name}: {hours / at_once:,.2f} hours, {hours * devices:,.2f} {unit}-hours{size}")
+        busy = min(at_once, plan.searched_at_once or 1) if name == "search" else at_once
+        lines.append(f"{name}: {hours / busy:,.2f} hours, {hours * devices:,.2f} {unit}-hours{size}")
     store = Store(rehearsal.config.storage.url, endpoint=rehearsal.config.storage.endpoint, waits=HASTY)
     check_room(plan, store, Ledger(store, rehearsal.config.name))
     one = "trial" if at_once == 1 else "trials"

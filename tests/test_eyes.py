@@ -42,7 +42,9 @@ def ended(tmp_path):
     mse, stopped = spec("mse", lambda_mse=300.0), spec("mse", 1, lambda_mse=30.0)
     failed, old = spec("ft"), spec("ft", 1)
     ledger.finish(mse, [mse.row("small", "selection", "selection", "accuracy", 0.9)], course(2))
-    ledger.stop(stopped, 0.4, course(1))
+    ledger.finish(
+        stopped, [stopped.row("small", "selection", "selection", "accuracy", 0.4, status="stopped")], course(1)
+    )
     why = {"status": "failed", "error": "cross_entropy not finite"}
     ledger.finish(failed, [failed.row("small", "selection", "selection", "accuracy", None, **why)], course(0))
     ledger.finish(old, [old.row("small", "selection", "selection", "accuracy", 0.8)])
@@ -171,7 +173,7 @@ def test_a_running_trial_gives_signs_of_life(tmp_path, monkeypatch):
 
     def run(*_):
         seen.append(ledger.signs([asked.id])[asked.id])
-        yield trial.EpochReport(None, None, course(1))
+        yield trial.EpochReport(None, course(1))
         seen.append(ledger.signs([asked.id])[asked.id])
         rows = [asked.row("small", "selection", "selection", "accuracy", 0.9)]
         yield trial.Outcome(rows, 0.9, "ok", course(2))

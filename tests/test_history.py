@@ -106,7 +106,7 @@ def test_the_search_is_on_the_page_and_marked_as_no_curve_of_budgets(tmp_path: P
 
 
 def test_suggestion_numbers_come_from_the_ledger(tmp_path: Path) -> None:
-    plan, _, ledger = opened(config(tmp_path))
+    plan, _, ledger = opened(config(tmp_path, search={"trials": 4, "lag": 4}))
     queue = SearchQueue(plan)
     specs = [queue.ask() for _ in range(4)]
     for spec in specs:

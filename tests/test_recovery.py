@@ -92,8 +92,8 @@ def test_damaged_notes_of_what_drivers_found_are_named_where_they_matter_and_los
 
 
 def test_a_lost_suggestion_is_made_again_and_the_numbers_stay_whole(tmp_path):
-    config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}})
-    plan, _, ledger = sweeps.opened(config)
+    methods = {"ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 100}}}
+    plan, _, ledger = sweeps.opened(sweeps.config(tmp_path, methods=methods, search={"trials": 3, "lag": 3}))
     first = SearchQueue(plan)
     asked = [first.ask() for _ in range(3)]
     for dealt in asked:

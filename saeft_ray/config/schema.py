@@ -39,8 +39,10 @@ class Search(Section):
 
     trials: Few = 16
     """Configurations that are tried for each method with open values."""
+    lag: Few = 2
+    """Trials of each method that can run at once: suggestion n is made from the results of those up to n − lag."""
     early_stopping: Literal["none", "asha"] = "none"
-    """`asha` stops the worst trials early."""
+    """`asha` stops after epochs 1, 2, 4, … a trial below the median of those up to n − lag that got there."""
 
 
 class Rerank(Section):

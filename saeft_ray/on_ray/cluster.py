@@ -107,6 +107,12 @@ def shortage(compute: Compute, there: Sequence[Machine]) -> str:
     )
 
 
+def slots(compute: Compute, there: Sequence[Machine]) -> int:
+    """Trials that fit on the machines `there` at once."""
+    fit = sum(_holds(one, compute) for one in there) // compute.workers
+    return min(fit, compute.concurrent or fit)
+
+
 class Waiting:
     """Says at once and each minute what trials wait for, while no machines have it."""
 

@@ -27,6 +27,8 @@ from saeft_ray.settings import Compute
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.store import Store
 
+_log = logging.getLogger(__name__)
+
 # Set while a runner is entered, here and in its workers. Ray reads none of them when it is imported.
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report would block up to 2 s
@@ -116,6 +118,12 @@ class RayRunner:
                 watcher.built(artifact)
 
     def run(self, queue: TrialQueue, watcher: Watcher) -> None:
+        room, most = cluster.slots(self._plan.config.compute, self.cluster.machines), self._plan.searched_at_once
+        if queue.phase == "search" and room > most:
+            lag = self._plan.config.search.lag
+            _log.warning(
+                "search: %d trials fit here at once, %d may run: %d of each method (search.lag)", room, most, lag
+            )
         with self._signals.while_trials_run():
             run_phase(queue, self._plan, self._store, self._ledger, watcher, self._signals, self._mark)
 
@@ -142,7 +150,7 @@ def connection(compute: Compute, found: Found) -> Iterator[Path | None]:
     }
     with ExitStack() as undo:
         if found.address is None:
-            # A dashboard frees the resources of trials stopped early: several workers need it (docs/ray.md 0.2).
+            # A dashboard frees the resources of trials that are killed: several workers need it (docs/ray.md 0.2).
             options |= {"include_dashboard": compute.workers > 1}
             options |= internals.options_of_own(undo.enter_context(_session_folder()))
         try:

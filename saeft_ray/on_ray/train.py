@@ -78,12 +78,11 @@ def _work(config: dict[str, Any]) -> dict[str, Any] | None:
     with suppress(Preempted):
         for item in trial.recorded(plan, spec, store, worker, ledger):
             if isinstance(item, trial.Outcome) and worker.rank == 0:
-                last = final(item.selection, item.status, plan)
+                last = final(item.selection, item.status)
     dist.barrier()  # no worker leaves while rank 0 still evaluates: Train would count that as a failure
     return last
 
 
-def final(selection: float | None, status: str, plan: Plan) -> dict[str, Any]:
-    """The last report of a trial. Tune compares numbers, so a failed trial reports less than any accuracy."""
-    epochs = plan.config.train.epochs
-    return {"selection": -1.0 if selection is None else selection, "status": status, "epoch": epochs}
+def final(selection: float | None, status: str) -> dict[str, Any]:
+    """The report of a trial. Tune compares numbers, so a failed trial reports less than any accuracy."""
+    return {"selection": -1.0 if selection is None else selection, "status": status}

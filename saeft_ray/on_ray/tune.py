@@ -1,4 +1,4 @@
-"""One phase is one Tune experiment: Tune asks our queue for trials, places them, retries them and stops them early.
+"""One phase is one Tune experiment: Tune asks our queue for trials, places them and says how they ended.
 
 Tune's own state is deleted afterwards. What must survive is in the ledger, written by the trials themselves.
 """
@@ -10,7 +10,6 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import NoopStopper
 
@@ -50,7 +49,6 @@ def run_phase(
     searcher = _QueueSearcher(queue, ledger, watcher, signals)
     alone = compute.workers == 1
     need = {"CPU": compute.cpus, "GPU": compute.gpus} if alone else _driver_resources()
-    early = queue.phase == "search" and plan.config.search.early_stopping == "asha"
     body = tune.with_resources(tune.with_parameters(_trial, plan=plan, store=store, ledger=ledger, mark=mark), need)
     with scratch("tune") as folder:
         tuner = tune.Tuner(
@@ -59,7 +57,6 @@ def run_phase(
                 metric="selection",
                 mode="max",
                 search_alg=searcher,
-                scheduler=_asha(plan) if early else None,
                 num_samples=-1,  # the searcher knows when there are no more, and suggests again what was lost
                 max_concurrent_trials=_concurrent(plan),
                 # A nested trainer blocks where Tune cannot take its process back (docs/ray.md 0.3).
@@ -129,18 +126,14 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             return
         spec, result = self._running.pop(trial_id), result or {}
         selection = None if result.get("status") == "failed" else result.get("selection")
-        if "status" not in result:
-            course = Course(*result["course"]) if "course" in result else None
-            self._ledger.stop(spec, selection, course)
-        else:
-            try:
-                course = self._ledger.course(spec.id)
-            except FileNotFoundError:
-                self.halted = Unfinished(
-                    f"{spec.id}: has ended, but its rows are not in {self._ledger.url}, as this machine sees it. "
-                    "All machines must see one storage"
-                )
-                return
+        try:
+            course = self._ledger.course(spec.id)
+        except FileNotFoundError:
+            self.halted = Unfinished(
+                f"{spec.id}: has ended, but its rows are not in {self._ledger.url}, as this machine sees it. "
+                "All machines must see one storage"
+            )
+            return
         self._end(spec, selection, course)
 
     def failed(self, trial: Any) -> None:
@@ -161,7 +154,8 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             return
         if wait is None:
             self._ledger.give_up(spec, failure.traceback)
-            self._end(spec, None)
+            self._queue.give_up(spec)
+            self._watcher.ended(spec, None)
         else:
             _log.warning("%s: %s (%.120s); tried again in %.0f s", spec.id, failure.cause, failure.line, wait)
             self._again.append((time.monotonic() + wait, spec))
@@ -191,8 +185,8 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
             self._watcher.started(spec)
         return spec
 
-    def _end(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
-        self._queue.tell(spec, selection)
+    def _end(self, spec: TrialSpec, selection: float | None, course: Course | None) -> None:
+        self._queue.tell(spec, selection, course)
         self._watcher.ended(spec, selection, course)
 
 
@@ -237,7 +231,7 @@ def _trial(config: dict[str, Any], plan: Plan, store: Store, ledger: Ledger, mar
         _run(_spec(config), plan, store, ledger, mark)
     except Exception as error:
         failure = Failure.of(error, lost_by(error))
-        tune.report({"selection": -1.0, "failure": list(failure)})  # without an epoch it is nothing to ASHA
+        tune.report({"selection": -1.0, "failure": list(failure)})
         # Ends this process: it may hold a broken GPU, or its machine may be about to go.
         raise RuntimeError(failure.line) from None
 
@@ -253,10 +247,7 @@ def _run(spec: TrialSpec, plan: Plan, store: Store, ledger: Ledger, mark: Mark |
     worker = Worker.of(plan.config.compute, must_stop=preemption.must_stop)
     for item in trial.recorded(plan, spec, store, worker, ledger):
         if isinstance(item, trial.Outcome):
-            tune.report(final(item.selection, item.status, plan))
-        elif item.selection is not None and item.epoch.epoch < plan.config.train.epochs:
-            # The search may stop it here: what it went through is then the driver's to write.
-            tune.report({"selection": item.selection, "epoch": item.epoch.epoch, "course": list(item.course)})
+            tune.report(final(item.selection, item.status))
 
 
 def _name(trial: Any) -> str:
@@ -267,10 +258,6 @@ def _name(trial: Any) -> str:
 def _spec(config: dict[str, Any]) -> TrialSpec:
     """Returns the spec that `_QueueSearcher.suggest` put into Tune's config."""
     return TrialSpec.model_validate_json(config["spec"])
-
-
-def _asha(plan: Plan) -> ASHAScheduler:
-    return ASHAScheduler(time_attr="epoch", max_t=plan.config.train.epochs, grace_period=1, reduction_factor=2)
 
 
 def _driver_resources() -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol
 
+from saeft_ray.records.course import Course
 from saeft_ray.records.preregistration import designs, name_of
 from saeft_ray.records.rows import Phase, Row
 from saeft_ray.records.trial_spec import TrialSpec
@@ -123,16 +124,19 @@ class SequentialQueue:
             return spec
         return None
 
-    def tell(self, spec: TrialSpec, selection: float | None) -> None:
+    def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         self._running = [other for other in self._running if other.id != spec.id]
         try:
             rows = self._log.rows(spec.id)
         except FileNotFoundError:
-            # It could not be run at all. A look without it would treat a broken machine as a failed method.
-            self._lost = True
+            self.give_up(spec)
             return
         self._end((spec.method, spec.number), rows)
         self._take_looks()
+
+    def give_up(self, spec: TrialSpec) -> None:
+        # A look without it would treat a broken machine as a failed method.
+        self._lost = True
 
     def _testable(self, pairs: Iterable[Sequence[str]]) -> list[tuple[str, str]]:
         return [(a, b) for a, b in pairs if self._seeded.get(a) or self._seeded.get(b)]

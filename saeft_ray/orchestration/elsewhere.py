@@ -106,8 +106,12 @@ class TakingOver:
         spec, self._next = self._next, None
         return spec
 
-    def tell(self, spec: TrialSpec, selection: float | None) -> None:
-        self._queue.tell(spec, selection)
+    def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
+        self._queue.tell(spec, selection, course)
+        self._take()
+
+    def give_up(self, spec: TrialSpec) -> None:
+        self._queue.give_up(spec)
         self._take()
 
     def _take(self) -> None:
@@ -118,7 +122,7 @@ class TakingOver:
                 return
             self._ledger.begin_trial(spec)
             self._ledger.finish(spec, ended.rows, ended.course)
-            self._queue.tell(spec, ended.selection)
+            self._queue.tell(spec, ended.selection, ended.course)
             self._heard(spec, ended.selection, ended.course)
 
 

@@ -122,8 +122,11 @@ def _search(
     """The best configurations of every searched method."""
     if not plan.tunable():
         return {}
-    queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"))
-    _run(queue, ledger, runner, watcher, elsewhere)
+    early = plan.config.search.early_stopping != "none"
+    courses = ledger.courses("search") if early else None
+    queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
+    # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
+    _run(queue, ledger, runner, watcher, None if early else elsewhere)
     ranked = ranking(ledger.asked("search"), ledger.results("search"))
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
 

@@ -189,6 +189,11 @@ class Plan:
         """Methods whose open values the search chooses."""
         return {label: m for label, m in self.config.methods.items() if m.open_values() and m.base is None}
 
+    @property
+    def searched_at_once(self) -> int:
+        """Trials of the search that can run at once."""
+        return len(self.tunable()) * min(self.config.search.lag, self.config.search.trials)
+
     def derived(self) -> dict[str, Method]:
         """Methods that reuse another's end point and leave values open, chosen in the rerank phase."""
         return {label: m for label, m in self.config.methods.items() if m.open_values() and m.base is not None}

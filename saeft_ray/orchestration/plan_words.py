@@ -41,6 +41,23 @@ def doubts(plan: Plan) -> Iterator[str]:
         )
 
 
+def searched_at_once(plan: Plan) -> str:
+    """How many trials of the search can run at once and why, in a sentence; "" without a search."""
+    most, lag, room = plan.searched_at_once, plan.config.search.lag, plan.config.compute.concurrent or 0
+    if not most:
+        return ""
+    searched = len(plan.tunable())
+    methods = f"{searched} method{'' if searched == 1 else 's'}"
+    words = f"At most {most} trial{'' if most == 1 else 's'} of the search run{'s' if most == 1 else ''} at once"
+    if room <= most or lag >= plan.config.search.trials:
+        return f"{words}: {methods} × search.lag {lag}."
+    enough = min(-(-room // searched), plan.config.search.trials)
+    return (
+        f"{words}, of the {room} that compute.concurrent allows: {methods} × search.lag {lag}. With search.lag "
+        f"{enough} fewer workers wait, and each suggestion is made from the results of fewer trials."
+    )
+
+
 def names(plan: Plan) -> dict[str, str]:
     """What each artifact of `plan` is, by its key."""
     said: dict[str, str] = {}

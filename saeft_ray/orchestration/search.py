@@ -1,25 +1,29 @@
 """What to run next: the queues of the three phases. A queue hands out trials and receives their results.
 
 A queue knows nothing of Ray: the serial runner and Ray Tune ask it the same questions. What was asked and what was
-answered is in the ledger (`records/ledger.py`), so a queue begun again after a crash
-continues where the first one was.
+answered is in the ledger (`records/ledger.py`), so a queue begun again after a crash continues where the first one was.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from itertools import count
+from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from saeft_ray.draws import seed_of
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
+from saeft_ray.orchestration.early_stopping import cutoffs
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.records.course import Course
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices, Range
+
+_RANDOM = 4  # results that a study needs before its sampler goes by them; it does not follow `trials`, which may grow
 
 
 class TrialQueue(Protocol):
@@ -32,8 +36,12 @@ class TrialQueue(Protocol):
         """The next trial to run; None while all others wait for a result. Ask no more once `remaining` is 0."""
         ...
 
-    def tell(self, spec: TrialSpec, selection: float | None) -> None:
-        """A trial has ended with this selection accuracy; None if it failed."""
+    def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
+        """A trial has ended with this selection accuracy, None if it failed, and went as `course` says."""
+        ...
+
+    def give_up(self, spec: TrialSpec) -> None:
+        """A trial could not be run, so there is no result of it; the next start of the sweep tries it again."""
         ...
 
     @property
@@ -63,122 +71,125 @@ class FixedQueue:
                 return self._todo.pop(position)
         return None
 
-    def tell(self, spec: TrialSpec, selection: float | None) -> None:
+    def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         self._open.discard((spec.trained, spec.seed))
+
+    def give_up(self, spec: TrialSpec) -> None:
+        self.tell(spec, None)
 
 
 class SearchQueue:
-    """Optuna's suggestions for every method with open values: one study per method, asked in turn, equal budgets."""
+    """Optuna's suggestions for every method with open values: one study per method, equal budgets.
+
+    `search.lag` trials of each method can run at once. The next trial is one of the method that is furthest behind.
+    """
 
     phase: Phase = "search"
 
-    def __init__(self, plan: Plan, asked: Iterable[TrialSpec] = (), results: Mapping[str, float | None] | None = None):
-        """`asked` are the suggestions of an earlier run of this sweep, `results` what the finished ones came to."""
-        trials, results = plan.config.search.trials, results or {}
-        known: dict[str, dict[int, TrialSpec]] = {label: {} for label in plan.tunable()}
+    def __init__(
+        self,
+        plan: Plan,
+        asked: Iterable[TrialSpec] = (),
+        results: Mapping[str, float | None] | None = None,
+        courses: Mapping[str, Course] | None = None,
+    ):
+        """`asked` are the suggestions of an earlier run of this sweep, `results` what the finished ones came to, and
+        `courses` how those went."""
+        results, courses = results or {}, courses or {}
+        self._studies = {label: _Study(plan, label) for label in plan.tunable()}
         for spec in sorted(asked, key=lambda spec: spec.id in results):  # of two with one number, the one that ended
-            known[spec.method][spec.number] = spec
-        self._studies = {
-            label: _Study(label, method, plan.config.seed, trials, known[label], results)
-            for label, method in plan.tunable().items()
-        }
-        self._seed = plan.seeds("search")[0]
-        self.total = trials * len(self._studies)
+            self._studies[spec.method].specs[spec.number] = spec
+            if spec.id in results:
+                self.tell(spec, results[spec.id], courses.get(spec.id))
+        self.total = plan.config.search.trials * len(self._studies)
 
     @property
     def remaining(self) -> int:
         return sum(len(study.remaining) for study in self._studies.values())
 
     def ask(self) -> TrialSpec | None:
-        behind = [item for item in self._studies.items() if item[1].behind]
-        if behind:  # what an earlier run had begun comes first
-            label, study = min(behind, key=lambda item: item[1].remaining[0])
-        else:
-            label, study = max(self._studies.items(), key=lambda item: len(item[1].remaining))
-        return self._spec(label, *study.suggest())
+        free = [(study.free[0], study) for study in self._studies.values() if study.free]
+        if not free:
+            return None
+        number, study = min(free, key=lambda item: item[0])
+        return study.hand_out(number)
 
-    def _spec(self, label: str, number: int, settings: Method) -> TrialSpec:
-        return TrialSpec(phase="search", method=label, settings=settings, seed=self._seed, number=number)
+    def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
+        study = self._studies[spec.method]
+        study.results[spec.number] = selection
+        study.epochs[spec.number] = course.epochs if course else []
 
-    def tell(self, spec: TrialSpec, selection: float | None) -> None:
-        self._studies[spec.method].tell(spec.number, selection)
+    def give_up(self, spec: TrialSpec) -> None:
+        self._studies[spec.method].given_up.add(spec.number)
 
 
 class _Study:
-    """One method's search. The sampler is seeded anew for every suggestion, so a suggestion is a function of its number
-    and of the results known at that time, and of nothing that a restart could lose. What is known of an earlier run is
-    entered in the order of numbers, so that a suggestion that was lost is made from the results that it was made from.
+    """One method's search: suggestion n is a function of the sweep file and of the results of 0 … n − lag alone.
+
+    It waits for these results, of which some may be that a trial failed. Of the suggestions between, the sampler knows
+    the values and counts them as running, even those that have ended. It is made anew for every suggestion. So neither
+    machines, their number, who finishes first, nor a restart change a suggestion, and a larger budget only adds some.
     """
 
-    def __init__(
-        self,
-        label: str,
-        method: Method,
-        seed: int,
-        trials: int,
-        known: Mapping[int, TrialSpec],
-        results: Mapping[str, float | None],
-    ):
-        self._label, self._method, self._seed, self._trials = label, method, seed, trials
-        self._known = {number: spec.settings for number, spec in known.items()}
-        self._results = {number: results[spec.id] for number, spec in known.items() if spec.id in results}
-        self._space = {name: _distribution(value) for name, value in method.open_values().items()}
-        self._study = _study(self._sampler(0))
-        self._told: set[int] = set()
+    def __init__(self, plan: Plan, label: str):
+        self.specs: dict[int, TrialSpec] = {}
+        self.results: dict[int, float | None] = {}
+        self.epochs: dict[int, Sequence[Mapping[str, Any]]] = {}
+        self.given_up: set[int] = set()
+        self._handed_out: set[int] = set()
+        self._plan, self._label, self._method = plan, label, plan.config.methods[label]
+        self._space = {name: _distribution(value) for name, value in self._method.open_values().items()}
+
+    @property
+    def free(self) -> list[int]:
+        """The numbers that can be handed out now."""
+        return self._waiting_for(next(number for number in count() if number not in self.results))
 
     @property
     def remaining(self) -> list[int]:
-        """The numbers of all that is still to be handed out."""
-        return [number for number in range(self._next, self._trials) if number not in self._results]
+        """The numbers that are still to be handed out, without those that wait for one that was given up."""
+        return self._waiting_for(min(self.given_up, default=self._plan.config.search.trials))
 
-    @property
-    def behind(self) -> bool:
-        """Whether an earlier run had come further."""
-        remaining = self.remaining
-        return bool(remaining) and remaining[0] <= max(self._known, default=-1)
+    def hand_out(self, number: int) -> TrialSpec:
+        self._handed_out.add(number)
+        if number not in self.specs:
+            self.specs[number] = self._suggestion(number)
+        return self.specs[number]
 
-    def suggest(self) -> tuple[int, Method]:
-        """The next number that has no result yet, and its settings."""
-        while (number := self._next) in self._known:
-            self._recall(number, self._known[number])
-            if number not in self._results:
-                return number, self._known[number]
-            self.tell(number, self._results[number])
-        self._study.sampler = self._sampler(number)
-        trial = self._study.ask(self._space)
-        return trial.number, self._method.with_values(trial.params)
+    def _waiting_for(self, missing: int) -> list[int]:
+        """The numbers not handed out that need no result of `missing` or any after it."""
+        search = self._plan.config.search
+        end = min(missing + search.lag, search.trials)
+        return [number for number in range(end) if number not in self.results and number not in self._handed_out]
 
-    @property
-    def _next(self) -> int:
-        """The first number that the study has not heard of."""
-        return len(self._study.get_trials(deepcopy=False))
+    def _suggestion(self, number: int) -> TrialSpec:
+        known = range(number - self._plan.config.search.lag + 1)
+        study = _study(seed_of("suggestion", self._label, self._plan.config.seed, number))
+        study.add_trials([self._entry(earlier, earlier in known) for earlier in range(number)])
+        return TrialSpec(
+            phase="search",
+            method=self._label,
+            settings=self._method.with_values(study.ask(self._space).params),
+            seed=self._plan.seeds("search")[0],
+            number=number,
+            cutoffs=cutoffs(self._plan.config, [self.epochs[earlier] for earlier in known]),
+        )
 
-    def _recall(self, number: int, settings: Method) -> None:
-        """Enters a suggestion of an earlier run, as running."""
-        values = {name: getattr(settings, name) for name in self._space}
-        self._study.enqueue_trial(values)
-        trial = self._study.ask(self._space)
-        assert trial.number == number, f"suggestion {number} of {self._label} came as number {trial.number}"
-
-    def tell(self, number: int, selection: float | None) -> None:
-        if number in self._told:
-            return
-        self._told.add(number)
-        state = TrialState.FAIL if selection is None else TrialState.COMPLETE
-        self._study.tell(number, selection, state=state)
-
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        startup = max(4, self._trials // 3)
-        return optuna.samplers.TPESampler(
-            seed=seed_of("suggestion", self._label, self._seed, number),
-            n_startup_trials=startup,
-            multivariate=True,
-            constant_liar=True,
+    def _entry(self, number: int, known: bool) -> FrozenTrial:
+        """Suggestion `number` as the sampler sees it."""
+        settings, result = self.specs[number].settings, self.results[number] if known else None
+        ended = TrialState.FAIL if result is None else TrialState.COMPLETE
+        return create_trial(
+            params={name: getattr(settings, name) for name in self._space},
+            distributions=self._space,
+            value=result,
+            state=ended if known else TrialState.RUNNING,
         )
 
 
-def _study(sampler: optuna.samplers.BaseSampler) -> optuna.Study:
+def _study(seed: int) -> optuna.Study:
     """A new study, about which Optuna says nothing on stderr."""
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=_RANDOM, multivariate=True, constant_liar=True)
     before = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:

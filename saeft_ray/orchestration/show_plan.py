@@ -10,7 +10,7 @@ from rich.table import Table
 
 from saeft_ray.orchestration.growing import in_words, refused
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.plan_words import classes, doubts, names, time_left, views
+from saeft_ray.orchestration.plan_words import classes, doubts, names, searched_at_once, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, weights_to_keep
 from saeft_ray.records import earlier
@@ -71,6 +71,8 @@ def show(plan: Plan, console: Console) -> None:
         values.add_row(label, str(getattr(method, "type", "")), escape(settings))
     for table in (_data(plan), artifacts, values, trials):
         console.print(table, "")
+    if words := searched_at_once(plan):
+        console.out(words, highlight=False)
     told = () if plan.facts.unseen else doubts(plan)
     for words in filter(
         None, (*told, *plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)

@@ -39,10 +39,9 @@ _QUIET = 15.0  # seconds between two signs of life, at least: many short epochs 
 
 
 class EpochReport(NamedTuple):
-    """A finished epoch; `selection` is the accuracy on the selection split where the search stops trials early."""
+    """A finished epoch, and how the trial went so far."""
 
     epoch: Epoch
-    selection: float | None
     course: Course
 
 
@@ -67,8 +66,9 @@ def run(
     that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
-    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; anything else that goes
-    wrong is raised, and Preempted if `worker` must stop. Ranks other than 0 yield an Outcome without rows.
+    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`, an end below one of the
+    spec's `cutoffs` one with `stopped`; anything else that goes wrong is raised, and Preempted if `worker` must stop.
+    Ranks other than 0 yield an Outcome without rows.
     """
     if any(worker.any(worker.must_stop())):
         raise Preempted("before it began")
@@ -77,7 +77,11 @@ def run(
         model = context.frozen()
         if spec.trained is not None:
             for epoch in context.train(model, spec, history):
-                yield EpochReport(epoch, epoch.selection, _course(worker, began, history))
+                yield EpochReport(epoch, _course(worker, began, history))
+            if history and history[-1].epoch < plan.config.train.epochs:
+                rows = [_stopped(plan, spec, history[-1])] if worker.rank == 0 else []
+                yield Outcome(rows, history[-1].selection, "stopped", _course(worker, began, history))
+                return
         else:
             spec.settings.start(context, model)
         model = spec.settings.finish(model, context.frozen)
@@ -240,11 +244,24 @@ class TrialContext:
 
         training = finetune(whole, task, worker, state, pause)
         early = spec.phase == "search" and plan.config.search.early_stopping != "none"
+        cutoffs = dict(spec.cutoffs)
+
+        def ends(epoch: Epoch) -> bool:
+            mine = epoch.selection is not None and epoch.selection < cutoffs.get(epoch.epoch, 0)
+            return epoch.epoch in cutoffs and any(worker.any(mine))  # rank 0 alone knows its accuracy
+
+        for done, epoch in enumerate(history, start=1):
+            if ends(epoch):  # the checkpoint is of another trial of these values, which went on
+                del history[done:]
+                return
         for epoch in training:
             if early and worker.rank == 0:
                 right = correct(model, self.split("selection"), worker.device, loaders=worker.loaders)
                 epoch = epoch._replace(selection=float(right.mean()))
             history.append(epoch)
+            if ends(epoch):  # asked before a pause: no checkpoint lets it go on
+                yield epoch
+                return
             if epoch.epoch < plan.config.train.epochs:
                 pause(training)
             yield epoch
@@ -331,6 +348,11 @@ def _failed(plan: Plan, spec: TrialSpec, error: str, scored: Collection[str] = (
         spec.row(plan.config.name, dataset, role, "accuracy", None, status="failed", error=error)
         for dataset, role in _evaluated(plan, spec, scored).items()
     ]
+
+
+def _stopped(plan: Plan, spec: TrialSpec, last: Epoch) -> Row:
+    """The one row of a trial that ended early: what its last epoch was worth."""
+    return spec.row(plan.config.name, "selection", "selection", "accuracy", last.selection, status="stopped")
 
 
 def _read_again(plan: Plan, spec: TrialSpec) -> tuple[str, ...]:

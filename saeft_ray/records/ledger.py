@@ -19,7 +19,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -248,11 +247,6 @@ class Ledger:
             key = fingerprint(sorted({row.dataset for row in rows}), 10)
             self._folder.put(f"trials/{spec.id}/{MORE}{key}.parquet", self._parquet(spec, rows))
 
-    def stop(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
-        """Writes the one row of a trial that the search stopped early: what its last epoch was worth."""
-        row = spec.row(self.name, "selection", "selection", "accuracy", selection)
-        self.finish(spec, [replace(row, status="stopped")], course)
-
     def give_up(self, spec: TrialSpec, error: str) -> None:
         """Writes that a trial could not be run and why. It does not count as finished: the next start tries again."""
         row = spec.row(self.name, "selection", "selection", "accuracy", None, status="error", error=error)
@@ -290,12 +284,22 @@ class Ledger:
 
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed."""
-        paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
         found = {}
-        for path, data in self._folder.get_many(paths).items():
+        for path, data in self._ended(phase).items():
             (selection,) = (row.value for row in _rows(data, path) if row.role == "selection")
             found[path.split("/")[1]] = selection
         return found
+
+    def courses(self, phase: Phase) -> dict[str, Course]:
+        """How the finished trials of `phase` went; without those that ended before that was kept."""
+        found = {
+            path.split("/")[1]: course_of(read_parquet(data, path), path) for path, data in self._ended(phase).items()
+        }
+        return {trial: course for trial, course in found.items() if course is not None}
+
+    def _ended(self, phase: Phase) -> dict[str, bytes]:
+        paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
+        return self._folder.get_many(paths)
 
     def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
         """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs."""

@@ -1,8 +1,8 @@
 """One trial as a value: its method, seed and phase, and the name that follows from them."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from saeft_ray.config.schema import AnyMethod
 from saeft_ray.methods import Method
@@ -14,7 +14,8 @@ class TrialSpec(BaseModel):
     """One configuration with one seed in one phase: all that a trial needs in addition to its sweep's config.
 
     `base` are the settings of the method that a derived one starts from. `number` counts the suggestions of a method's
-    search, the seeds of a phase otherwise.
+    search, the seeds of a phase otherwise. `cutoffs` are pairs of an epoch and the least selection accuracy with which
+    the trial goes on after it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -25,6 +26,7 @@ class TrialSpec(BaseModel):
     base: AnyMethod | None = None
     seed: int | None
     number: int
+    cutoffs: Annotated[tuple[tuple[int, float], ...], Field(strict=False)] = ()
 
     @property
     def configuration(self) -> str:
