@@ -296,7 +296,7 @@ class Sweep:
 
         plan, ledger, store = self._opened
         specs = [self.trial_of(trial_or_method)]
-        if trial_or_method in plan.config.methods:
+        if trial_or_method in plan.labels:
             specs = [spec for spec, _ in evaluate.finished(plan, ledger, trial_or_method)]
         images = evaluate.images_of(plan, str(data))
         scored = evaluate.evaluate(plan, ledger, store, specs, images)
@@ -308,7 +308,7 @@ class Sweep:
         Raises UserError if there is neither.
         """
         plan, ledger, _ = self._opened
-        if trial_or_method in plan.config.methods:
+        if trial_or_method in plan.labels:
             finished = ledger.finished()
             of_method = [s for s in ledger.asked("confirm") if s.method == trial_or_method and s.id in finished]
             if not of_method:
@@ -319,7 +319,7 @@ class Sweep:
         except FileNotFoundError:
             raise UserError(
                 f"{self.folder}: {trial_or_method!r} is neither a trial of its results nor a method; its methods are "
-                f"{', '.join(plan.config.methods)}"
+                f"{', '.join(plan.labels)}"
             ) from None
 
     def tuned_model(self, trial_or_method: str) -> Any:

@@ -13,6 +13,7 @@ from pydantic import (
 
 import saeft_ray.datasets
 import saeft_ray.methods
+from saeft_ray.config.choose import Rule, Rules
 from saeft_ray.config.features import Features, FeaturesSection
 from saeft_ray.config.known import unknown
 from saeft_ray.config.registry import discover
@@ -195,6 +196,8 @@ class SweepConfig(Section):
     """What is compared: a label, and below it the settings of a method."""
     search: Search = Search()
     rerank: Rerank = Rerank()
+    choose: Rules = (Rule(),)
+    """How a configuration is chosen after search and rerank; with several rules, each confirms its own choice."""
     confirm: Confirm = Confirm()
     report: ReportSettings = ReportSettings()
     features: FeaturesSection = Features()

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from saeft_ray.config.choose import Rule, arm_of
 from saeft_ray.config.known import allowed, unknown
 from saeft_ray.config.registry import Registry
 from saeft_ray.config.schema import DATASETS, METHODS, ReportSettings, SweepConfig
@@ -106,6 +107,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     f"methods.{label}.of",
                     f"{method.base!r} is not a method of this sweep that trains; {allowed(trained)}",
                 )
+    yield from _unchoosable(sections.get("choose", ()), methods)
     if storage := sections.get("storage"):
         try:
             Location(storage.url, storage.endpoint)
@@ -146,6 +148,20 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
         )
     if compute and compute.gpus and compute.gpus != int(compute.gpus) and compute.workers > 1:
         yield "compute.gpus", f"{compute.gpus:g}: several workers need whole GPUs each"
+
+
+def _unchoosable(rules: Sequence[Rule], methods: Mapping[str, Method] | None) -> Iterator[Mistake]:
+    """Why the rules of `choose` cannot choose among these methods."""
+    names = [rule.rule for rule in rules]
+    for name in {name for name in names if names.count(name) > 1}:
+        yield "choose", f"{name} is given twice; give each rule once"
+    types = {str(getattr(method, "type", "")) for method in (methods or {}).values()}
+    if methods and "keep_gain" in names and not {"ft", "zero_shot"} <= types:
+        yield "choose", "keep_gain keeps a part of ft's gain over zero_shot: add both to methods, or give another rule"
+    for label, method in (methods or {}).items():
+        for rule in rules[1:] if method.open_values() else ():
+            if (arm := arm_of(label, rule)) in (methods or {}):
+                yield f"methods.{arm}", f"is what the choice of {rule.rule} for {label} is called; give another label"
 
 
 def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         """A trial of Tune has ended with an error."""
         spec, failure = self._running.pop(trial.trial_id), self._failures.pop(trial.trial_id, None)
         with suppress(FileNotFoundError):  # it died after its rows were written, before Tune learned of them
-            (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
+            value = self._ledger.selection_of(spec.id)
             self._end(spec, value, self._ledger.course(spec.id))
             return
         if self._signals.stop_requested:  # it stopped, or died before it could

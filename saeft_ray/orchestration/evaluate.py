@@ -99,8 +99,8 @@ def finished(plan: Plan, ledger: Ledger, *methods: str) -> list[tuple[TrialSpec,
     accuracy. Raises UserError if a method has none, or is not there."""
     results, asked, found = ledger.results("confirm"), ledger.asked("confirm"), list[tuple[TrialSpec, float]]()
     for method in methods:
-        if method not in plan.config.methods:
-            raise UserError(f"{ledger.url}: has no method {method!r}; its methods are {', '.join(plan.config.methods)}")
+        if method not in plan.labels:
+            raise UserError(f"{ledger.url}: has no method {method!r}; its methods are {', '.join(plan.labels)}")
         specs = [spec for spec in asked if spec.method == method]
         ended = [(spec, score) for spec in specs if (score := results.get(spec.id)) is not None]
         if not ended:

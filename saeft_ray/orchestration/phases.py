@@ -3,18 +3,21 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
+from saeft_ray.config.choose import arm_of
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
+from saeft_ray.orchestration.choosing import References, configurations, ranked
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.elsewhere import Elsewhere, TakingOver
 from saeft_ray.orchestration.plan import Artifact, Plan
-from saeft_ray.orchestration.search import FixedQueue, SearchQueue, TrialQueue, ranking
+from saeft_ray.orchestration.search import FixedQueue, SearchQueue, TrialQueue
 from saeft_ray.records.amendments import added_sets, as_registered
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.preregistration import added, extended, preregistration
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
+from saeft_ray.storage.fingerprint import canonical
 
 
 class Watcher(Protocol):
@@ -53,7 +56,8 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     elsewhere = Elsewhere(plan, ledger.files)
     candidates = _search(plan, ledger, runner, watcher, elsewhere)
     chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
-    derived = plan.derived()
+    arms, derived = dict[str, Method](), plan.derived()
+    references = _references(plan, ledger, runner, watcher, elsewhere)
     # A derived method can be ranked as soon as the settings of its base are known.
     for known in (True, False):
         ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in candidates) != known}
@@ -62,8 +66,11 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
             trials = plan.rerank(wave, chosen)
             _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
             _all_ended(trials, ledger)
-            chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
-    in_order = ledger.choose({label: chosen[label] for label in plan.config.methods})
+            for label, given in configurations(trials, ledger.selection("rerank")).items():
+                by_rule = [ranked(rule, given, plan.selected, references)[0] for rule in plan.config.choose]
+                chosen[label] = by_rule[0]
+                arms |= {arm_of(label, r): each for r, each in zip(plan.config.choose[1:], by_rule[1:], strict=True)}
+    in_order = ledger.choose({label: (chosen | arms)[label] for label in plan.labels})
     record = ledger.record()
     registered = ledger.preregister(preregistration(record))
     trials = plan.confirm(in_order)
@@ -104,7 +111,7 @@ def _until_decided(
         handed_out.extend(queue.handed_out)
         return queue
 
-    left = run(registered, as_registered(record)["config"]["methods"]).undecided
+    left = run(registered, as_registered(record)["methods"]).undecided
     if rule := extended(record, registered):
         families = {name: left[name.removesuffix("-extended")] for name in rule["families"]}
         families = {name: pairs for name, pairs in families.items() if pairs}
@@ -127,8 +134,30 @@ def _search(
     queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
     # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
     _run(queue, ledger, runner, watcher, None if early else elsewhere)
-    ranked = ranking(ledger.asked("search"), ledger.results("search"))
-    return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
+    return _candidates(plan, ledger)
+
+
+def _candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
+    """The configurations of every searched method that are tried again: the first few of each rule. What a gain is
+    measured with comes after the search, so that `keep_gain` sends on the best."""
+    given = configurations(ledger.asked("search"), ledger.selection("search"))
+    found = dict[str, list[Method]]()
+    for label, each in given.items():
+        firsts = [ranked(rule, each, plan.selected)[: plan.config.rerank.top] for rule in plan.config.choose]
+        found[label] = list({canonical(m.model_dump(mode="json")): m for first in firsts for m in first}.values())
+    return found
+
+
+def _references(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere) -> References:
+    """The selection accuracies of plain fine-tuning and zero-shot, where a rule asks for them."""
+    trials = plan.references()
+    if not trials:
+        return References()
+    _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
+    _all_ended(trials, ledger)
+    found = configurations(trials, ledger.selection("rerank"))
+    plain, zero_shot = (found[label][0].score for label in plan.reference_labels())
+    return References(plain, zero_shot)
 
 
 def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from saeft_ray.config.choose import arm_of
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
@@ -198,6 +199,40 @@ class Plan:
         """Methods that reuse another's end point and leave values open, chosen in the rerank phase."""
         return {label: m for label, m in self.config.methods.items() if m.open_values() and m.base is not None}
 
+    def arms(self) -> dict[str, str]:
+        """The configurations that every rule but the first confirms, by name, with the method of each."""
+        open_ = [*self.tunable(), *self.derived()]
+        return {
+            arm_of(label, rule): label
+            for label in self.config.methods
+            if label in open_
+            for rule in self.config.choose[1:]
+        }
+
+    @property
+    def labels(self) -> list[str]:
+        """What the confirm phase runs: the methods, and what further rules chose for them."""
+        return [*self.config.methods, *self.arms()]
+
+    def reference_labels(self) -> tuple[str, str]:
+        """The methods that `keep_gain` measures a gain with: plain fine-tuning and zero-shot."""
+        types = {str(getattr(method, "type", "")): label for label, method in reversed(self.config.methods.items())}
+        return types["ft"], types["zero_shot"]
+
+    def references(self) -> list[TrialSpec]:
+        """Their trials in the phase `rerank`; none where no rule asks for them."""
+        if not any(rule.rule == "keep_gain" for rule in self.config.choose):
+            return []
+        plain, zero_shot = self.reference_labels()
+        methods = self.config.methods
+        once = TrialSpec(phase="rerank", method=zero_shot, settings=methods[zero_shot], seed=None, number=0)
+        return [*self.rerank({plain: [methods[plain]]}, methods), once]
+
+    @property
+    def selected(self) -> int:
+        """Images of the selection split."""
+        return max(1, self.facts.sizes["selection"])
+
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
         counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds}
@@ -262,12 +297,12 @@ class Plan:
     def counts(self) -> dict[Phase, int]:
         """Trials of every phase."""
         config = self.config
-        top = min(config.rerank.top, config.search.trials)
+        top = min(config.rerank.top * len(config.choose), config.search.trials)
         alternatives = sum(len(self.alternatives(label)) for label in self.derived())
         return {
             "search": len(self.tunable()) * config.search.trials,
-            "rerank": (len(self.tunable()) * top + alternatives) * config.rerank.seeds,
-            "confirm": len(self.confirm(config.methods)),
+            "rerank": (len(self.tunable()) * top + alternatives) * config.rerank.seeds + len(self.references()),
+            "confirm": len(self.confirm({**config.methods, **self._arms()})),
         }
 
     def trainings(self) -> Iterator[tuple[Phase, int]]:
@@ -275,10 +310,15 @@ class Plan:
         counts = self.counts()
         trained = {label: method for label, method in self.config.methods.items() if method.trains}
         bases = {str(m.base) for m in self.derived().values()} - self.tunable().keys()
-        top = min(self.config.rerank.top, self.config.search.trials)
+        top = min(self.config.rerank.top * len(self.config.choose), self.config.search.trials)
         yield "search", counts["search"]
-        yield "rerank", (len(self.tunable()) * top + len(bases)) * self.config.rerank.seeds
-        yield "confirm", len(trained) * self.config.confirm.max_seeds
+        plain = 1 if self.references() else 0
+        yield "rerank", (len(self.tunable()) * top + len(bases) + plain) * self.config.rerank.seeds
+        arms = [method for method in self._arms().values() if method.trains]
+        yield "confirm", (len(trained) + len(arms)) * self.config.confirm.max_seeds
+
+    def _arms(self) -> dict[str, Method]:
+        return {arm: self.config.methods[label] for arm, label in self.arms().items()}
 
     @property
     def steps(self) -> int:

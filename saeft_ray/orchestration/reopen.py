@@ -101,7 +101,9 @@ def record_of(plan: Plan, commit: str | None, look: bool = True) -> dict[str, An
         },
         "preprocessing": facts.preprocessing._asdict(),
         "confirm_seeds": plan.seeds("confirm"),
-        "methods": {label: _facts_of(method) for label, method in config.methods.items()},
+        "methods": {label: _facts_of(method) for label, method in config.methods.items()}
+        | {arm: _facts_of(config.methods[label]) for arm, label in plan.arms().items()},
+        **({"arms": plan.arms()} if plan.arms() else {}),
         "dataset": _origin(DATASETS, config.data)._asdict(),
         **({"features": config.features.model_dump(mode="json")} if config.features.on else {}),
     }

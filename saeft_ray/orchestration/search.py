@@ -4,7 +4,6 @@ A queue knows nothing of Ray: the serial runner and Ray Tune ask it the same que
 answered is in the ledger (`records/ledger.py`), so a queue begun again after a crash continues where the first one was.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from typing import Any, Protocol
@@ -14,8 +13,6 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from saeft_ray.draws import seed_of
-from saeft_ray.errors import Unfinished
-from saeft_ray.methods import Method
 from saeft_ray.orchestration.early_stopping import cutoffs
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.course import Course
@@ -196,31 +193,6 @@ def _study(seed: int) -> optuna.Study:
         return optuna.create_study(direction="maximize", sampler=sampler)
     finally:
         optuna.logging.set_verbosity(before)
-
-
-def ranking(specs: Iterable[TrialSpec], results: Mapping[str, float | None]) -> dict[str, list[tuple[Method, float]]]:
-    """Configurations of every method, best mean selection accuracy first; one that failed with any seed comes last and
-    counts as 0. Ties go to the one that was asked first. One of which a trial has no result at all cannot be ranked.
-
-    Raises Unfinished for a method without any that can.
-    """
-    scores: dict[str, dict[str, list[TrialSpec]]] = defaultdict(lambda: defaultdict(list))
-    for spec in specs:
-        scores[spec.method][spec.configuration].append(spec)
-    ranked = {}
-    for label, configurations in scores.items():
-        known = [trials for trials in configurations.values() if all(trial.id in results for trial in trials)]
-        if not known:
-            raise Unfinished(f"{label}: none of its {len(configurations)} configurations has results in the storage")
-        means = [(trials[0].settings, _mean([results[trial.id] for trial in trials])) for trials in known]
-        ranked[label] = sorted(means, key=lambda found: -found[1])
-    return ranked
-
-
-def _mean(values: Sequence[float | None]) -> float:
-    """0 if one failed."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(values) if len(known) == len(values) else 0.0
 
 
 def _distribution(value: Range | Choices) -> BaseDistribution:

@@ -19,22 +19,22 @@ from saeft_ray.datasets import Dataset, Split
 from saeft_ray.errors import Damaged, Diverged, Missing, Preempted, UserError
 from saeft_ray.methods import NOTHING, Method
 from saeft_ray.model.encoder import Classifier, ClipModel
-from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration import artifacts, tuned
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.tuned import keep_embeddings
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.rows import Row, Status, pack
+from saeft_ray.records.rows import AGREEMENT, KL, NLL, Row, Status, pack
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.store import Store
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.checkpoints import Checkpoints, contiguous, epochs, write_epochs
-from saeft_ray.training.evaluate import correct, predicted
+from saeft_ray.training.evaluate import beside_frozen, correct, predicted
 from saeft_ray.training.loop import Epoch, Task, Training, finetune
 from saeft_ray.training.worker import Worker
 
 _log = logging.getLogger(__name__)
+_FROZEN: dict[tuple[str, str, str], torch.Tensor] = {}  # the last sweep's: a reused worker runs many trials
 _QUIET = 15.0  # seconds between two signs of life, at least: many short epochs would write more than they compute
 
 
@@ -97,18 +97,23 @@ def run(
     for dataset, role in _evaluated(plan, spec, scored).items():
         split = context.split(dataset)
         embedded: list[NDArray[np.float32]] | None = [] if dataset in read_again else None
+        logits: list[torch.Tensor] | None = [] if role == "selection" else None
         try:
-            answers = predicted(model, split, worker.device, loaders=worker.loaders, embedded=embedded)
+            answers = predicted(model, split, worker.device, loaders=worker.loaders, embedded=embedded, logits=logits)
         except Diverged as error:
             if spec.trained is None:
                 raise UserError(f"model: {error} of {dataset}, and nothing trained it; give other weights") from error
             yield Outcome(_failed(plan, spec, f"{error} of {dataset}", scored), None, "failed")
             return
         if embedded:
-            keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
+            tuned.keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
         right = answers == split.labels
         accuracy = float(right.mean())
-        selection = accuracy if role == "selection" else selection
+        if logits is not None:
+            selection = accuracy
+            beside = beside_frozen(torch.cat(logits), context.frozen_logits(), split.labels)
+            for metric, value in zip((KL, AGREEMENT, NLL), beside, strict=True):
+                rows.append(spec.row(plan.config.name, dataset, role, metric, value))
         rows.append(
             spec.row(
                 plan.config.name,
@@ -200,6 +205,23 @@ class TrialContext:
         """A fresh copy of the frozen encoder with the zero-shot head."""
         head = artifacts.head(self.plan, self.store)
         return self.clip().classifier(head, self.plan.config.train.precision).to(self.worker.device)
+
+    def frozen_logits(self) -> torch.Tensor:
+        """(N, C) logits of the frozen model for the selection split, on the CPU."""
+        plan, store = self.plan, self.store
+
+        def embed() -> NDArray[np.float32]:
+            model = self.frozen()
+            return tuned.embeddings(model, self.split("selection"), self.worker.device, self.worker.loaders)
+
+        of = (plan.head().key, plan.facts.data, plan.config.train.precision)
+        if of not in _FROZEN:
+            _FROZEN.clear()
+            kept = plan.config.train.precision == "fp32" and not self.replay
+            found = torch.from_numpy(tuned.kept_embeddings(plan, store, None, "selection", embed) if kept else embed())
+            head = artifacts.head(plan, store)
+            _FROZEN[of] = torch.nn.functional.normalize(found, dim=-1) @ head.T
+        return _FROZEN[of]
 
     def train(self, model: Classifier, spec: TrialSpec, history: list[Epoch]) -> Iterator[Epoch]:
         """Brings `model` to the end point of `spec`; `history` receives all its epochs."""

@@ -13,7 +13,7 @@ from saeft_ray.records.differing import ABSENT, differing
 
 KEY = "amendments"
 _COUNTS = {"search.trials", "rerank.top", "rerank.seeds", "confirm.seeds", "confirm.seeds.max"}
-_KEPT = ("config", "data", "confirm_seeds", "methods")
+_KEPT = ("config", "data", "confirm_seeds", "methods", "arms")
 _COMPARABLE = "what has been trained would not be comparable with what comes"
 
 
@@ -75,7 +75,7 @@ def amended(known: Mapping[str, Any], record: Mapping[str, Any], grown: Growth, 
         "added": grown.added,
         "changes": grown.changes,
         "seen": seen._asdict(),
-        "before": {name: known[name] for name in _KEPT},
+        "before": {name: known[name] for name in _KEPT if name in known},
     }
     kept = {name: known[name] for name in ("created", "commit", "versions", "ray") if name in known}
     return {**known, **record, **kept, KEY: [*known.get(KEY, []), amendment]}
@@ -113,7 +113,7 @@ def _why_not(place: str, old: Any, new: Any, seen: Seen) -> str:
     if place == "report.compare":
         gone = [pair for pair in map(list, old) if pair not in [list(each) for each in new]]
         return f"the pairs {gone} are never taken away; add to them" if gone else ""
-    if section == "report" or place in ("confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw"):
+    if section == "report" or place in ("confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "choose"):
         if not seen.registered:
             return ""
         return "it was registered before the confirm phase; changed after a look it could be chosen by what was seen"

@@ -286,9 +286,16 @@ class Ledger:
         """Selection accuracy of every finished trial of `phase`; None for those that failed."""
         found = {}
         for path, data in self._ended(phase).items():
-            (selection,) = (row.value for row in _rows(data, path) if row.role == "selection")
-            found[path.split("/")[1]] = selection
+            found[path.split("/")[1]] = _selection(_rows(data, path))["accuracy"]
         return found
+
+    def selection_of(self, trial: str) -> float | None:
+        """The selection accuracy of a finished trial; None if it failed. Raises FileNotFoundError."""
+        return _selection(self.rows(trial))["accuracy"]
+
+    def selection(self, phase: Phase) -> dict[str, dict[str, float | None]]:
+        """All numbers of every finished trial of `phase` on the selection split, by metric; None for what failed."""
+        return {path.split("/")[1]: _selection(_rows(data, path)) for path, data in self._ended(phase).items()}
 
     def courses(self, phase: Phase) -> dict[str, Course]:
         """How the finished trials of `phase` went; without those that ended before that was kept."""
@@ -344,6 +351,10 @@ def _valid(text: str | bytes, shown: str) -> TrialSpec:
 
 def _rows(data: bytes, shown: str) -> list[Row]:
     return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
+
+
+def _selection(rows: Iterable[Row]) -> dict[str, float | None]:
+    return {row.metric: row.value for row in rows if row.role == "selection"}
 
 
 def _today(config: dict[str, Any]) -> dict[str, Any]:

@@ -4,9 +4,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from saeft_ray.config.choose import Rule
 from saeft_ray.records.amendments import later
 from saeft_ray.stats import Design
 
+_BEST = Rule().model_dump(mode="json")
 FIXED = "fixed"
 """The engine's name where every method gets the same number of seeds."""
 
@@ -20,15 +22,16 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
     rules, confirm = config["report"], config["confirm"]
     until = confirm["seeds"] if isinstance(confirm["seeds"], Mapping) else None
     ood = [name for name, role in roles.items() if role == "ood"]
-    families = {
-        "primary": [[name, rules["baseline"]] for name in sorted(config["methods"]) if name != rules["baseline"]]
-    }
+    names = sorted([*config["methods"], *record.get("arms", {})])
+    families = {"primary": [[name, rules["baseline"]] for name in names if name != rules["baseline"]]}
     if rules.get("compare"):
         families["controls"] = [list(pair) for pair in rules["compare"]]
     looked_at = {"features": _features(record["features"], rules["baseline"])} if "features" in record else {}
+    chosen = {"choose": choose} if (choose := config.get("choose", [_BEST])) != [_BEST] else {}
     opted = {"variance": rules["variance"]} if rules.get("variance", "own") != "own" else {}
     return {
         **opted,
+        **chosen,
         **looked_at,
         "endpoint": "OOD" if ood else "ID",
         "datasets": ood or [name for name, role in roles.items() if role == "id"],

@@ -15,6 +15,9 @@ from saeft_ray.errors import UserError
 
 Phase = Literal["search", "rerank", "confirm"]
 PHASES: tuple[Phase, ...] = ("search", "rerank", "confirm")
+KL, AGREEMENT, NLL = "kl_to_frozen", "agreement", "nll"
+"""Metrics of the selection split: mean KL(frozen ‖ tuned) of the answers in nats, the share of images on which the two
+answer alike, and the mean negative log-likelihood of the labels."""
 Status = Literal["ok", "failed", "stopped", "error"]
 """`failed`: the method diverged, which is a result. `stopped`: by the search, early. `error`: it could not be run, for
 reasons that are not the method's; the next start tries it again."""

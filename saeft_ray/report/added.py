@@ -24,7 +24,7 @@ def registered_part(scores: Scores, record: Record) -> Scores:
     """The scores of what was registered: its methods and its seeds."""
     if not later(record):
         return scores
-    methods, seeds = as_registered(record)["config"]["methods"], {None, *record["registration"]["seeds"]}
+    methods, seeds = as_registered(record)["methods"], {None, *record["registration"]["seeds"]}
     return of_seeds(replace(scores, methods={m: t for m, t in scores.methods.items() if m in methods}), seeds)
 
 

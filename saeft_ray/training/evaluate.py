@@ -1,5 +1,7 @@
 """Per-example correctness of a classifier."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,9 +29,10 @@ def predicted(
     *,
     loaders: int = 0,
     embedded: list[NDArray[np.float32]] | None = None,
+    logits: list[torch.Tensor] | None = None,
 ) -> IntArray:
     """(N,) the class of the largest logit among those that `split` holds, as `split` counts it. `loaders` processes
-    render ahead; `embedded` receives the (B, d) embeddings of every batch.
+    render ahead; `embedded` receives the (B, d) embeddings of every batch, `logits` its (B, C) logits on the CPU.
 
     Raises Diverged for logits that are not finite: the largest of them would be the first class, whatever it is."""
     model.to(device).eval()
@@ -41,10 +44,32 @@ def predicted(
         output = model(images.to(device, non_blocking=True))
         if embedded is not None:
             embedded.append(output.embeddings.cpu().numpy())
+        if logits is not None:
+            logits.append(output.logits.cpu())
         sound.append(output.logits.isfinite().all())
-        logits = output.logits if absent is None else output.logits.masked_fill(absent, -torch.inf)
-        found.append(logits.argmax(1))
+        held = output.logits if absent is None else output.logits.masked_fill(absent, -torch.inf)
+        found.append(held.argmax(1))
     if sound and not torch.stack(sound).all():
         raise Diverged("the model's answers to images are not finite")
     best: IntArray = torch.cat(found).cpu().numpy()
     return best if groups is None else groups[best]
+
+
+class Beside(NamedTuple):
+    """Answers beside those of the frozen model, each a mean over images: KL(frozen ‖ tuned) in nats, the share on which
+    the two answer alike, and the negative log-likelihood of the labels."""
+
+    kl: float
+    agreement: float
+    nll: float
+
+
+@torch.inference_mode()
+def beside_frozen(logits: torch.Tensor, frozen: torch.Tensor, labels: IntArray) -> Beside:
+    """How far answers moved from the frozen model's, and how sure they are of the truth. `logits` and `frozen` are
+    (N, C), `labels` (N,)."""
+    ours, theirs = (each.double().log_softmax(1) for each in (logits, frozen))
+    kl = (theirs.exp() * (theirs - ours)).sum(1).mean()
+    likely = ours[torch.arange(len(labels)), torch.from_numpy(labels)].mean()
+    same = (logits.argmax(1) == frozen.argmax(1)).double().mean()
+    return Beside(max(0.0, float(kl)), float(same), -float(likely))
