@@ -16,6 +16,7 @@ from mlflow.exceptions import MlflowException
 
 from saeft_ray.errors import UserError
 from saeft_ray.mirrors import Added, free_name
+from saeft_ray.mirrors.database import Database
 from saeft_ray.mirrors.sweep import State, Sweep, Trial
 from saeft_ray.storage.redact import redacted
 
@@ -40,13 +41,15 @@ class MLflow:
         self._shown = f"mlflow:{redacted(uri)}"
         if "://" not in uri or uri.startswith("file:"):
             raise UserError(f"{self._shown}: give a server as http://HOST:PORT, or a database as sqlite:///FILE.db")
-        self._remote = uri.startswith(("http://", "https://"))
+        self._database = None if uri.startswith(("http://", "https://")) else Database(uri, self._shown)
         try:
             self._client = MlflowClient(tracking_uri=uri)
         except MlflowException as error:
             raise UserError(f"{self._shown}: {error}") from error
 
     def add(self, sweep: Sweep) -> Iterator[Added]:
+        if self._database is not None:
+            self._database.check("experiments")
         try:
             experiment = self._experiment(sweep)
             runs = self._runs(experiment)
@@ -59,9 +62,9 @@ class MLflow:
             raise UserError(f"{self._shown}: refuses this: {str(error).strip().splitlines()[0]}") from error
 
     def is_away(self, error: Exception) -> bool:
-        if not (self._remote and isinstance(error, MlflowException)):
-            return False
-        return int(error.get_http_status_code()) >= 500  # type: ignore[no-untyped-call]
+        if self._database is not None:
+            return self._database.is_away(error)
+        return isinstance(error, MlflowException) and int(error.get_http_status_code()) >= 500  # type: ignore[no-untyped-call]
 
     def _experiment(self, sweep: Sweep) -> str:
         """The id of the sweep's experiment, which is made where there is none."""

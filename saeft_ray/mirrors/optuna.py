@@ -11,10 +11,10 @@ import optuna
 import sqlalchemy
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import ArgumentError, DatabaseError, InterfaceError, NoSuchModuleError, OperationalError
 
 from saeft_ray.errors import UserError
 from saeft_ray.mirrors import Added, free_name
+from saeft_ray.mirrors.database import Database
 from saeft_ray.mirrors.sweep import State, Sweep, Trial
 from saeft_ray.orchestration.search import distribution
 from saeft_ray.storage.redact import redacted
@@ -43,11 +43,7 @@ class Optuna:
 
     def __init__(self, url: str):
         self._url, self._shown = url, f"optuna:{redacted(url)}"
-        try:
-            self._sqlite = sqlalchemy.make_url(url).get_backend_name() == "sqlite"
-            self._engine = sqlalchemy.create_engine(url)
-        except (ArgumentError, NoSuchModuleError) as error:
-            raise UserError(f"{self._shown}: is not the URL of a database; give one as sqlite:///FILE.db") from error
+        self._database = Database(url, self._shown)
         self._storage: optuna.storages.RDBStorage | None = None
 
     def add(self, sweep: Sweep) -> Iterator[Added]:
@@ -72,24 +68,13 @@ class Optuna:
                         yield Added(1, len(trial.epochs))
 
     def is_away(self, error: Exception) -> bool:
-        causes = (error, error.__cause__)
-        return not self._sqlite and any(isinstance(one, OperationalError | InterfaceError) for one in causes)
+        return self._database.is_away(error)
 
     def _open(self) -> optuna.storages.RDBStorage:
         """Connected once. Raises UserError for a database that holds other things."""
         if self._storage is not None:
             return self._storage
-        try:
-            tables = set(sqlalchemy.inspect(self._engine).get_table_names())
-        except DatabaseError as error:
-            if self.is_away(error):
-                raise
-            raise UserError(f"{self._shown}: cannot be opened as a database ({error.orig}); give another") from error
-        if tables and "studies" not in tables:
-            few = ", ".join(sorted(tables)[:5])
-            raise UserError(
-                f"{self._shown}: holds other tables ({few}) and no studies of Optuna; give another database"
-            )
+        self._database.check("studies")
         try:
             self._storage = optuna.storages.RDBStorage(self._url)
         except RuntimeError as error:  # of another version of Optuna
@@ -131,7 +116,7 @@ class Optuna:
             _same(now.datetime_start, wanted.datetime_start) and _same(now.datetime_complete, wanted.datetime_complete)
         ):
             times = {"datetime_start": wanted.datetime_start, "datetime_complete": wanted.datetime_complete}
-            with self._engine.begin() as connection:
+            with self._database.engine.begin() as connection:
                 connection.execute(_TIMES.update().where(_TIMES.c.trial_id == number).values(**times))
         return Added(0, wanted.user_attrs["epochs"] - before)
 

@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
+from saeft_ray.errors import UserError
 from saeft_ray.records.course import SPEC, course_of, number_of, numbers_of, scalars
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
-from saeft_ray.records.read import ERROR, ROWS
+from saeft_ray.records.read import ERROR, ROWS, no_sweep
 from saeft_ray.records.rows import PHASES
 from saeft_ray.records.state import read_state
 from saeft_ray.settings import Choices, Range
@@ -100,7 +101,10 @@ class SweepReader:
         """The sweep as it is now. Raises UserError if there is none at the URL, Damaged as `read_rows`."""
         state = read_state(self._url, self._endpoint)
         folder = SweepFolder(self._files, "")  # made anew, since another driver may have taken over
-        record = folder.get_json(RECORD)
+        try:
+            record = folder.get_json(RECORD)
+        except FileNotFoundError:  # of a driver that came late
+            raise UserError(no_sweep(self._url, self._endpoint)) from None
         ended = state.progress["ended"] if state.progress else None
         return Sweep(
             record["name"],
