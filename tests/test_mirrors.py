@@ -7,13 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mirrored import BEGAN, Running, free_port, plain
 
 from saeft_ray import mirror, mirrors
 from saeft_ray.errors import Unavailable, UserError
 from saeft_ray.mirrors import Added, copy, open_tracker
 from saeft_ray.mirrors.sweep import SweepReader
 from saeft_ray.storage.files import Files
+
+from mirrored import BEGAN, Running, free_port, plain
 
 NEEDS = {"tensorboard": "tensorboard", "mlflow": "mlflow", "optuna": "optuna", "wandb": "wandb"}
 
@@ -23,7 +24,10 @@ def sweep(tmp_path):
     return Running(tmp_path)
 
 
-@pytest.fixture(params=NEEDS)
+SLOW = [name if name == "tensorboard" else pytest.param(name, marks=pytest.mark.slow) for name in NEEDS]
+
+
+@pytest.fixture(params=SLOW)
 def target(request, tmp_path, monkeypatch):
     """Each tracker in turn, in a place of its own."""
     pytest.importorskip(NEEDS[request.param])

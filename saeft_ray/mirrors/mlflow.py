@@ -9,6 +9,7 @@ from pathlib import Path
 # MLflow's own patience is minutes, and it reports how it is used.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run, RunTag, ViewType
@@ -117,6 +118,8 @@ class MLflow:
         tags = [RunTag(*tag) for tag in _about(trial).items() if run.data.tags.get(tag[0]) != tag[1]]
         for start in range(0, max(len(metrics), len(tags)), _AT_ONCE):
             self._client.log_batch(number, metrics=metrics[start : start + _AT_ONCE], tags=tags if start == 0 else [])
+        if "error" in run.data.tags and not trial.error:  # it was tried again
+            self._client.delete_tag(number, "error")
         if trial.over:
             ended = sweep.created if trial.ended is None else trial.ended
             self._client.set_terminated(number, status, end_time=_ms(ended))

@@ -136,7 +136,7 @@ def _frozen(trial: Trial, distributions: Mapping[str, BaseDistribution], created
         datetime_complete=datetime.fromtimestamp(began if trial.ended is None else trial.ended) if trial.over else None,
         params={name: trial.values[name] for name in distributions},
         distributions=dict(distributions),
-        user_attrs={name: value for name, value in about.items() if value not in (None, "")},
+        user_attrs=about,
         system_attrs={},
         intermediate_values={
             epoch.number: epoch.numbers["selection"] for epoch in trial.epochs if "selection" in epoch.numbers

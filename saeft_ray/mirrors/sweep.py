@@ -94,15 +94,16 @@ class SweepReader:
         """`url` is the sweep's folder or URL, `endpoint` the S3 server (else the environment's)."""
         self._url, self._endpoint = url, endpoint or environment_endpoint()
         self._files = Files(url, endpoint=self._endpoint)
+        # Kept, since it remembers which files it has read and found to count.
+        self._folder = SweepFolder(self._files, "")
         self._ended: dict[str, Trial] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}
 
     def read(self) -> Sweep:
         """The sweep as it is now. Raises UserError if there is none at the URL, Damaged as `read_rows`."""
         state = read_state(self._url, self._endpoint)
-        folder = SweepFolder(self._files, "")  # made anew, since another driver may have taken over
         try:
-            record = folder.get_json(RECORD)
+            record = self._folder.get_json(RECORD)
         except FileNotFoundError:  # of a driver that came late
             raise UserError(no_sweep(self._url, self._endpoint)) from None
         ended = state.progress["ended"] if state.progress else None
@@ -113,7 +114,7 @@ class SweepReader:
             datetime.fromisoformat(record["created"]).timestamp(),
             _about(record),
             {label: _open(settings) for label, settings in record["config"]["methods"].items()},
-            sorted(self._trials(folder, state.signs), key=_place),
+            sorted(self._trials(self._folder, state.signs), key=_place),
             self._report(),
             ended is not None,
             state.progress["at"] if state.progress and ended else None,
