@@ -163,6 +163,7 @@ def test_a_sweep_is_read_as_values(sweep):
     assert (ok.selection, ok.ended, ok.values["lambda_mse"]) == (0.9, BEGAN + 12.5, 10)
     assert ok.configuration == sweep.ok.configuration
     assert running.configuration == sweep.running.configuration
+    assert repr(running.values["lambda_mse"]) == "40"  # as in rows: a tracker may keep the first text for ever
     assert trials[sweep.confirmed.id].results == {"accuracy/selection": 0.8, "accuracy/Sketch": 0.3}
     assert trials[sweep.error.id].error.endswith("no luck")
     assert (read.spaces["mse"]["lambda_mse"].high, read.spaces["ft"], read.over) == (1000, {}, False)

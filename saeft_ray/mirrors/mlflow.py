@@ -4,6 +4,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 # MLflow's own patience is minutes, and it reports how it is used.
@@ -43,14 +44,9 @@ class MLflow:
         if "://" not in uri or uri.startswith("file:"):
             raise UserError(f"{self._shown}: give a server as http://HOST:PORT, or a database as sqlite:///FILE.db")
         self._database = None if uri.startswith(("http://", "https://")) else Database(uri, self._shown)
-        try:
-            self._client = MlflowClient(tracking_uri=uri)
-        except MlflowException as error:
-            raise UserError(f"{self._shown}: {error}") from error
+        self._uri = uri
 
     def add(self, sweep: Sweep) -> Iterator[Added]:
-        if self._database is not None:
-            self._database.check("experiments")
         try:
             experiment = self._experiment(sweep)
             runs = self._runs(experiment)
@@ -66,6 +62,13 @@ class MLflow:
         if self._database is not None:
             return self._database.is_away(error)
         return isinstance(error, MlflowException) and int(error.get_http_status_code()) >= 500  # type: ignore[no-untyped-call]
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        """Made after the database was looked at, since MLflow makes its tables in any."""
+        if self._database is not None:
+            self._database.check("experiments")
+        return MlflowClient(tracking_uri=self._uri)
 
     def _experiment(self, sweep: Sweep) -> str:
         """The id of the sweep's experiment, which is made where there is none."""

@@ -17,7 +17,7 @@ from saeft_ray.records.state import read_state
 from saeft_ray.settings import Choices, Range
 from saeft_ray.storage.checksum import from_json
 from saeft_ray.storage.files import Files
-from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.fingerprint import canonical, fingerprint
 from saeft_ray.storage.location import environment_endpoint
 
 Value = str | float | bool
@@ -189,7 +189,7 @@ def _place(trial: Trial) -> tuple[int, str, int, int, str]:
 def _begun(trial: str, asked: Mapping[str, Any], sign: Mapping[str, Any] | None, error: str | None) -> Trial:
     """A trial without results, from its spec and its last sign of life."""
     base = {"base": asked["base"]} if asked.get("base") else {}
-    settings = {**asked["settings"], **base}
+    settings = json.loads(canonical({**asked["settings"], **base}))  # as its rows will have them
     found = Trial(
         trial,
         asked["phase"],
