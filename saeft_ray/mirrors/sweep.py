@@ -109,7 +109,7 @@ class SweepReader:
         ended = state.progress["ended"] if state.progress else None
         return Sweep(
             record["name"],
-            fingerprint([record["name"], record.get("identity"), record.get("created")], 10),
+            fingerprint([record["name"], record["created"]], 10),
             self._files.url,
             datetime.fromisoformat(record["created"]).timestamp(),
             _about(record),
