@@ -44,7 +44,8 @@ class Running:
         for one in (*searched, self.confirmed):
             self.ledger.begin_trial(one)
         self.end(self.ok, 0.9, 3)
-        self.ledger.stop(self.stopped, 0.4, course(1, BEGAN + 100))
+        rows = [self.stopped.row(name, "selection", "selection", "accuracy", 0.4, status="stopped")]
+        self.ledger.finish(self.stopped, rows, course(1, BEGAN + 100))
         why = {"status": "failed", "error": "cross_entropy not finite"}
         rows = [self.failed.row(name, "selection", "selection", "accuracy", None, **why)]
         self.ledger.finish(self.failed, rows, course(0, BEGAN + 200))
