@@ -178,11 +178,12 @@ def _scored_further(
 
 
 def _show_life(plan: Plan, spec: TrialSpec, course: Course, ledger: Ledger) -> None:
-    """Says where the trial is and how far. What is only to be looked at stops no trial."""
+    """Says where the trial is, how far, and how its epochs went. What is only to be looked at stops no trial."""
     where = {"node": course.node, "device": course.device, "since": course.began, "at": course.ended}
     epochs = len(course.epochs) if spec.trained else 0
+    far = {"epoch": epochs, "epochs": plan.config.train.epochs, "history": course.epochs}
     with suppress(OSError):
-        ledger.show_life(spec.id, {**where, "epoch": epochs, "epochs": plan.config.train.epochs})
+        ledger.show_life(spec.id, {**where, **far})
 
 
 class TrialContext:

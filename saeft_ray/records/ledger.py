@@ -302,7 +302,8 @@ class Ledger:
         return self._folder.get_many(paths)
 
     def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
-        """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs."""
+        """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs,
+        and as `history` the epochs of its course."""
         self._folder.replace(f"signs/{trial}.json", to_json(sign, self._folder.lease))
 
     def signs(self, trials: Iterable[str]) -> dict[str, dict[str, Any]]:
