@@ -236,7 +236,12 @@ def _unrecorded(plan: Plan, ledger: Ledger, methods: Sequence[str] | None) -> li
     planned = [spec for spec in every if spec.method in wanted]
     if later := len(planned) - sum(spec.id in results for spec in asked):
         said.append(f"The sweep has not ended: {later} of {len(planned)} confirm trials are not there yet.")
-    said += [f"{spec.id} failed and has no record." for spec in asked if results.get(spec.id, 0.0) is None]
+    stopped = ledger.stopped("confirm")
+    said += [
+        f"{spec.id} {'was stopped on purpose' if spec.id in stopped else 'failed'} and has no record."
+        for spec in asked
+        if results.get(spec.id, 0.0) is None
+    ]
     known = {spec.method for spec in asked}
     return said + [f"{method} has no trial in the confirm phase." for method in wanted if method not in known]
 

@@ -128,7 +128,7 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         if error or self.halted or trial_id not in self._running:  # `failed` learns of errors, with their cause
             return
         spec, result = self._running.pop(trial_id), result or {}
-        selection = None if result.get("status") == "failed" else result.get("selection")
+        selection = None if result.get("status") in ("failed", "stopped") else result.get("selection")
         if "status" not in result:
             course = Course(*result["course"]) if "course" in result else None
             self._ledger.stop(spec, selection, course)
@@ -141,14 +141,20 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
                     "All machines must see one storage"
                 )
                 return
-        self._end(spec, selection, course)
+        if result.get("status") == "stopped":
+            self._stopped(spec)
+        else:
+            self._end(spec, selection, course)
 
     def failed(self, trial: Any) -> None:
         """A trial of Tune has ended with an error."""
         spec, failure = self._running.pop(trial.trial_id), self._failures.pop(trial.trial_id, None)
         with suppress(FileNotFoundError):  # it died after its rows were written, before Tune learned of them
-            (value,) = (row.value for row in self._ledger.rows(spec.id) if row.role == "selection")
-            self._end(spec, value, self._ledger.course(spec.id))
+            (row,) = (row for row in self._ledger.rows(spec.id) if row.role == "selection")
+            if row.status == "stopped":
+                self._stopped(spec)
+            else:
+                self._end(spec, row.value, self._ledger.course(spec.id))
             return
         if self._signals.stop_requested:  # it stopped, or died before it could
             return
@@ -194,6 +200,11 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
     def _end(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
         self._queue.tell(spec, selection)
         self._watcher.ended(spec, selection, course)
+
+    def _stopped(self, spec: TrialSpec) -> None:
+        """Somebody ended it for good, and its rows say who."""
+        self._queue.tell(spec, None)
+        self._watcher.stopped(spec, str(self._ledger.rows(spec.id)[0].error))
 
 
 class _ErrorListener(tune.Callback):  # type: ignore[misc]

@@ -11,7 +11,6 @@ from saeft_ray.orchestration.phases import Watcher
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.search import TrialQueue
 from saeft_ray.orchestration.signals import StopSignals
-from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
@@ -42,18 +41,21 @@ class LocalRunner:
                 assert spec is not None, "a serial runner leaves no trial waiting for another"
                 self._ledger.begin_trial(spec)
                 watcher.started(spec)
-                selection, course = self._attempt(spec, attempts, watcher)
-                queue.tell(spec, selection)
-                watcher.ended(spec, selection, course)
+                outcome = self._attempt(spec, attempts, watcher)
+                queue.tell(spec, outcome.selection)
+                if outcome.status == "stopped":
+                    watcher.stopped(spec, str(outcome.rows[0].error))
+                else:
+                    watcher.ended(spec, outcome.selection, outcome.course)
         attempts.check(queue.phase)
 
-    def _attempt(self, spec: TrialSpec, attempts: Attempts, watcher: Watcher) -> tuple[float | None, Course | None]:
-        """Runs `spec` until it has rows, or is given up; returns its selection accuracy, and how it went."""
+    def _attempt(self, spec: TrialSpec, attempts: Attempts, watcher: Watcher) -> trial.Outcome:
+        """Runs `spec` until it has rows, or is given up: then it has status `error`."""
         while True:
             try:
                 for item in trial.recorded(self._plan, spec, self._store, self._worker, self._ledger):
                     if isinstance(item, trial.Outcome):
-                        return item.selection, item.course
+                        return item
             except Preempted:
                 raise
             except Exception as error:
@@ -62,6 +64,6 @@ class LocalRunner:
                 wait = attempts.wait(spec.id, failure)
                 if wait is None:
                     self._ledger.give_up(spec, failure.traceback)
-                    return None, None
+                    return trial.Outcome([], None, "error")
                 _log.warning("%s: %s; tried again in %.0f s", spec.id, failure.line, wait)
                 time.sleep(wait)

@@ -68,6 +68,10 @@ class Pulse(Quiet):
         self._tally.ended(spec, selection)
         self._shown.ended(spec, selection, course)
 
+    def stopped(self, spec: TrialSpec, why: str) -> None:
+        self._tally.ended(spec, None)
+        self._shown.stopped(spec, why)
+
     def _live(self) -> None:
         while not self._over:
             woken = self._wake.wait(self._every)

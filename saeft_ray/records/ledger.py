@@ -10,6 +10,7 @@
 <storage>/sweeps/<name>/trials/<trial>/more-*.parquet  the rows of test sets that were added later
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
 <storage>/sweeps/<name>/signs/<trial>.json         replaced now and then while it runs: where, and how far
+<storage>/sweeps/<name>/stops/<trial>.json         who wants it to end, and since when (stops.py)
 <storage>/sweeps/<name>/progress.json              replaced every minute by the driver: how far it is
 
 `folder.py` says which of these count and how they are checked.
@@ -17,9 +18,10 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,6 +38,7 @@ from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_p
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, MORE, ROWS
 from saeft_ray.records.rows import PHASES, Phase, Row, table
+from saeft_ray.records.stops import Stops
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
@@ -61,6 +64,11 @@ class Ledger:
     @property
     def url(self) -> str:
         return self._folder.url
+
+    @cached_property
+    def stops(self) -> Stops:
+        """Which of its trials somebody asked to stop."""
+        return Stops(self.files, f"sweeps/{self.name}")
 
     def begin(self, commit: str | None, ray: Mapping[str, Any] | None = None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found, with which code it
@@ -289,13 +297,20 @@ class Ledger:
         return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._folder.get_many(paths).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
-        """Selection accuracy of every finished trial of `phase`; None for those that failed."""
+        """Selection accuracy of every finished trial of `phase`; None for those that failed or were stopped on
+        purpose."""
+        return {trial: row.value for trial, row in self._selected(phase)}
+
+    def stopped(self, phase: Phase) -> set[str]:
+        """The finished trials of `phase` that somebody stopped on purpose."""
+        return {trial for trial, row in self._selected(phase) if row.status == "stopped" and row.value is None}
+
+    def _selected(self, phase: Phase) -> Iterator[tuple[str, Row]]:
+        """The row of the selection accuracy of every finished trial of `phase`."""
         paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
-        found = {}
         for path, data in self._folder.get_many(paths).items():
-            (selection,) = (row.value for row in _rows(data, path) if row.role == "selection")
-            found[path.split("/")[1]] = selection
-        return found
+            (selection,) = (row for row in _rows(data, path) if row.role == "selection")
+            yield path.split("/")[1], selection
 
     def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
         """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs."""
