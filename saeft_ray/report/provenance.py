@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from saeft_ray import stats
 from saeft_ray.report.content import Fact, Failures, PhaseSummary, SearchSummary
 from saeft_ray.report.numbers import count, in_list
-from saeft_ray.report.scores import METRIC, Scores, config
+from saeft_ray.report.scores import METRIC, Scores, Seed, config
 from saeft_ray.report.search_history import history
 from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.warnings import _LISTED
@@ -66,7 +66,8 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
         configurations=len({row["configuration"] for row in rows}),
         seeds=tuple(sorted({row["seed"] for row in rows if row["seed"] is not None})),
         failed=len({row["trial"] for row in rows if row["status"] == "failed"}),
-        stopped=len({row["trial"] for row in rows if row["status"] == "stopped"}),
+        stopped=len({row["trial"] for row in rows if row["status"] == "stopped" and row["value"] is not None}),
+        on_purpose=len({row["trial"] for row in rows if row["status"] == "stopped" and row["value"] is None}),
         chosen_score=means.get(chosen),
         chosen_seeds=len(by_configuration.get(chosen, ())),
         best_score=max(means.values(), default=None),
@@ -75,24 +76,30 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
 
 
 def failures(scores: Scores) -> tuple[Failures, ...]:
-    """Failed and attempted confirm trials by method."""
+    """Failed and attempted confirm trials by method, and those that somebody stopped."""
     out = []
     for name, trials in scores.methods.items():
-        interval = stats.clopper_pearson(len(trials.failed), len(trials.seeds))
-        if interval is None:
+        attempts = len(trials.seeds - trials.stopped.keys())
+        interval = stats.clopper_pearson(len(trials.failed), attempts)
+        if interval is None and not trials.stopped:
             continue
-        errors = sorted(trials.failed.items(), key=lambda item: (item[0] is not None, item[0] or 0))
+        low, high = interval or (0.0, 1.0)
         out.append(
             Failures(
                 method=name,
                 failed=len(trials.failed),
-                attempts=len(trials.seeds),
-                lo=interval[0],
-                hi=interval[1],
-                errors=tuple(errors),
+                attempts=attempts,
+                lo=low,
+                hi=high,
+                errors=_by_seed(trials.failed),
+                stopped=_by_seed(trials.stopped),
             )
         )
     return tuple(out)
+
+
+def _by_seed(reasons: Mapping[Seed, str]) -> tuple[tuple[Seed, str], ...]:
+    return tuple(sorted(reasons.items(), key=lambda item: (item[0] is not None, item[0] or 0)))
 
 
 def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:

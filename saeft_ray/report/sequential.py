@@ -77,7 +77,7 @@ def run_until_decided(
         course = SequentialRun(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
         if taken and taken[-1].verdict != "undecided":
             course = replace(course, overrun=_overrun(c, taken[-1], seeds, record["registration"]["overrun"], alpha))
-        out.append(_told(c, course, seeds, alpha, bool(pair.method.failed or pair.against.failed)))
+        out.append(_told(c, course, seeds, alpha, bool(pair.method.lacking or pair.against.lacking)))
     mine = [{"family": family.name, "n": k.n, "steps": [asdict(step) for step in k.steps]} for k in looks]
     kept = [look for look in record.get("looks", []) if look["family"] == family.name]
     differ = any(not same_look(a, b) for a, b in zip(mine, kept, strict=False)) or len(kept) > len(mine)
