@@ -61,8 +61,8 @@ def test_trials_are_asked_to_save_and_the_end_says_what_is_missing_and_how_to_go
     assert signals.stop_requested
     assert str(ended.value) == (
         f"compute.deadline: {compute.deadline} has passed. The sweep ends early, in confirm with 2 of 5 done: the "
-        "other 3 and what follows them are missing. Nothing is lost: raise compute.deadline, on which no result depends, and "
-        "run the same command to go on"
+        "other 3 and what follows them are missing. Nothing is lost: raise compute.deadline, on which no result "
+        "depends, and run the same command to go on"
     )
     assert f"compute.deadline: {compute.deadline} has passed. Stopping. Trials have" in capfd.readouterr().err
 

@@ -35,6 +35,7 @@ from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
+from saeft_ray.records.merged import made_of
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, MORE, ROWS
 from saeft_ray.records.rows import PHASES, Phase, Row, table
@@ -125,8 +126,10 @@ class Ledger:
 
     def growth(self, record: Mapping[str, Any]) -> Growth:
         """What `record` adds to that of this sweep, and what of it is refused. Raises FileNotFoundError if there is no
-        such sweep."""
+        such sweep, UserError if it is a merge of others."""
         known = self.record()
+        if made := made_of(known):
+            raise UserError(f"{self.url}: is {made}, and does not run; give the sweep another name")
         grown = growth(known, record, _today(known["config"]), self.seen())
         more = list[str]()
         if not self._has_mended_tests(known, record):

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.merged import KEY
 from saeft_ray.report.content import Fact, Failures, PhaseSummary, SearchSummary
 from saeft_ray.report.numbers import count, in_list
 from saeft_ray.report.scores import METRIC, Scores, Seed, config
@@ -110,6 +111,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
     facts = {
         "sweep": record.get("name"),
         "source": record.get("source"),
+        "merged": _merged(record),
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
@@ -142,6 +144,16 @@ def _ray(ray: Mapping[str, Any]) -> str:
     """The Ray on which a sweep began, in one line."""
     nodes = [f"{node['name']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs" for node in ray.get("nodes", ())]
     return f"{ray.get('address')}, Ray {ray.get('version')}; {'; '.join(nodes)}" if nodes else ""
+
+
+def _merged(record: Mapping[str, Any]) -> str:
+    """What a merge was made of, in one line."""
+    parts = [
+        f"{each['sweep']} of {each['storage']}, begun {each['created']}, commit {each['commit'] or 'unknown'}: "
+        f"{count(each['trials'], 'trial')}, {'with' if each['registered'] else 'without'} a registration"
+        for each in record.get(KEY, {}).get("of", ())
+    ]
+    return "; ".join(parts)
 
 
 def _registered(record: Mapping[str, Any]) -> str:
