@@ -181,7 +181,7 @@ def test_artifacts_of_another_storage_are_copied_by_their_keys(store, s3_url, tm
     ]
 
 
-def test_every_difference_is_named(store, tmp_path):
+def test_every_difference_is_named(store):
     made(store, "one", report={"margin": 0.003})
     made(store, "two", train={**sweeps.SMALL["train"], "lr": 0.01}, seed=1, methods={**FT, "mse": {"lambda_mse": 30}})
     record = read_record(f"{store.url}/sweeps/two")
@@ -200,7 +200,7 @@ def test_every_difference_is_named(store, tmp_path):
         "  report.margin: 0.003 in one, None in two\n",
         "  model.weights: ",
         "  data.tests.ID: ",
-        "  methods.mse.lambda_mse: 300.0 in one, 30.0 in two\n",
+        "  methods.mse.lambda_mse: 300 in one, 30 in two\n",
     ):
         assert words in said
     assert not store.list("sweeps/both")
@@ -215,14 +215,16 @@ def test_a_trial_that_came_out_differently_is_named(store):
     assert len(ledger.finished()) == 10
 
 
-def test_a_method_whose_searches_chose_differently_is_named(store):
+def test_a_method_whose_searches_chose_differently_is_named(store, tmp_path):
+    """In one storage the second would take over what the first has searched."""
     searched = {**FT, "mse": {"lambda_mse": {"low": 30, "high": 3000}}}
+    away = Store(str(tmp_path / "away"))
     made(store, "one", methods=searched)
-    made(store, "two", methods=searched, luck="other", confirm={**FIVE, "draw": 1})
+    made(away, "two", methods=searched, luck="other", confirm={**FIVE, "draw": 1})
     with pytest.raises(
         UserError, match=r"methods.mse, as its search chose it.lambda_mse: [\d.]+ in one, [\d.]+ in two"
     ):
-        merged(store, "one", "two", "both")
+        merged(store, "one", f"{away.url}/sweeps/two", "both")
 
 
 def test_what_is_there_is_never_written_over(store):
