@@ -278,7 +278,7 @@ class Ending(Quiet):
         first, *waiting = [spec.id for spec in self.plan.confirm(self.plan.config.methods) if spec.method == "ft"]
         for trial in waiting:
             ask_to_stop(self.ledger.url, trial)
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 200
         while not self.store.keys("checkpoint"):
             assert time.monotonic() < deadline
             time.sleep(0.05)
