@@ -32,6 +32,8 @@ class Watcher(Protocol):
 
     def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None: ...
 
+    def stopped(self, spec: TrialSpec, why: str) -> None: ...
+
     def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None: ...
 
 
@@ -51,18 +53,24 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     """Runs what is left of the sweep; returns the chosen configuration of every method."""
     runner.build(plan.artifacts(), watcher)
     elsewhere = Elsewhere(plan, ledger.files)
-    candidates = _search(plan, ledger, runner, watcher, elsewhere)
+    if plan.tunable():
+        early = plan.config.search.early_stopping != "none"
+        courses = ledger.courses("search") if early else None
+        queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
+        # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
+        _run(queue, ledger, runner, watcher, None if early else elsewhere)
+    best = candidates(plan, ledger)
     chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
     derived = plan.derived()
     # A derived method can be ranked as soon as the settings of its base are known.
     for known in (True, False):
-        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in candidates) != known}
-        wave = (candidates | ready) if known else ready
+        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in best) != known}
+        wave = (best | ready) if known else ready
         if wave:
             trials = plan.rerank(wave, chosen)
             _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
             _all_ended(trials, ledger)
-            chosen |= {label: best[0][0] for label, best in ranking(trials, ledger.results("rerank")).items()}
+            chosen |= {label: ranked[0][0] for label, ranked in _ranked(trials, ledger).items()}
     in_order = ledger.choose({label: chosen[label] for label in plan.config.methods})
     record = ledger.record()
     registered = ledger.preregister(preregistration(record))
@@ -116,19 +124,28 @@ def _until_decided(
     return handed_out
 
 
-def _search(
-    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere
-) -> dict[str, list[Method]]:
-    """The best configurations of every searched method."""
+def candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
+    """The best configurations of every searched method, once its search has ended."""
     if not plan.tunable():
         return {}
-    early = plan.config.search.early_stopping != "none"
-    courses = ledger.courses("search") if early else None
-    queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
-    # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
-    _run(queue, ledger, runner, watcher, None if early else elsewhere)
-    ranked = ranking(ledger.asked("search"), ledger.results("search"))
+    ranked = _ranked(ledger.asked("search"), ledger)
     return {label: [method for method, _ in best[: plan.config.rerank.top]] for label, best in ranked.items()}
+
+
+def _ranked(trials: Sequence[TrialSpec], ledger: Ledger) -> dict[str, list[tuple[Method, float]]]:
+    """The configurations that may be chosen, best first: none of which somebody stopped a trial. Raises Unfinished for
+    a method that has no other."""
+    phase = trials[0].phase
+    stopped = ledger.stopped(phase)
+    out = {trial.configuration for trial in trials if trial.id in stopped}
+    left = [trial for trial in trials if trial.configuration not in out]
+    if none := sorted({trial.method for trial in trials} - {trial.method for trial in left}):
+        raise Unfinished(
+            f"{', '.join(none)}: trials of every configuration were stopped on purpose in the {phase} phase, so that "
+            "none can be chosen. What was stopped is not run again: run the sweep under another name, without this "
+            "method or with other values for it"
+        )
+    return ranking(left, ledger.results(phase))
 
 
 def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from saeft_ray.orchestration.growing import in_words, refused
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.plan_words import classes, doubts, names, searched_at_once, time_left, views
+from saeft_ray.orchestration.plan_words import caps, classes, doubts, names, searched_at_once, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, weights_to_keep
 from saeft_ray.records import earlier
@@ -95,6 +95,8 @@ def show(plan: Plan, console: Console) -> None:
         if words := _opened_before(plan, store):
             console.out(words, highlight=False)
         console.out(_beside_what_exists(plan, store) or time_left(plan, store), highlight=False)
+    for sentence in caps(plan, None if unseen else store):
+        console.out(sentence, highlight=False)
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "

@@ -10,6 +10,7 @@
 <storage>/sweeps/<name>/trials/<trial>/more-*.parquet  the rows of test sets that were added later
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
 <storage>/sweeps/<name>/signs/<trial>.json         replaced now and then while it runs: where, and how far
+<storage>/sweeps/<name>/stops/<trial>.json         who wants it to end, and since when (stops.py)
 <storage>/sweeps/<name>/progress.json              replaced every minute by the driver: how far it is
 
 `folder.py` says which of these count and how they are checked.
@@ -17,8 +18,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -32,9 +34,11 @@ from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
+from saeft_ray.records.merged import made_of
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, MORE, ROWS
 from saeft_ray.records.rows import PHASES, Phase, Row, table
+from saeft_ray.records.stops import Stops
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
@@ -60,6 +64,11 @@ class Ledger:
     @property
     def url(self) -> str:
         return self._folder.url
+
+    @cached_property
+    def stops(self) -> Stops:
+        """Which of its trials somebody asked to stop."""
+        return Stops(self.files, f"sweeps/{self.name}")
 
     def begin(self, commit: str | None, ray: Mapping[str, Any] | None = None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found, with which code it
@@ -116,8 +125,10 @@ class Ledger:
 
     def growth(self, record: Mapping[str, Any]) -> Growth:
         """What `record` adds to that of this sweep, and what of it is refused. Raises FileNotFoundError if there is no
-        such sweep."""
+        such sweep, UserError if it is a merge of others."""
         known = self.record()
+        if made := made_of(known):
+            raise UserError(f"{self.url}: is {made}, and does not run; give the sweep another name")
         grown = growth(known, record, _today(known["config"]), self.seen())
         more = list[str]()
         if not self._has_mended_tests(known, record):
@@ -283,12 +294,19 @@ class Ledger:
         return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._folder.get_many(paths).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
-        """Selection accuracy of every finished trial of `phase`; None for those that failed."""
-        found = {}
+        """Selection accuracy of every finished trial of `phase`; None for those that failed or were stopped on
+        purpose."""
+        return {trial: row.value for trial, row in self._selected(phase)}
+
+    def stopped(self, phase: Phase) -> set[str]:
+        """The finished trials of `phase` that somebody stopped on purpose."""
+        return {trial for trial, row in self._selected(phase) if row.status == "stopped" and row.value is None}
+
+    def _selected(self, phase: Phase) -> Iterator[tuple[str, Row]]:
+        """The row of the selection accuracy of every finished trial of `phase`."""
         for path, data in self._ended(phase).items():
-            (selection,) = (row.value for row in _rows(data, path) if row.role == "selection")
-            found[path.split("/")[1]] = selection
-        return found
+            (selection,) = (row for row in _rows(data, path) if row.role == "selection")
+            yield path.split("/")[1], selection
 
     def courses(self, phase: Phase) -> dict[str, Course]:
         """How the finished trials of `phase` went; without those that ended before that was kept."""

@@ -167,7 +167,8 @@ class MethodResults:
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """Failed confirm trials of a method out of those attempted, with the exact 95 % interval of the failure rate."""
+    """Failed confirm trials of a method out of those attempted, with the exact 95 % interval of the failure rate. Those
+    that somebody stopped on purpose are apart, and no attempts: nobody knows how they would have ended."""
 
     method: str
     failed: int
@@ -175,12 +176,13 @@ class Failures:
     lo: float
     hi: float
     errors: tuple[tuple[int | None, str], ...]
+    stopped: tuple[tuple[int | None, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSummary:
-    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `next_score`: the
-    best of the others."""
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `stopped` are those
+    that the search stopped early, `on_purpose` those that somebody did. `next_score`: the best of the others."""
 
     phase: str
     trials: int
@@ -188,6 +190,7 @@ class PhaseSummary:
     seeds: tuple[int, ...]
     failed: int
     stopped: int
+    on_purpose: int
     chosen_score: float | None
     chosen_seeds: int
     best_score: float | None

@@ -35,7 +35,8 @@ class Score:
 
 @dataclass(kw_only=True)
 class Trials:
-    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set.
+    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set; `failed`
+    and `stopped` (on purpose, by somebody) say of other seeds why they have none.
 
     `elsewhere`: the runs were made and their seeds chosen where nobody promised that methods share them.
     """
@@ -45,6 +46,7 @@ class Trials:
     configuration: str = ""
     seeds: set[Seed] = field(default_factory=set)
     failed: dict[Seed, str] = field(default_factory=dict)
+    stopped: dict[Seed, str] = field(default_factory=dict)
     scores: dict[Seed, dict[str, Score]] = field(default_factory=dict)
     elsewhere: bool = False
 
@@ -52,6 +54,11 @@ class Trials:
     def deterministic(self) -> bool:
         """Whether the method has no seed, so that its scores are constants."""
         return self.seeds == {None}
+
+    @property
+    def lacking(self) -> dict[Seed, str]:
+        """The seeds that were tried and have no numbers: no test may pass over them (docs/statistics.md 5.6)."""
+        return {**self.failed, **self.stopped}
 
     def means(self, datasets: Iterable[str]) -> dict[Seed, float]:
         """Mean over `datasets` by seed, for the seeds that have every one of them (docs/statistics.md 5.4)."""
@@ -103,6 +110,8 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
             roles[row["dataset"]] = row["role"]
         if row["status"] == "failed":
             trials.failed.setdefault(seed, row["error"] or "failed without a message")
+        elif row["status"] == "stopped":
+            trials.stopped.setdefault(seed, row["error"] or "stopped")
         elif row["metric"] == metric and row["role"] in ("id", "ood") and row["status"] == "ok":
             value = row["value"]
             if value is None or not math.isfinite(value) or not 0 <= value <= 1:

@@ -53,6 +53,7 @@ def warnings(
         *_small(claims),
         *_spread(primary),
         *_uneven(scores, primary),
+        *_stopped(scores),
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
@@ -222,6 +223,22 @@ def _pairs(claims: Sequence[Comparison], scores: Scores) -> Iterable[tuple[str, 
         )
     if refused := [f"{_pair(c)}: {c.refused}" for c in claims if c.refused]:
         yield "refused", "Not compared: " + "; ".join(refused) + "."
+
+
+def _stopped(scores: Scores) -> Iterable[tuple[str, str]]:
+    stopped = [
+        name if seed is None else f"{name} seed {seed}"
+        for name, trials in scores.methods.items()
+        for seed in sorted(trials.stopped, key=lambda s: s or 0)
+    ]
+    if stopped:
+        yield (
+            "stopped on purpose",
+            f"Stopped on purpose, and so without a number: {in_list(stopped)}. No other seed takes the place of such a "
+            "run, and its pairs are missing. Whoever stops a run after a look at it, or at others, chooses what is "
+            "missing: what is said of these methods holds among runs that finish. The sensitivity table scores a "
+            "stopped run as a guess.",
+        )
 
 
 def _items(pairs: Iterable[Pair]) -> Iterable[tuple[str, str]]:
