@@ -106,9 +106,9 @@ def show(plan: Plan, console: Console) -> None:
 def _data(plan: Plan) -> Table:
     """The splits with their images and what each is for."""
     data, sizes = plan.config.data, plan.facts.sizes
-    roles = {"train": "is trained on", "selection": "chooses values"}
-    for name, kind in data.test_sets().items():
-        roles[name] = "tests what is like train" if kind == "id" else "tests a shift"
+    words = {"id": "tests what is like train", "ood": "tests a shift", "diagnostic": "is shown, in no mean"}
+    tested = {name: words[role] for name, role in data.test_sets().items()}
+    roles = {"train": "is trained on", "selection": "chooses values", **tested}
     about = data.about()
     title = escape(f"Data: {classes(plan)}")  # names may look like rich's markup
     table = Table("split", "images", "role", "what it is", title=title, title_justify="left", box=None)

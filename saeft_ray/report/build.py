@@ -109,6 +109,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         confirm_seeds=tuple(sorted({s for t in context.everything.methods.values() for s in t.seeds if s is not None})),
         id_sets=scores.id_sets,
         ood_sets=scores.ood_sets,
+        diagnostic_sets=scores.diagnostic_sets,
         open=is_open,
         exploratory=faults,
         headline=headline(
@@ -366,7 +367,7 @@ def _methods(
         cells = results_column(scores, name, datasets, alpha, design)
         return {m: bare(cell) for m, cell in cells.items()} if is_open else cells
 
-    columns = {d: column(d, (d,)) for d in scores.datasets}
+    columns = {d: column(d, (d,)) for d in (*scores.datasets, *scores.diagnostic_sets)}
     id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
     ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
     return tuple(
@@ -378,6 +379,7 @@ def _methods(
             deterministic=trials.deterministic,
             derived=_derived(facts[name], trials),
             cells=tuple(columns[d][name] for d in scores.datasets),
+            diagnostic=tuple(columns[d][name] for d in scores.diagnostic_sets),
             id=id_mean.get(name),
             ood=ood_mean.get(name),
         )

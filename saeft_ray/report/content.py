@@ -161,6 +161,7 @@ class MethodResults:
     deterministic: bool
     derived: bool
     cells: tuple[Cell, ...]
+    diagnostic: tuple[Cell, ...]
     id: Cell | None
     ood: Cell | None
 
@@ -364,6 +365,7 @@ class Report:
     confirm_seeds: tuple[int, ...]
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
+    diagnostic_sets: tuple[str, ...]
     headline: str
     standing: Standing
     methods: tuple[MethodResults, ...]

@@ -121,7 +121,8 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
             "about dictionaries trained or drawn anew.",
         )
     roles = (record.get("data") or {}).get("roles") or {}
-    if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:
+    seen = (*scores.datasets, *scores.diagnostic_sets)
+    if absent := [d for d, role in roles.items() if role != "selection" and d not in seen]:
         yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
 
 
