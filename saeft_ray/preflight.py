@@ -165,6 +165,9 @@ class SampleOfFrozen:
     def activations(self) -> Sequence[torch.Tensor]:
         return [torch.from_numpy(self.stored).to(self.rehearsal.worker.device)]
 
+    def labels(self) -> torch.Tensor:
+        return torch.from_numpy(self.split.labels[: len(self.stored)])
+
     def model(self) -> Classifier:
         return self.rehearsal.classifier().to(self.rehearsal.worker.device)
 

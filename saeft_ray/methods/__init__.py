@@ -46,6 +46,9 @@ class Frozen(Protocol):
     def activations(self) -> "Iterable[Tensor]":
         """All stored activations in parts (n, d), so that no device must hold them at once."""
 
+    def labels(self) -> "Tensor":
+        """The class of each row of `activations`, in their order."""
+
     def model(self) -> "Classifier":
         """The frozen encoder with the zero-shot head."""
 
