@@ -20,6 +20,7 @@ from saeft_ray.orchestration.pulse import EVERY, ON_TERMINAL, Pulse
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.signals import StopSignals, interrupt
+from saeft_ray.records.cue import in_words
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.versions import commit
@@ -87,6 +88,19 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
     with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
         run_phases(plan, ledger, them.runner, watcher)
         _find_features(plan, ledger, store, them.each, console)
+        _look_for_a_cue(plan, ledger, store, them.each, console)
+
+
+def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:
+    """Notes once whether something that the classes do not need tells the label, for plan and report to tell."""
+    from saeft_ray.features.cue import FindCue
+
+    if ledger.cue() is None:
+        for found in each(FindCue(plan, store), ["selection"]):
+            if found:
+                ledger.note_cue(found)
+    if (cue := ledger.cue()) and cue.likely:
+        console.out(in_words(cue.v, cue.groups, cue.images), highlight=False)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:

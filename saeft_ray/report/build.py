@@ -17,6 +17,7 @@ from saeft_ray.report.added import headline as added_in_words
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.cue import cue_found
 from saeft_ray.report.headline import headline
 from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
@@ -133,6 +134,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         searches=() if record.get("source") else tuned,
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
+        cue=None if is_open else cue_found(rows, record, tuple(scores.methods)),
         provenance=provenance.provenance(rows, record),
         recipe=recipe(record, context.facts, tuned),
         metric=metric,

@@ -7,6 +7,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.cue import KEY as KEY_OF_CUE
+from saeft_ray.records.cue import Cue
+from saeft_ray.records.cue import in_words as told_of_cue
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -48,6 +51,7 @@ def warnings(
         *_elsewhere(record),
         *_opened_before(record),
         *_unused(record),
+        *_cue(record),
         *_missing_parts(scores, record, baseline),
         *_unpaired(claims),
         *_small(claims),
@@ -88,6 +92,11 @@ def _opened_before(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if columns := record.get("unused_columns"):
         yield "unused columns", f"The table has columns that no number here rests on: {in_list(columns)}."
+
+
+def _cue(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if KEY_OF_CUE in record and (cue := Cue(**record[KEY_OF_CUE])).likely:
+        yield "cue", told_of_cue(cue.v, cue.groups, cue.images)
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
