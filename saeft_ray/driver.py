@@ -20,7 +20,6 @@ from saeft_ray.orchestration.pulse import EVERY, ON_TERMINAL, Pulse
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.signals import StopSignals, interrupt
-from saeft_ray.records.cue import in_words
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.versions import commit
@@ -100,7 +99,7 @@ def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map, console
             if found:
                 ledger.note_cue(found)
     if (cue := ledger.cue()) and cue.likely:
-        console.out(in_words(cue.v, cue.groups, cue.images), highlight=False)
+        console.out(str(cue), highlight=False)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:

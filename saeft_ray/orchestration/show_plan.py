@@ -13,7 +13,7 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.plan_words import classes, doubts, names, searched_at_once, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, weights_to_keep
-from saeft_ray.records import cue, earlier
+from saeft_ray.records import earlier
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Phase
 from saeft_ray.storage.retry import HASTY
@@ -145,7 +145,7 @@ def _noted_cue(plan: Plan, store: Store) -> str:
     """What an earlier run of this sweep noted of a cue in its training images; "" for nothing or none."""
     with suppress(Exception):  # said already: the store could not be read
         if (found := Ledger(store, plan.config.name).cue()) and found.likely:
-            return f"data: {cue.in_words(found.v, found.groups, found.images)}"
+            return f"data: {found}"
     return ""
 
 

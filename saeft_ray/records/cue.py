@@ -31,7 +31,11 @@ class Cue(NamedTuple):
 
     @property
     def likely(self) -> bool:
+        """Whether a cue is likely."""
         return self.v >= LIKELY
+
+    def __str__(self) -> str:
+        return in_words(self.v, self.groups, self.images)
 
 
 def in_words(v: float, groups: int, images: int) -> str:

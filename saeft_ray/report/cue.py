@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from saeft_ray.records.cue import KEY, Cue, in_words
+from saeft_ray.records.cue import KEY, Cue
 from saeft_ray.records.rows import unpack
 from saeft_ray.report.content import AgainstCue, CueFound
 
@@ -22,7 +22,7 @@ def cue_found(rows: pa.Table, record: Mapping[str, Any], methods: tuple[str, ...
     minority = cue.minority
     return CueFound(
         v=cue.v,
-        words=in_words(cue.v, cue.groups, cue.images),
+        words=str(cue),
         likely=cue.likely,
         against=float(minority.mean()),
         methods=tuple(_answers(rows, cue, minority, methods)) if 0 < minority.sum() < cue.n else (),

@@ -9,7 +9,6 @@ import pyarrow.compute as pc
 from saeft_ray import stats
 from saeft_ray.records.cue import KEY as KEY_OF_CUE
 from saeft_ray.records.cue import Cue
-from saeft_ray.records.cue import in_words as told_of_cue
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -96,7 +95,7 @@ def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
 
 def _cue(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if KEY_OF_CUE in record and (cue := Cue(**record[KEY_OF_CUE])).likely:
-        yield "cue", told_of_cue(cue.v, cue.groups, cue.images)
+        yield "cue", str(cue)
 
 
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
