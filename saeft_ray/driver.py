@@ -87,10 +87,10 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
     with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
         run_phases(plan, ledger, them.runner, watcher)
         _find_features(plan, ledger, store, them.each, console)
-        _look_for_a_cue(plan, ledger, store, them.each, console)
+        _look_for_a_cue(plan, ledger, store, them.each)
 
 
-def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:
+def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
     """Notes once whether something that the classes do not need tells the label, for plan and report to tell."""
     from saeft_ray.features.cue import FindCue
 
@@ -98,8 +98,6 @@ def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map, console
         for found in each(FindCue(plan, store), ["selection"]):
             if found:
                 ledger.note_cue(found)
-    if (cue := ledger.cue()) and cue.likely:
-        console.out(str(cue), highlight=False)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:

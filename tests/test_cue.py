@@ -115,10 +115,10 @@ def test_a_sweep_notes_it_once_and_tells_it(tmp_path, monkeypatch):
     methods = {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": 300}}
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path, methods=methods))
     console = Console(record=True, width=300)
-    driver._look_for_a_cue(plan, ledger, store, serially, console)
+    driver._look_for_a_cue(plan, ledger, store, serially)
     cue = ledger.cue()
     assert cue.likely
-    assert console.export_text().strip() == in_words(cue.v, cue.groups, cue.images)
+    assert str(cue) == in_words(cue.v, cue.groups, cue.images)
     assert "5 groups of 1,500 training images" in in_words(cue.v, cue.groups, cue.images)
     assert read_record(ledger.url)["cue"] == cue._asdict() == FindCue(plan, store)("selection")
     split = plan.config.data.split("selection", 28)
@@ -127,7 +127,7 @@ def test_a_sweep_notes_it_once_and_tells_it(tmp_path, monkeypatch):
     usual = np.array([np.bincount(ground[split.labels == c]).argmax() for c in range(10)])
     assert (cue.minority == (ground != usual[split.labels])).mean() > 0.95  # against it: not on the digit's ground
     monkeypatch.setattr(found_in, "association", lambda *given: pytest.fail("it is noted already"))
-    driver._look_for_a_cue(plan, ledger, store, serially, Console(quiet=True))
+    driver._look_for_a_cue(plan, ledger, store, serially)
     show(plan, console)
     assert f"data: {in_words(cue.v, cue.groups, cue.images)}" in console.export_text()
 
@@ -188,5 +188,5 @@ def test_a_report_of_an_unlikely_cue_says_nothing_of_it(tmp_path):
 def test_a_sweep_without_stored_embeddings_has_nothing_to_look_at(tmp_path):
     plan, store, ledger = sweeps.opened(sweeps.config(tmp_path, methods={"zero_shot": {}, "ft": {}}))
     assert FindCue(plan, store)("selection") is None
-    driver._look_for_a_cue(plan, ledger, store, serially, Console(quiet=True))
+    driver._look_for_a_cue(plan, ledger, store, serially)
     assert ledger.cue() is None

@@ -16,8 +16,8 @@ def section(report: Report) -> Section | None:
     note = (
         f"Accuracy in % on the selection split, means over confirm seeds; {percent(cue.against)} % of its images go "
         "against the feature: they are not in the commonest group of their class. Values were chosen on this split, "
-        "and groups are found, not known; no verdict rests on these numbers. A method that is below the frozen model "
-        "on images against the feature has learned to go by it."
+        "and groups are found, not known; no verdict rests on these numbers. A method that is clearly below the frozen "
+        "model on images against the feature has learned to go by it."
     )
     lines = [
         (m.method, str(m.seeds) if m.seeds else MISSING, percent(m.against), percent(m.others)) for m in cue.methods
