@@ -102,6 +102,17 @@ def _conduct(
         if plan.config.features.on and not file_exists(ledger.url, JSON, store.endpoint):
             cap.check()
         _find_features(plan, ledger, store, them.each, console)
+        _look_for_a_cue(plan, ledger, store, them.each)
+
+
+def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
+    """Notes once whether something that the classes do not need tells the label, for plan and report to tell."""
+    from saeft_ray.features.cue import FindCue
+
+    if ledger.cue() is None:
+        for found in each(FindCue(plan, store), ["selection"]):
+            if found:
+                ledger.note_cue(found)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:

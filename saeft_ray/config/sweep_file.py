@@ -17,6 +17,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, DictionarySettings, Train
 from saeft_ray.spelling import minus
+from saeft_ray.storage.fingerprint import canonical
 from saeft_ray.storage.location import Location
 
 _log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     f"methods.{label}.of",
                     f"{method.base!r} is not a method of this sweep that trains; {allowed(trained)}",
                 )
+    yield from _twice(methods or {})
     if storage := sections.get("storage"):
         try:
             Location(storage.url, storage.endpoint)
@@ -146,6 +148,19 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
         )
     if compute and compute.gpus and compute.gpus != int(compute.gpus) and compute.workers > 1:
         yield "compute.gpus", f"{compute.gpus:g}: several workers need whole GPUs each"
+
+
+def _twice(methods: Mapping[str, Method]) -> Iterator[Mistake]:
+    """Methods that differ from one before them in nothing that determines their training."""
+    seen: dict[str, str] = {}
+    for label, method in methods.items():
+        first = seen.setdefault(canonical(method.determining_settings()), label)
+        if first != label:
+            yield (
+                f"methods.{label}",
+                f"is the same arm as {first!r} under another name: they differ in nothing that determines their "
+                "training, so a difference between them would say nothing of either; change or remove one",
+            )
 
 
 def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:

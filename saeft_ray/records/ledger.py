@@ -5,6 +5,7 @@
 <storage>/sweeps/<name>/chosen/<label>.json        written once, for a method that was added later
 <storage>/sweeps/<name>/registration.json          written once, before the first confirm trial
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
+<storage>/sweeps/<name>/cue.json                   written once, before the report: a cue in the training images
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
 <storage>/sweeps/<name>/trials/<trial>/more-*.parquet  the rows of test sets that were added later
@@ -32,6 +33,7 @@ from saeft_ray.records.amendments import KEY as GREW
 from saeft_ray.records.amendments import Growth, Seen, amended, ended_by_phase, growth
 from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
+from saeft_ray.records.cue import FILE, Cue
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
 from saeft_ray.records.merged import made_of
@@ -210,6 +212,16 @@ class Ledger:
         """What `preregister` noted first; None before that."""
         with suppress(FileNotFoundError):
             return self._folder.get_json("registration.json")
+        return None
+
+    def note_cue(self, cue: Mapping[str, Any]) -> None:
+        """Notes what was found of a cue in the training images (`records.cue.Cue`); what was noted first stays."""
+        self._folder.put_json(FILE, cue)
+
+    def cue(self) -> Cue | None:
+        """What `note_cue` noted; None before that."""
+        with suppress(FileNotFoundError):
+            return Cue(**self._folder.get_json(FILE))
         return None
 
     def look(self, look: Mapping[str, Any]) -> None:

@@ -47,10 +47,10 @@ class Row:
     """One number of one trial.
 
     `settings` is canonical JSON of the method's settings; `configuration` is its hash. `seed` is None for a method
-    without training. `role` is that of the dataset (`selection`, `id`, `ood`), or `train` for numbers about training
-    itself. Accuracies are fractions in [0, 1]. `correct` packs one bit an example (`pack`), `examples` is the hash of
-    the example order, `n` their number. A trial that failed or was stopped on purpose has `value` None and says why in
-    `error`.
+    without training. `role` is that of the dataset (`selection`, `id`, `ood`, `diagnostic`), or `train` for numbers
+    about training itself. Accuracies are fractions in [0, 1]. `correct` packs one bit an example (`pack`), `examples`
+    is the hash of the example order, `n` their number. A trial that failed or was stopped on purpose has `value` None
+    and says why in `error`.
     """
 
     sweep: str

@@ -161,6 +161,7 @@ class MethodResults:
     deterministic: bool
     derived: bool
     cells: tuple[Cell, ...]
+    diagnostic: tuple[Cell, ...]
     id: Cell | None
     ood: Cell | None
 
@@ -323,6 +324,29 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgainstCue:
+    """Mean selection accuracies of a method over its `seeds` confirm seeds (0: it has none), on the images that go
+    against a cue and on the others."""
+
+    method: str
+    seeds: int
+    against: float
+    others: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueFound:
+    """The association `v` (Cramér's V) of `groups` groups of training images with the label, in words and whether a cue
+    is likely; the share of selection images that go `against` it, and each method there."""
+
+    v: float
+    words: str
+    likely: bool
+    against: float
+    methods: tuple[AgainstCue, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warning:
     """Something that limits what may be concluded. `rule` names it, `text` says it."""
 
@@ -367,6 +391,7 @@ class Report:
     confirm_seeds: tuple[int, ...]
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
+    diagnostic_sets: tuple[str, ...]
     headline: str
     standing: Standing
     methods: tuple[MethodResults, ...]
@@ -385,6 +410,7 @@ class Report:
     searches: tuple[SearchSummary, ...]
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
+    cue: CueFound | None
     provenance: tuple[Fact, ...]
     recipe: Recipe | None
     metric: str = "accuracy"

@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.cue import KEY as KEY_OF_CUE
+from saeft_ray.records.cue import Cue
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -48,6 +50,7 @@ def warnings(
         *_elsewhere(record),
         *_opened_before(record),
         *_unused(record),
+        *_cue(record),
         *_missing_parts(scores, record, baseline),
         *_unpaired(claims),
         *_small(claims),
@@ -91,6 +94,11 @@ def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "unused columns", f"The table has columns that no number here rests on: {in_list(columns)}."
 
 
+def _cue(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if KEY_OF_CUE in record and (cue := Cue(**record[KEY_OF_CUE])).likely:
+        yield "cue", str(cue)
+
+
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
     declared, metric = list(config(record).get("methods") or {}), metric_of(record)
     if not scores.methods:
@@ -122,7 +130,8 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
             "about dictionaries trained or drawn anew.",
         )
     roles = (record.get("data") or {}).get("roles") or {}
-    if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:
+    seen = (*scores.datasets, *scores.diagnostic_sets)
+    if absent := [d for d, role in roles.items() if role != "selection" and d not in seen]:
         yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
 
 
