@@ -10,8 +10,9 @@ from rich.console import Console
 
 from saeft_ray.errors import Unfinished, UserError
 from saeft_ray.features.each import Map, serially
-from saeft_ray.features.files import keep
+from saeft_ray.features.files import JSON, keep
 from saeft_ray.features.found import never_lost
+from saeft_ray.orchestration.cap import Cap, Capped
 from saeft_ray.orchestration.growing import in_words
 from saeft_ray.orchestration.phases import Runner, run_phases
 from saeft_ray.orchestration.plan import Plan
@@ -20,8 +21,10 @@ from saeft_ray.orchestration.pulse import EVERY, ON_TERMINAL, Pulse
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.signals import StopSignals, interrupt
+from saeft_ray.records.hours import Hours
 from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.read import file_exists
 from saeft_ray.records.versions import commit
 from saeft_ray.storage.store import Store
 
@@ -33,9 +36,10 @@ def drive(plan: Plan, store: Store, local: bool, console: Console, extend: bool 
     lease = Lease(store, f"sweeps/{name}", on_lost=interrupt)
     try:
         with StopSignals() as signals, lease:
-            ledger = Ledger(store, name, lease.token)
+            ledger, hours = Ledger(store, name, lease.token), Hours(store, name, lease.token)
             with hands(plan, store, ledger, signals, local) as them:
-                _conduct(plan, them, console, store, ledger, extend)
+                _register(plan, them, console, store, ledger, extend)
+                _conduct(plan, them, console, store, ledger, signals, hours)
     except KeyboardInterrupt:
         if lease.lost:
             raise Unfinished(
@@ -71,7 +75,7 @@ def hands(plan: Plan, store: Store, ledger: Ledger, signals: StopSignals, local:
         yield Hands(runner, ray_map(plan.config.compute), there.record(), f"Ray: {there}")
 
 
-def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger, extend: bool) -> None:
+def _register(plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger, extend: bool) -> None:
     ran_by = commit()
     for line in filter(None, (them.line, *plan.facts.notes, *ledger.begin(ran_by, them.ray))):
         console.out(line, highlight=False)
@@ -82,11 +86,33 @@ def _conduct(plan: Plan, them: Hands, console: Console, store: Store, ledger: Le
         console.out(grows, highlight=False)
     ledger.register(record, extend)
     check_room(plan, store, ledger)
+
+
+def _conduct(
+    plan: Plan, them: Hands, console: Console, store: Store, ledger: Ledger, signals: StopSignals, hours: Hours
+) -> None:
     console.out(f"sweep {plan.config.name} in {ledger.url}", highlight=False)
     every = ON_TERMINAL if console.is_terminal else EVERY
-    with Progress(console) if not console.quiet else Quiet() as shown, Pulse(shown, ledger, every) as watcher:
-        run_phases(plan, ledger, them.runner, watcher)
+    with (
+        Progress(console) if not console.quiet else Quiet() as shown,
+        Pulse(shown, ledger, every, hours) as watcher,
+        Cap(plan.config.compute, hours, signals, watcher.far) as cap,
+    ):
+        run_phases(plan, ledger, Capped(them.runner, store, cap), watcher)
+        if plan.config.features.on and not file_exists(ledger.url, JSON, store.endpoint):
+            cap.check()
         _find_features(plan, ledger, store, them.each, console)
+        _look_for_a_cue(plan, ledger, store, them.each)
+
+
+def _look_for_a_cue(plan: Plan, ledger: Ledger, store: Store, each: Map) -> None:
+    """Notes once whether something that the classes do not need tells the label, for plan and report to tell."""
+    from saeft_ray.features.cue import FindCue
+
+    if ledger.cue() is None:
+        for found in each(FindCue(plan, store), ["selection"]):
+            if found:
+                ledger.note_cue(found)
 
 
 def _find_features(plan: Plan, ledger: Ledger, store: Store, each: Map, console: Console) -> None:

@@ -12,7 +12,8 @@
     ├── Damaged (OSError)          a stored file is not what was written
     ├── Missing (KeyError)         an artifact is not in the store
     ├── Diverged (ArithmeticError) a loss was not finite: a result of the method, kept as rows
-    └── Preempted                  a trial was asked to stop, and saved what it had
+    ├── Preempted                  a trial was asked to leave, and saved what it had
+    └── Stopped                    somebody wants a trial to end for good: kept as rows
 
 Anything else that is raised is a bug, of ours or of a library: it keeps its traceback and exits with status 1.
 """
@@ -78,3 +79,7 @@ class Diverged(SaeftError, ArithmeticError):
 
 class Preempted(SaeftError):
     """A trial was asked to stop: it saved what it had, and continues from there elsewhere or later."""
+
+
+class Stopped(SaeftError):
+    """Somebody asked for the end of a trial, for good; the message says who and when."""

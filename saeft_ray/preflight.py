@@ -17,17 +17,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from saeft_ray import door, sae
+from saeft_ray import door, draws, sae
 from saeft_ray.config import sweep_file
 from saeft_ray.config.schema import SweepConfig
 from saeft_ray.datasets import Split, Subset
 from saeft_ray.errors import Damaged, Unavailable, UserError
+from saeft_ray.features.cue import GROUPS, association
 from saeft_ray.methods import NOTHING, Constants, Method
 from saeft_ray.model import encoder
 from saeft_ray.model.encoder import Classifier, ClipModel
+from saeft_ray.model.zero_shot import zero_shot_head
 from saeft_ray.orchestration.facts import find_facts, in_haste
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.room import check_room
+from saeft_ray.orchestration.tuned import embeddings
+from saeft_ray.records.cue import in_words
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import PHASES
 from saeft_ray.settings import lowest
@@ -38,6 +42,7 @@ from saeft_ray.training.evaluate import correct
 from saeft_ray.training.loop import Task, batch_count, finetune
 from saeft_ray.training.worker import Worker
 
+LOOKED_AT = 1_000  # training images that the frozen encoder embeds to look for a cue
 SLOW = 2.0  # seconds for three requests to the store, beyond which it is too far away
 
 
@@ -165,6 +170,9 @@ class SampleOfFrozen:
     def activations(self) -> Sequence[torch.Tensor]:
         return [torch.from_numpy(self.stored).to(self.rehearsal.worker.device)]
 
+    def labels(self) -> torch.Tensor:
+        return torch.from_numpy(self.split.labels[: len(self.stored)])
+
     def model(self) -> Classifier:
         return self.rehearsal.classifier().to(self.rehearsal.worker.device)
 
@@ -237,6 +245,19 @@ def weights(rehearsal: Rehearsal) -> str:
     )
 
 
+def cue(rehearsal: Rehearsal) -> str:
+    """Whether a feature that the classes do not need tells the label, by some of the training images."""
+    plan, worker, model = rehearsal.plan, rehearsal.worker, rehearsal.model
+    head = zero_shot_head(model, plan.config.data.class_names(), plan.config.data.prompts())
+    split = plan.config.data.split("train", plan.facts.image_size)
+    index = np.sort(draws.permutation(plan.view_seed, "cue images", len(split.labels))[:LOOKED_AT])
+    x = embeddings(model.classifier(head), Subset(split, index), worker.device, worker.loaders)
+    found = association(torch.from_numpy(x), split.labels[index], head, plan.view_seed)
+    if found is None or found.v is None:
+        return "cannot be looked for: the classes span all directions of the embeddings, or there are too few images"
+    return in_words(found.v, GROUPS, len(index))
+
+
 def memory(rehearsal: Rehearsal) -> str:
     """Trains a few steps of every method, and keeps their times for `throughput`."""
     worker, train = rehearsal.worker, rehearsal.config.train
@@ -295,6 +316,7 @@ CHECKS = (
     Check("ray", ray, ("bucket",)),
     Check("data", data),
     Check("weights", weights),
+    Check("cue", cue, ("data", "weights")),
     Check("memory", memory, ("data", "weights")),
     Check("throughput", throughput, ("memory",)),
     Check("cost", cost, ("throughput",)),

@@ -1,6 +1,7 @@
 """What sections of a sweep file are made of, and the sections that lower rooms read: model, training, SAE, compute."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -39,6 +40,16 @@ def _of_letters(text: str) -> str:
     if text != text.strip() or not text:
         why = "begins or ends with a blank; remove it" if text.strip() else "is empty; leave it out or give a name"
         raise UserError(f"found {text!r}, which {why}")
+    return text
+
+
+def _of_a_moment(text: str) -> str:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise UserError(f"found {text!r}, which is no time; give one such as 2027-01-31T08:00+01:00") from None
+    if moment.tzinfo is None:
+        raise UserError(f"found {text!r}, which says no zone; add its difference from UTC, +01:00 say, or Z for UTC")
     return text
 
 
@@ -267,3 +278,7 @@ class Compute(Section):
     """A running Ray cluster; default: the one that RAY_ADDRESS or `ray up` names, else a Ray of our own here."""
     checkpoint_minutes: Annotated[float, Field(ge=0, le=10**6)] = 2.0
     """Minutes between two checkpoints of a trial."""
+    max_hours: Annotated[float, Field(gt=0, le=10**6)] | None = None
+    """Hours for which the sweep may be driven, over all its runs; then trials save checkpoints and it ends early."""
+    deadline: Annotated[str, AfterValidator(_of_a_moment)] | None = None
+    """When the sweep ends early in the same way: a time in ISO 8601 with its zone, such as 2027-01-31T08:00+01:00."""

@@ -1,10 +1,12 @@
-"""`python -m saeft_ray.status STORAGE [--watch]`: how far a sweep is, from its storage alone, from any machine."""
+"""`python -m saeft_ray.status STORAGE [--watch | --stop TRIAL]`: how far a sweep is, and the end of one of its trials,
+from its storage alone, from any machine."""
 
 import argparse
 import sys
 import time
 
 from saeft_ray import door
+from saeft_ray.orchestration.stopping import ask_to_stop
 from saeft_ray.records.state import State, read_state, span
 
 DEAD = 240.0  # seconds without a beat after which a driver may have died
@@ -31,6 +33,8 @@ def shown(state: State, now: float) -> str:
     if state.given_up:
         lines.append(f"trials that could not be run: {state.given_up}; the same command tries them again")
         lines += [f"  {failed.trial}: {failed.why}" for failed in state.failed]
+    for trial, request in state.asked.items():
+        lines.append(f"{trial} is to be {request}")
     lines.append(f"stored: {_size(state.bytes)} in {state.files} files, without shared artifacts")
     return "\n".join(lines)
 
@@ -75,9 +79,26 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
     """The door; `endpoint` is the S3 server (else the environment's). Exit status: 0, else as `door.guarded`."""
     parser = argparse.ArgumentParser(prog="python -m saeft_ray.status", description="Say how far a sweep is.")
     parser.add_argument("storage", metavar="STORAGE", help="the sweep's folder or URL, as the sweep printed it")
-    parser.add_argument("--watch", action="store_true", help=f"look again every {EVERY:.0f} s until the sweep ends")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--watch", action="store_true", help=f"look again every {EVERY:.0f} s until the sweep ends")
+    either.add_argument("--stop", metavar="TRIAL", help="end this trial for good: it is not tried again")
     options = parser.parse_args(arguments)
+    if options.stop is not None:
+        return door.guarded(lambda: _stop(options.storage, options.stop, endpoint))
     return door.guarded(lambda: _status(options.storage, options.watch, endpoint))
+
+
+def _stop(storage: str, trial: str, endpoint: str | None) -> int:
+    asked = ask_to_stop(storage, trial, endpoint)
+    state = read_state(storage, endpoint)
+    runs = state.progress is not None and not state.progress["ended"] and time.time() - state.progress["at"] <= DEAD
+    then = "ends at its next step" if trial in state.signs else "ends as soon as it begins"
+    print(
+        f"{trial} is {asked}. "
+        + (f"It {then}, within seconds" if runs else "The sweep does not run: this holds when it goes on")
+        + ", and is not tried again."
+    )
+    return 0
 
 
 def _status(storage: str, watch: bool, endpoint: str | None) -> int:

@@ -342,3 +342,55 @@ def test_a_section_that_is_no_map_is_told_what_it_holds(place, value, words):
         parse(yaml.safe_dump({**SMALL, place: value}))
     assert words in str(caught.value)
     assert "dictionary or instance" not in str(caught.value)
+
+
+CODES = {"sae_ft": "lambda_add", "sae_l1": "lambda_l1", "sae_kl": "lambda_kl"}
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_a_permuted_dictionary_whose_atoms_no_term_reads_is_refused(name):
+    def methods(**more):
+        return {"ft": {}, "control": {"type": name, "dictionary": "permuted", CODES[name]: 3.0, **more}}
+
+    for idle in ({}, {"lambda_resid": 0}, {"lambda_resid": {"choices": [0]}}):
+        assert "permuted without lambda_resid is dictionary: trained" in mistakes(methods=methods(**idle))
+    for read in (1.0, {"low": 1, "high": 9}, {"choices": [0, 1]}):
+        parse(yaml.safe_dump({**SMALL, "methods": methods(lambda_resid=read)}))
+
+
+def test_sae_w_reads_atoms_by_its_own_term():
+    control = {"type": "sae_w", "dictionary": "permuted", "lambda_l1": 1.0}
+    assert "permuted without lambda_resid or lambda_wass" in mistakes(methods={"ft": {}, "sae_w": control})
+    parse(yaml.safe_dump({**SMALL, "methods": {"ft": {}, "sae_w": {**control, "lambda_wass": 1.0}}}))
+
+
+SAME = [
+    ({"type": "ft"}, {"type": "ft"}),
+    ({"type": "random_dictionary", "lambda_add": 2.0}, {"type": "sae_ft", "dictionary": "random", "lambda_add": 2}),
+    ({"type": "sae_ft", "lambda_add": 2.0, "remove_on": "preactivations"}, {"type": "sae_ft", "lambda_add": 2.0}),
+    ({"type": "sae_kl", "lambda_l1": 2.0}, {"type": "sae_l1", "lambda_l1": 2.0}),
+    ({"type": "sae_w", "lambda_l1": 2.0, "epsilon": 0.1}, {"type": "sae_l1", "lambda_l1": 2.0}),
+    ({"type": "sae_l1", "lambda_resid": 2.0}, {"type": "sae_ft", "lambda_resid": 2.0}),
+    ({"type": "flyp"}, {"type": "carot", "lambda_orth": 0, "lambda_cross": 0, "lambda_distil": 0}),
+    ({"type": "mse", "lambda_mse": {"low": 1, "high": 9}}, {"type": "mse", "lambda_mse": {"low": 1.0, "high": 9.0}}),
+]
+DIFFERENT = [
+    ({"type": "sae_ft", "lambda_add": 2.0}, {"type": "sae_ft", "lambda_add": 2.0, "scaling": "relative"}),
+    ({"type": "sae_ft", "lambda_remove": 2.0, "remove_on": "preactivations"}, {"type": "sae_ft", "lambda_remove": 2.0}),
+    ({"type": "sae_ft", "lambda_add": 2.0}, {"type": "sae_ft", "lambda_add": 2.0, "dictionary": "untrained"}),
+    ({"type": "sae_w", "lambda_wass": 2.0, "epsilon": 0.1}, {"type": "sae_w", "lambda_wass": 2.0}),
+    ({"type": "mse", "lambda_mse": 2.0}, {"type": "mse", "lambda_mse": 2.0, "input": "raw"}),
+    ({"type": "mse", "lambda_mse": {"low": 1, "high": 9}}, {"type": "mse", "lambda_mse": {"low": 1, "high": 8}}),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME)
+def test_one_arm_under_two_names_is_refused(one, other):
+    told = mistakes(methods={"first": one, "second": other}, report={"baseline": "first"})
+    assert "methods.second: is the same arm as 'first' under another name" in told
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_arms_that_differ_in_what_trains_them_are_two(one, other):
+    config = {**SMALL, "methods": {"first": one, "second": other}, "report": {"baseline": "first"}}
+    parse(yaml.safe_dump(config))

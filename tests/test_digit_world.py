@@ -113,19 +113,37 @@ def test_sizes_and_roles_are_those_of_the_splits() -> None:
         assert split.labels.dtype == np.int64
         pictures = split.images(everything(split))
         assert (pictures.dtype, tuple(pictures.shape)) == (torch.uint8, (size, 3, 28, 28))
-    assert list(WORLD.test_sets().values()) == ["id"] + ["ood"] * 7
+    assert list(WORLD.test_sets().values()) == ["id"] + ["ood"] * 7 + ["diagnostic"]
 
 
 @pytest.mark.parametrize("cue", [0.0, 0.8, 1.0])
 def test_the_cue_holds_as_often_as_it_says(cue: float) -> None:
     world = DigitWorld(cue=cue)
-    for name, expected in {"train": cue, "selection": cue, "ID": cue, "V2": cue, "Sketch": 0, "A": 0}.items():
+    for name, expected in {"train": cue, "selection": cue, "ID": cue, "V2": cue, "Sketch": 0, "A": 0, "ID0": 0}.items():
         split = world.split(name)
         ground = split.attributes(everything(split)).ground
         # Five grounds: without the cue a digit has its own by chance once in five. No ground is told by no digit.
         usual = np.array([np.bincount(ground[split.labels % 5 == group], minlength=6).argmax() for group in range(5)])
         share = (ground == usual[split.labels % 5]).mean()
         assert share == pytest.approx(expected + (1 - expected) / 5, abs=0.05), name
+
+
+def test_the_diagnostic_set_is_id_without_the_cue() -> None:
+    """The same digits, drawn alike but for the ground, which is what ID would have at a cue of 0."""
+    given, without, none = WORLD.split("ID"), WORLD.split("ID0"), DigitWorld(cue=0).split("ID")
+    index = everything(given)
+    assert torch.equal(without.images(index), none.images(index))
+    assert torch.equal(without.views(index[:9], index[:9] + 60, 5), none.views(index[:9], index[:9] + 60, 5))
+    shows, bare = given.attributes(index), without.attributes(index)
+    same = shows.ground == bare.ground
+    assert 0.2 < same.mean() < 0.5  # 0.2 drew no cue, and of the others a fifth drew the ground that the cue gives
+    assert torch.equal(given.images(index)[torch.from_numpy(same)], without.images(index)[torch.from_numpy(same)])
+    assert given.example_order != without.example_order
+
+
+def test_a_further_set_leaves_the_data_of_older_sweeps_what_they_were() -> None:
+    """The fingerprint of before there was ID0: sweeps of then resume, and their embeddings stay."""
+    assert WORLD.fingerprint() == WORLD.train_fingerprint() == "a621cc877116cdb3"
 
 
 def test_the_settings_reach_the_fingerprint() -> None:

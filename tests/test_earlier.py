@@ -10,11 +10,15 @@ from test_folder import plant
 
 from saeft_ray.datasets.folder import Folder
 from saeft_ray.errors import UserError
-from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.facts import find_facts
+from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.reopen import record_of, reopen
 from saeft_ray.orchestration.show_plan import show
+from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.preregistration import preregistration
 from saeft_ray.records.read import read_record
 from saeft_ray.report import report_sweep
+from saeft_ray.storage.store import Store
 
 import sweeps
 
@@ -114,3 +118,18 @@ def test_other_images_under_the_names_and_sizes_of_another_sweep_are_refused(tmp
     with pytest.raises(UserError, match=r"have the names and sizes of those that the sweep first .* rm first"):
         sweeps.opened(sweeps.config(tmp_path / "runs", name="other", methods=methods, data=data))
     sweeps.opened(sweeps.config(tmp_path / "elsewhere", name="other", methods=methods, data=data))
+
+
+def test_a_sweep_from_before_the_data_had_a_diagnostic_set_goes_on(tmp_path):
+    """Its record stays as it was, and so does what its confirm phase tests."""
+    config = sweeps.config(tmp_path, methods=METHODS)
+    plan = Plan(config, find_facts(config))
+    record = record_of(plan, None)
+    old = {**record, "data": {**record["data"]}}
+    for key in ("sizes", "roles", "tests"):
+        old["data"][key] = {name: value for name, value in old["data"][key].items() if name != "ID0"}
+        assert len(old["data"][key]) == len(record["data"][key]) - 1
+    ledger = Ledger(Store(config.storage.url), config.name)
+    assert ledger.register(old) == old
+    assert preregistration(ledger.register(record)) == preregistration(old) == preregistration(record)
+    assert ledger.record()["data"] == old["data"]

@@ -294,7 +294,7 @@ class TestInASweep:
 
     METHODS = {  # noqa: RUF012
         "sae_ft": {"lambda_add": 300},
-        "permuted": {"type": "sae_ft", "lambda_add": 300, "dictionary": "permuted"},
+        "permuted": {"type": "sae_ft", "lambda_resid": 300, "dictionary": "permuted"},
         "random_dictionary": {"lambda_add": 300},
     }
 

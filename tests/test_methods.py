@@ -13,6 +13,7 @@ from saeft_ray.config.schema import METHODS
 from saeft_ray.methods import EmbeddingPenalty, LayerPenalty, ParameterPenalty, Regularized
 from saeft_ray.methods.baselines import FineTuning
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.methods.predictions import PredictionPenalty
 from saeft_ray.methods.sae_ft import RandomDictionary, SaeFT
 from saeft_ray.sae import Dictionary
 from saeft_ray.settings import DictionarySettings
@@ -251,7 +252,7 @@ def test_weights_cannot_all_be_zero(method):
     zero = method.model_copy(update={name: 0.0 for name, _ in method if name.startswith("lambda_")})
     assert any("can never act" in words for words in zero.problems())
     assert not method.problems()
-    assert isinstance(method, EmbeddingPenalty | LayerPenalty | ParameterPenalty)
+    assert isinstance(method, EmbeddingPenalty | LayerPenalty | ParameterPenalty | PredictionPenalty)
 
 
 def test_methods_without_a_penalty_are_not_regularized():

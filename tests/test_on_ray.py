@@ -17,9 +17,12 @@ from saeft_ray.api import load
 from saeft_ray.errors import Unfinished
 from saeft_ray.features.files import stored
 from saeft_ray.on_ray.runner import RayRunner
-from saeft_ray.orchestration import artifacts
+from saeft_ray.orchestration import artifacts, cap
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.signals import StopSignals
+from saeft_ray.orchestration.stopping import ask_to_stop
+from saeft_ray.records.hours import Hours
 from saeft_ray.records.read import read_rows
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.worker import Worker
@@ -237,3 +240,74 @@ def test_a_driver_that_is_stopped_leaves_a_sweep_that_the_same_command_resumes(t
     assert {path: path.read_bytes() for path in kept} == kept
     assert len(list(trials.glob("*/rows.parquet"))) == 3
     assert list((trials.parent / "logs").glob("session_*/raylet.out"))
+
+
+class Ending(Quiet):
+    """Asks for the end of every trial of `ft`: of the first while it trains, of the others before they begin."""
+
+    def __init__(self, plan, store, ledger):
+        self.plan, self.store, self.ledger, self.heard, self.thread = plan, store, ledger, {}, None
+
+    def started(self, spec):
+        if spec.method == "ft" and self.thread is None:
+            self.thread = threading.Thread(target=self.end)
+            self.thread.start()
+
+    def stopped(self, spec, why):
+        self.heard[spec.id] = why
+
+    def end(self):
+        first, *waiting = [spec.id for spec in self.plan.confirm(self.plan.config.methods) if spec.method == "ft"]
+        for trial in waiting:
+            ask_to_stop(self.ledger.url, trial)
+        deadline = time.monotonic() + 200
+        while not self.store.keys("checkpoint"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ask_to_stop(self.ledger.url, first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_trials_that_somebody_stops_end_for_good_and_the_others_are_kept(tmp_path, workers):
+    """Their training would take many minutes."""
+    train = {**sweeps.SMALL["train"], "epochs": 2000}
+    compute = {"workers": workers, "concurrent": 1, "checkpoint_minutes": 0}
+    config = sweeps.config(tmp_path, methods={"zero_shot": {}, "ft": {}}, train=train, compute=compute)
+    plan, store, ledger = sweeps.opened(config)
+    ending = Ending(plan, store, ledger)
+    with RayRunner(plan, store, ledger) as runner:
+        run_phases(plan, ledger, runner, ending)
+    ending.thread.join()
+    ended = {row["trial"]: row for row in read_rows(ledger.url).to_pylist() if row["role"] == "selection"}
+    assert {row["status"] for row in ended.values() if row["method"] == "zero_shot"} == {"ok"}
+    stopped = {trial: row["error"] for trial, row in ended.items() if row["method"] == "ft"}
+    assert len(stopped) == 2
+    assert stopped == ending.heard
+    assert all(why.startswith("stopped on purpose: asked by ") for why in stopped.values())
+    assert ledger.stopped("confirm") == stopped.keys()
+
+
+@pytest.mark.slow
+def test_a_cap_gives_trials_the_grace_of_a_signal(tmp_path, monkeypatch):
+    train = {**sweeps.SMALL["train"], "epochs": 2000}
+    compute = {"checkpoint_minutes": 0.05, "max_hours": 100}
+    config = sweeps.config(tmp_path, methods={"ft": {}}, train=train, compute=compute, confirm={"seeds": 1})
+    plan, store, ledger = sweeps.opened(config)
+    kept, compute = [], plan.config.compute
+
+    def left(self):
+        kept.extend(store.keys("checkpoint"))
+        return 0.0 if kept else 1.0
+
+    monkeypatch.setattr(cap, "_LOOK", 0.1)
+    monkeypatch.setattr(cap.Cap, "_left", left)
+    with (
+        pytest.raises(Unfinished, match="The sweep ends early, in confirm with one of one done"),
+        StopSignals(60) as signals,
+        RayRunner(plan, store, ledger, signals) as runner,
+        cap.Cap(compute, Hours(store, "small", 1), signals, lambda: "in confirm with one of one done") as watch,
+    ):
+        run_phases(plan, ledger, cap.Capped(runner, store, watch), Quiet())
+    assert store.keys("checkpoint") > kept[:1], "one more was saved"
+    assert not ledger.finished()

@@ -13,6 +13,7 @@ from saeft_ray.methods.layers import LDIFS
 from saeft_ray.methods.sae_distances import SaeKL, SaeL1, SaeW
 from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.methods.weights import EWC, L2SP
+from saeft_ray.sae import permuted
 
 shapes = given(b=st.integers(1, 5), d=st.integers(2, 7), seed=st.integers(0, 10**6), raw=st.booleans())
 few = settings(deadline=None, max_examples=20)
@@ -266,3 +267,40 @@ def test_l2_sp_and_ewc(shape, seed):
     close(L2SP(lambda_l2=3.0).penalty(w, w0), {"l2": 3 * want})
     want = sum(f * (x - y) ** 2 for a, b, c in flat for x, y, f in zip(a, b, c, strict=True))
     close(EWC(lambda_ewc=3.0).penalty(w, w0, F), {"ewc": 1.5 * want})
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        SaeFT(lambda_add=3.0),
+        SaeFT(lambda_add=3.0, lambda_remove=2.0),
+        SaeFT(lambda_add=3.0, lambda_remove=2.0, remove_on="preactivations", scaling="relative"),
+        SaeL1(lambda_l1=3.0),
+        SaeKL(lambda_kl=3.0, lambda_l1=2.0),
+        SaeW(lambda_l1=3.0),
+    ],
+    ids=str,
+)
+def test_a_permuted_dictionary_is_the_trained_one_where_no_term_reads_atoms(method):
+    """The proof of what a sweep file refuses: value and gradient do not change with the order of codes. With a term
+    that reads atoms, both do."""
+    f, f0 = features(40, 6, 3)
+    trained = dictionary(6, 1)
+    shuffled = permuted(trained, 5)
+
+    def value_and_gradient(method, D):
+        moved = f.clone().requires_grad_()
+        constants = method.prepare(frozen(f0, D)) if method.has_constants else {}
+        value = sum(method.penalty(moved, f0, D, constants).values())
+        value.backward()
+        return float(value.detach()), moved.grad
+
+    (value, gradient), (again, same) = (value_and_gradient(method, D) for D in (trained, shuffled))
+    assert value > 0.01
+    assert again == pytest.approx(value, rel=1e-12)
+    assert torch.allclose(same, gradient, rtol=1e-9, atol=1e-14)
+    for name in method.read_atoms:
+        seeing = method.model_copy(update={name: 3.0})
+        (value, gradient), (again, other) = (value_and_gradient(seeing, D) for D in (trained, shuffled))
+        assert again != pytest.approx(value, rel=1e-3)
+        assert not torch.allclose(other, gradient, rtol=1e-3)

@@ -77,7 +77,8 @@ def test_every_confirm_seed_reads_a_dictionary_of_its_own():
 
 def test_each_control_lists_the_artifacts_that_it_is_made_of():
     def listed(**method):
-        made = plan(methods={"ft": {}, "sae_ft": {"lambda_add": 1, **method}}, dictionary={"seeds": 2})
+        settings = {"lambda_add": 1, "lambda_resid": 1, **method}
+        made = plan(methods={"ft": {}, "sae_ft": settings}, dictionary={"seeds": 2})
         return [(a.identity["kind"], a.identity["seed"]) for a in made.artifacts() if a.kind == "dictionary"]
 
     trained = listed()
@@ -90,7 +91,7 @@ def test_each_control_lists_the_artifacts_that_it_is_made_of():
 
 
 def test_a_trial_reads_the_one_dictionary_that_its_method_names():
-    made = plan(methods={"ft": {}, "permuted": {"type": "sae_ft", "lambda_add": 1, "dictionary": "permuted"}})
+    made = plan(methods={"ft": {}, "permuted": {"type": "sae_ft", "lambda_resid": 1, "dictionary": "permuted"}})
     (spec,) = [s for s in made.confirm(made.config.methods) if s.method == "permuted" and s.number == 1]
     (read,) = [a for a in made.needs(spec) if a.kind == "dictionary"]
     assert read == made.dictionary("permuted", 1)

@@ -183,6 +183,20 @@ def test_flyp_is_said_not_to_be_tried(local, capsys):
     assert "not tried: flyp" in said
 
 
+def test_a_cue_in_the_training_images_is_told(local, capsys):
+    said = [states(capsys, local(data={"type": "digit_world", "cue": cue}))[2] for cue in (0.8, 0.0)]
+    assert "5 groups of 1,000 training images" in said[0]
+    assert "a feature that the classes do not need tells it. Fine-tuning can" in said[0]
+    assert "no feature that the classes do not need tells it" in said[1]
+
+
+def test_penalties_on_predictions_are_tried(local, capsys):
+    methods = {"ft": {}, "lwf": {"lambda_lwf": 1}, "group_covariance": {"lambda_group": 1}}
+    status, _, said = states(capsys, local(methods=methods))
+    assert status == 0
+    assert "group_covariance " in said
+
+
 def test_several_workers_rehearse_one_share_of_the_batch():
     config = sweeps.config("runs", methods={"ft": {}}, compute={"workers": 4, "loaders": 0})
     worker = preflight.Rehearsal(config, 1).worker

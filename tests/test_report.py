@@ -350,3 +350,41 @@ def test_a_section_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert "&lt;b" in text
         places = [text.index(heading.format(title)) for title in ("Results", "One more", "Single OOD sets")]
         assert places == sorted(places)
+
+
+def with_diagnostic(given: list[Row]) -> list[Row]:
+    """The rows, and for every trial with V2's a diagnostic set of 50 %."""
+    more = [
+        dataclasses.replace(r, dataset="ID0", role="diagnostic", value=0.5, n=None) for r in given if r.dataset == "V2"
+    ]
+    return [*given, *(dataclasses.replace(row, examples=None, correct=None) for row in more)]
+
+
+def test_a_diagnostic_set_has_a_column_and_changes_no_number(tmp_path: Path) -> None:
+    given = rows(methods=["zero_shot", "ft", "sae_ft"])
+    declared = record()
+    declared["data"] = {**declared["data"], "roles": {**ROLES, "ID0": "diagnostic"}}
+    plain, shown = findings(table(given), record()), findings(table(with_diagnostic(given)), declared)
+    assert shown.diagnostic_sets == ("ID0",)
+    assert [cell.mean.mean for method in shown.methods for cell in method.diagnostic] == [0.5] * 3
+    assert dataclasses.replace(shown.methods[1], diagnostic=()) == plain.methods[1]
+    for part in ("id_sets", "ood_sets", "primary", "id", "shifts", "checkpoints", "front", "headline", "warnings"):
+        assert getattr(shown, part) == getattr(plain, part), part
+    write_report(table(with_diagnostic(given)), declared, tmp_path)
+    said = read(tmp_path)
+    assert "| mean OOD | ID0 |" in said["report.md"]
+    assert "ID0: shown alone, in no mean and no verdict." in said["report.md"]
+    assert said["results.csv"].count(",ID0,") == 3
+
+
+def test_a_diagnostic_set_that_the_sweep_did_not_have_when_it_began_is_not_shown() -> None:
+    given = rows(methods=["zero_shot", "ft", "sae_ft"])
+    shown, plain = (findings(table(each), record()) for each in (with_diagnostic(given), given))
+    assert dataclasses.replace(shown, provenance=plain.provenance) == plain  # which counts rows
+
+
+def test_a_declared_diagnostic_set_without_rows_is_told() -> None:
+    declared = record()
+    declared["data"] = {**declared["data"], "roles": {**ROLES, "ID0": "diagnostic"}}
+    (told,) = [w for w in findings(table(rows()), declared).warnings if w.rule == "missing test sets"]
+    assert "ID0" in told.text

@@ -1,7 +1,7 @@
 """The section `features`: what is recorded of the changes inside the model, and the files that it names."""
 
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
@@ -39,9 +39,9 @@ class Features(Section):
     labels: str | None = None
     """A CSV file that says what is on the images: the columns `image`, `attribute` and maybe `set`."""
     sets: Annotated[tuple[str, ...], Field(strict=False, min_length=1)] | None = None
-    """The sets whose images are looked at; default, and what `all` means: every test set. `selection` may be named too;
-    it is not looked at unasked, for hyperparameters were chosen on it and its images are like those of training, so
-    that in the numbers of all sets together they would hide what happens on shifts."""
+    """The sets whose images are looked at; default, and what `all` means: every test set that is not diagnostic.
+    `selection` may be named too; it is not looked at unasked, for hyperparameters were chosen on it and its images are
+    like those of training, so that in the numbers of all sets together they would hide what happens on shifts."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     least: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The least change of a feature that counts, as a share: 0.1 is a tenth more or less."""
@@ -52,9 +52,9 @@ class Features(Section):
     def on(self) -> bool:
         return self.mode != "off"
 
-    def of(self, test_sets: Iterable[str]) -> tuple[str, ...]:
-        """The sets of these whose images are looked at."""
-        return self.sets or tuple(test_sets)
+    def of(self, test_sets: Mapping[str, str]) -> tuple[str, ...]:
+        """The sets whose images are looked at; `test_sets` are those of the data with their roles."""
+        return self.sets or tuple(name for name, role in test_sets.items() if role != "diagnostic")
 
     def problems(self, known: Sequence[str] | None) -> Iterator[tuple[str, str]]:
         """The dotted place of each mistake and its words: sets that the data do not have or that stand there twice, and

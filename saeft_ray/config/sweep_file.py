@@ -18,6 +18,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.methods import Method
 from saeft_ray.settings import Compute, DictionarySettings, Train
 from saeft_ray.spelling import minus
+from saeft_ray.storage.fingerprint import canonical
 from saeft_ray.storage.location import Location
 
 _log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
                     f"{method.base!r} is not a method of this sweep that trains; {allowed(trained)}",
                 )
     yield from _unchoosable(sections.get("choose", ()), methods)
+    yield from _twice(methods or {})
     if storage := sections.get("storage"):
         try:
             Location(storage.url, storage.endpoint)
@@ -162,6 +164,19 @@ def _unchoosable(rules: Sequence[Rule], methods: Mapping[str, Method] | None) ->
         for rule in rules[1:] if method.open_values() else ():
             if (arm := arm_of(label, rule)) in (methods or {}):
                 yield f"methods.{arm}", f"is what the choice of {rule.rule} for {label} is called; give another label"
+
+
+def _twice(methods: Mapping[str, Method]) -> Iterator[Mistake]:
+    """Methods that differ from one before them in nothing that determines their training."""
+    seen: dict[str, str] = {}
+    for label, method in methods.items():
+        first = seen.setdefault(canonical(method.determining_settings()), label)
+        if first != label:
+            yield (
+                f"methods.{label}",
+                f"is the same arm as {first!r} under another name: they differ in nothing that determines their "
+                "training, so a difference between them would say nothing of either; change or remove one",
+            )
 
 
 def _valid_sections(raw: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,9 @@ from saeft_ray.storage.retry import WAITS, Waits
 if TYPE_CHECKING:
     import torch
 
-Role = Literal["selection", "id", "ood"]
+Role = Literal["selection", "id", "ood", "diagnostic"]
+"""What a split is for: `selection` chooses values, `id` tests what is like training, `ood` a shift. A `diagnostic` set
+says what was learned: its scores are shown, and enter no mean and no verdict."""
 
 
 class Split(Protocol):
@@ -159,7 +161,7 @@ class Dataset(BaseModel, ABC):
 
     @abstractmethod
     def test_sets(self) -> dict[str, Role]:
-        """The test sets by name, in report order, each `id` or `ood`."""
+        """The test sets by name, in report order, each `id`, `ood` or `diagnostic`."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:

@@ -40,6 +40,7 @@ from saeft_ray.features.similarities import Alike, Blocks, gathered, of_records
 from saeft_ray.model import encoder
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.merged import made_of
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.storage.store import Store
 
@@ -232,11 +233,16 @@ def _unrecorded(plan: Plan, ledger: Ledger, methods: Sequence[str] | None) -> li
     results = ledger.results("confirm")
     wanted = plan.config.methods if methods is None else tuple(dict.fromkeys(methods))
     # Methods with a range of seeds may end before its last.
-    every = asked if plan.config.confirm.until else plan.confirm(plan.config.methods)
+    every = asked if plan.config.confirm.until or made_of(ledger.record()) else plan.confirm(plan.config.methods)
     planned = [spec for spec in every if spec.method in wanted]
     if later := len(planned) - sum(spec.id in results for spec in asked):
         said.append(f"The sweep has not ended: {later} of {len(planned)} confirm trials are not there yet.")
-    said += [f"{spec.id} failed and has no record." for spec in asked if results.get(spec.id, 0.0) is None]
+    stopped = ledger.stopped("confirm")
+    said += [
+        f"{spec.id} {'was stopped on purpose' if spec.id in stopped else 'failed'} and has no record."
+        for spec in asked
+        if results.get(spec.id, 0.0) is None
+    ]
     known = {spec.method for spec in asked}
     return said + [f"{method} has no trial in the confirm phase." for method in wanted if method not in known]
 

@@ -10,6 +10,7 @@ from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.merged import made_of
 from saeft_ray.records.rows import PHASES, Row
 
 
@@ -110,6 +111,8 @@ def _opened(found: Ownership, sweep: str) -> tuple[Plan, Ledger]:
 def _progress(plan: Plan, ledger: Ledger) -> tuple[bool, str]:
     """Whether all trials have ended, and in words how far the last phase that has begun is."""
     ended, last = ledger.finished(), PHASES[-1]
+    if made := made_of(ledger.record()):
+        return True, made
     counts, done = plan.counts(), {phase: sum(t.startswith(f"{phase}-") for t in ended) for phase in PHASES}
     chosen = ledger.chosen()
     if chosen is None:

@@ -46,6 +46,9 @@ class Frozen(Protocol):
     def activations(self) -> "Iterable[Tensor]":
         """All stored activations in parts (n, d), so that no device must hold them at once."""
 
+    def labels(self) -> "Tensor":
+        """The class of each row of `activations`, in their order."""
+
     def model(self) -> "Classifier":
         """The frozen encoder with the zero-shot head."""
 
@@ -166,6 +169,15 @@ class Method(BaseModel, ABC):
     def with_values(self, values: Mapping[str, float]) -> Self:
         """This method with the open settings fixed to `values`. Raises pydantic's ValidationError for a bad value."""
         return type(self).model_validate({**dict(self), **values})
+
+    def determining_settings(self) -> dict[str, Any]:
+        """Everything that determines its training, in one form: two methods that have the same are one arm twice.
+
+        Weights of terms that are always 0 are left out, and so is what is at its default.
+        """
+        given = self.model_dump(mode="json", exclude_defaults=True)
+        idle = {name for name, value in self if name.startswith("lambda_") and not highest(value)}
+        return {"type": getattr(self, "type", ""), **{k: v for k, v in given.items() if k not in idle}}
 
     def problems(self) -> list[str]:
         """Reasons why these settings are useless, in words."""

@@ -10,7 +10,7 @@ from pydantic import Field
 from saeft_ray import draws
 from saeft_ray.draws import IntArray
 from saeft_ray.methods import Context, Method, TrainingBatch
-from saeft_ray.settings import Count, Tunable
+from saeft_ray.settings import Count, Tunable, highest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +44,10 @@ class Captioned(Method):
     def extra_captions(self) -> tuple[str, ...]:
         """Templates of captions that say more than the class; each image gets one of these as well."""
         return ()
+
+    def determining_settings(self) -> dict[str, Any]:
+        found = super().determining_settings()
+        return found if any(highest(value) for name, value in self if name.startswith("lambda_")) else {"type": "flyp"}
 
     def penalty(self, step: Step) -> "dict[str, Tensor]":
         """The weighted terms that are added to the contrastive loss, by name, each a scalar."""

@@ -4,14 +4,14 @@ Shapes: B batch, d embedding width, D dictionary width, n most atoms active in o
 moving and the frozen embeddings; q, q0 = relu(s), relu(s0) over their sums: shares of each row's feature mass.
 """
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty
-from saeft_ray.methods.sae_ft import residual
+from saeft_ray.methods import NOTHING, Constants, DictionaryKind
+from saeft_ray.methods.sae_ft import OnCodes, residual
 from saeft_ray.model.unit import unit
-from saeft_ray.settings import Few, Tunable
+from saeft_ray.settings import Few, Tunable, highest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TINY = 1e-30  # a share of mass that replaces 0 where a logarithm is taken
 
 
-class CodeDistance(EmbeddingPenalty):
+class CodeDistance(OnCodes):
     """lambda_l1 · mean over B × D of |s - s0| + lambda_resid · mean over B × d of ((x - x0) - W(s - s0))²,
     x being what the dictionary was trained to read, and what a subclass adds by `distance`."""
 
@@ -90,9 +90,14 @@ class SaeW(CodeDistance):
         "Fine-tuning that pays for moving the mass of an image's codes between atoms, by the distance of the atoms."
     )
     zero_at_start: ClassVar[bool] = False
+    read_atoms: ClassVar[tuple[str, ...]] = ("lambda_resid", "lambda_wass")
     lambda_wass: Tunable = 0.0
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05
     iterations: Few = 50
+
+    def determining_settings(self) -> dict[str, Any]:
+        idle = set[str]() if highest(self.lambda_wass) else {"epsilon", "iterations"}
+        return {name: value for name, value in super().determining_settings().items() if name not in idle}
 
     def distance(self, s: "Tensor", s0: "Tensor", dictionary: "Dictionary") -> "Tensor":
         directions = unit(dictionary.atoms)

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from saeft_ray.errors import UserError
 from saeft_ray.methods import NOTHING, Constants, DictionaryKind, EmbeddingPenalty, Frozen
-from saeft_ray.settings import DictionarySettings, Tunable
+from saeft_ray.settings import DictionarySettings, Tunable, highest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,28 @@ if TYPE_CHECKING:
 PUBLISHED = {"lambda_resid": 70.0, "lambda_add": 700.0, "lambda_remove": 1.4}
 
 
-class CodePenalty(EmbeddingPenalty):
+class OnCodes(EmbeddingPenalty):
+    """Compares codes of a dictionary. Terms of the weights `read_atoms` look at its atoms; all others are sums over
+    codes, and so the same for every order of these."""
+
+    read_atoms: ClassVar[tuple[str, ...]] = ("lambda_resid",)
+
+    def problems(self) -> list[str]:
+        if found := super().problems():
+            return found
+        if self.dictionary_kind == "permuted" and not any(highest(getattr(self, name)) for name in self.read_atoms):
+            named = " or ".join(self.read_atoms)
+            return [
+                f"dictionary: permuted without {named} is dictionary: trained under another name: only those terms "
+                f"look at atoms, and the others do not see the order of codes; give {named}, or leave this method out"
+            ]
+        return []
+
+    def determining_settings(self) -> dict[str, Any]:
+        return {**super().determining_settings(), "type": "codes", "dictionary": self.dictionary_kind}
+
+
+class CodePenalty(OnCodes):
     """Pays for added features, removed features, and change that the dictionary cannot express:
 
     lambda_add · mean over B × D of (1 - M)|s|
@@ -66,6 +87,10 @@ class CodePenalty(EmbeddingPenalty):
             "preset": f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
             "the published lambdas hold for raw and topk: set both, or give lambdas of your own"
         }
+
+    def determining_settings(self) -> dict[str, Any]:
+        idle = {"preset"} if highest(self.lambda_remove) else {"preset", "remove_on"}
+        return {name: value for name, value in super().determining_settings().items() if name not in idle}
 
     @property
     def needs_all_embeddings(self) -> bool:

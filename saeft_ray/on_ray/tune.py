@@ -125,7 +125,8 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
         if error or self.halted or trial_id not in self._running:  # `failed` learns of errors, with their cause
             return
         spec, result = self._running.pop(trial_id), result or {}
-        selection = None if result.get("status") == "failed" else result.get("selection")
+        ended_with = result.get("selection")
+        selection = None if result.get("status") == "failed" or ended_with is None or ended_with < 0 else ended_with
         try:
             course = self._ledger.course(spec.id)
         except FileNotFoundError:
@@ -134,14 +135,20 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
                 "All machines must see one storage"
             )
             return
-        self._end(spec, selection, course)
+        if result.get("status") == "stopped" and selection is None:  # the search's own stop has a value
+            self._stopped(spec, course)
+        else:
+            self._end(spec, selection, course)
 
     def failed(self, trial: Any) -> None:
         """A trial of Tune has ended with an error."""
         spec, failure = self._running.pop(trial.trial_id), self._failures.pop(trial.trial_id, None)
         with suppress(FileNotFoundError):  # it died after its rows were written, before Tune learned of them
-            value = self._ledger.selection_of(spec.id)
-            self._end(spec, value, self._ledger.course(spec.id))
+            row, course = self._ledger.selection_row(spec.id), self._ledger.course(spec.id)
+            if row.status == "stopped" and row.value is None:
+                self._stopped(spec, course)
+            else:
+                self._end(spec, row.value, course)
             return
         if self._signals.stop_requested:  # it stopped, or died before it could
             return
@@ -188,6 +195,11 @@ class _QueueSearcher(Searcher):  # type: ignore[misc]
     def _end(self, spec: TrialSpec, selection: float | None, course: Course | None) -> None:
         self._queue.tell(spec, selection, course)
         self._watcher.ended(spec, selection, course)
+
+    def _stopped(self, spec: TrialSpec, course: Course | None) -> None:
+        """Somebody ended it for good, and its rows say who."""
+        self._queue.tell(spec, None, course)
+        self._watcher.stopped(spec, str(self._ledger.rows(spec.id)[0].error))
 
 
 class _ErrorListener(tune.Callback):  # type: ignore[misc]

@@ -137,6 +137,9 @@ class _Frozen:
         stored = ensure(self.plan.activations(), self.plan, self.store, self.device)
         return frozen_embeddings.parts(frozen_embeddings.load(stored), self.device)
 
+    def labels(self) -> Tensor:
+        return torch.from_numpy(self.images().labels).repeat_interleave(self.plan.pool)
+
     def model(self) -> Classifier:
         return clip(self.plan).classifier(head(self.plan, self.store)).to(self.device)
 

@@ -18,6 +18,7 @@ from saeft_ray.records.course import Course
 from saeft_ray.records.earlier import others
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Phase, Row
+from saeft_ray.records.stops import Asking
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import versions
 from saeft_ray.storage.files import Files
@@ -117,7 +118,7 @@ class TakingOver:
     def _take(self) -> None:
         """Goes on to the next trial that is to be run."""
         while self._next is None and self._queue.remaining and (spec := self._queue.ask()) is not None:
-            if (ended := self._elsewhere.of(spec)) is None:
+            if (ended := self._elsewhere.of(spec)) is None or Asking(self._ledger.stops, spec.id)():
                 self._next = spec
                 return
             self._ledger.begin_trial(spec)

@@ -41,13 +41,16 @@ class LocalRunner:
                 assert spec is not None, "a serial runner leaves no trial waiting for another"
                 self._ledger.begin_trial(spec)
                 watcher.started(spec)
-                ended = self._attempt(spec, attempts, watcher)
-                if ended is None:
+                outcome = self._attempt(spec, attempts, watcher)
+                if outcome is None:
                     queue.give_up(spec)
                     watcher.ended(spec, None)
+                    continue
+                queue.tell(spec, outcome.selection, outcome.course)
+                if outcome.status == "stopped" and outcome.selection is None:  # the search's own stop has a value
+                    watcher.stopped(spec, str(outcome.rows[0].error))
                 else:
-                    queue.tell(spec, ended.selection, ended.course)
-                    watcher.ended(spec, ended.selection, ended.course)
+                    watcher.ended(spec, outcome.selection, outcome.course)
         attempts.check(queue.phase)
 
     def _attempt(self, spec: TrialSpec, attempts: Attempts, watcher: Watcher) -> trial.Outcome | None:

@@ -35,6 +35,8 @@ class Watcher(Protocol):
 
     def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None: ...
 
+    def stopped(self, spec: TrialSpec, why: str) -> None: ...
+
     def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None: ...
 
 
@@ -54,19 +56,25 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     """Runs what is left of the sweep; returns the chosen configuration of every method."""
     runner.build(plan.artifacts(), watcher)
     elsewhere = Elsewhere(plan, ledger.files)
-    candidates = _search(plan, ledger, runner, watcher, elsewhere)
+    if plan.tunable():
+        early = plan.config.search.early_stopping != "none"
+        courses = ledger.courses("search") if early else None
+        queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
+        # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
+        _run(queue, ledger, runner, watcher, None if early else elsewhere)
+    best = candidates(plan, ledger)
     chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
     arms, derived = dict[str, Method](), plan.derived()
     references = _references(plan, ledger, runner, watcher, elsewhere)
     # A derived method can be ranked as soon as the settings of its base are known.
     for known in (True, False):
-        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in candidates) != known}
-        wave = (candidates | ready) if known else ready
+        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in best) != known}
+        wave = (best | ready) if known else ready
         if wave:
             trials = plan.rerank(wave, chosen)
             _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
             _all_ended(trials, ledger)
-            for label, given in configurations(trials, ledger.selection("rerank")).items():
+            for label, given in configurations(_not_stopped(trials, ledger), ledger.selection("rerank")).items():
                 by_rule = [ranked(rule, given, plan.selected, references)[0] for rule in plan.config.choose]
                 chosen[label] = by_rule[0]
                 arms |= {arm_of(label, r): each for r, each in zip(plan.config.choose[1:], by_rule[1:], strict=True)}
@@ -123,24 +131,12 @@ def _until_decided(
     return handed_out
 
 
-def _search(
-    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere
-) -> dict[str, list[Method]]:
-    """The best configurations of every searched method."""
+def candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
+    """The configurations of every searched method that are tried again, once its search has ended: the first few of
+    each rule. What a gain is measured with comes after the search, so that `keep_gain` sends on the best."""
     if not plan.tunable():
         return {}
-    early = plan.config.search.early_stopping != "none"
-    courses = ledger.courses("search") if early else None
-    queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
-    # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
-    _run(queue, ledger, runner, watcher, None if early else elsewhere)
-    return _candidates(plan, ledger)
-
-
-def _candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
-    """The configurations of every searched method that are tried again: the first few of each rule. What a gain is
-    measured with comes after the search, so that `keep_gain` sends on the best."""
-    given = configurations(ledger.asked("search"), ledger.selection("search"))
+    given = configurations(_not_stopped(ledger.asked("search"), ledger), ledger.selection("search"))
     found = dict[str, list[Method]]()
     for label, each in given.items():
         firsts = [ranked(rule, each, plan.selected)[: plan.config.rerank.top] for rule in plan.config.choose]
@@ -158,6 +154,22 @@ def _references(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, el
     found = configurations(trials, ledger.selection("rerank"))
     plain, zero_shot = (found[label][0].score for label in plan.reference_labels())
     return References(plain, zero_shot)
+
+
+def _not_stopped(trials: Sequence[TrialSpec], ledger: Ledger) -> list[TrialSpec]:
+    """The trials whose configurations may be chosen: none of which somebody stopped a trial. Raises Unfinished for a
+    method that has no other."""
+    phase = trials[0].phase
+    stopped = ledger.stopped(phase)
+    out = {trial.configuration for trial in trials if trial.id in stopped}
+    left = [trial for trial in trials if trial.configuration not in out]
+    if none := sorted({trial.method for trial in trials} - {trial.method for trial in left}):
+        raise Unfinished(
+            f"{', '.join(none)}: trials of every configuration were stopped on purpose in the {phase} phase, so that "
+            "none can be chosen. What was stopped is not run again: run the sweep under another name, without this "
+            "method or with other values for it"
+        )
+    return left
 
 
 def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from time import time
 from typing import Any
 
+from saeft_ray.orchestration.cap import moment
 from saeft_ray.orchestration.plan import Artifact, Plan
 from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.records.hours import seconds_driven
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
 from saeft_ray.storage.store import Store
@@ -102,6 +105,21 @@ def time_left(plan: Plan, store: Store) -> str:
         f"A training took {duration(mean)} here, the mean of {len(spent)} that ended; {left} are left, at most "
         f"{duration(left * mean)} one after the other, without their evaluation."
     )
+
+
+def caps(plan: Plan, store: Store | None) -> Iterator[str]:
+    """When the sweep will end early, in sentences; none without a cap. `store` where it can be read."""
+    compute = plan.config.compute
+    if compute.max_hours is not None:
+        spent = 0.0 if store is None else seconds_driven(store, plan.config.name) / 3600
+        known = "" if store is None else f", of which {spent:.2f} are spent"
+        over = " It is reached: nothing more begins before it is raised." if spent >= compute.max_hours else ""
+        yield (
+            f"compute.max_hours: the sweep ends early after {compute.max_hours:g} hours over all its runs{known}.{over}"
+        )
+    if compute.deadline is not None:
+        over = " It has passed: nothing more begins before it is changed." if moment(compute.deadline) <= time() else ""
+        yield f"compute.deadline: the sweep ends early at {compute.deadline}.{over}"
 
 
 def views(count: int) -> str:

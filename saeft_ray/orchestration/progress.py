@@ -42,6 +42,8 @@ class Quiet:
 
     def ended(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None: ...
 
+    def stopped(self, spec: TrialSpec, why: str) -> None: ...
+
     def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None: ...
 
     def __enter__(self) -> Self:
@@ -94,6 +96,11 @@ class Progress(Quiet):
         self._say(self._ended(spec, selection, course))
         self._stepped()
 
+    def stopped(self, spec: TrialSpec, why: str) -> None:
+        self._tally.ended(spec, None)
+        self._say(f"{_named(spec)}: {why} ({self._tally.done} of {self._tally.total})")
+        self._stepped()
+
     def beat(self, signs: Mapping[str, Mapping[str, Any]]) -> None:
         self._signs = signs
         self._say(self._tally.line(signs))
@@ -111,13 +118,11 @@ class Progress(Quiet):
 
     def _ended(self, spec: TrialSpec, selection: float | None, course: Course | None) -> str:
         """The line of one trial."""
-        named = " ".join(filter(None, (spec.phase, spec.method, values_of(spec))))
-        seed = "" if spec.seed is None else f" seed {spec.seed}"
         came = "failed" if selection is None else f"selection accuracy {selection:.1%}"
         took = "" if course is None else f", {span(course.ended - course.began)} on {course.node}"
         if course is not None and course.taken_from:
             took = f", taken from {course.taken_from}"
-        return f"{named}{seed}: {came}{took} ({self._tally.done} of {self._tally.total})"
+        return f"{_named(spec)}: {came}{took} ({self._tally.done} of {self._tally.total})"
 
     def _say(self, line: str) -> None:
         """One line where there is no display that changes; whatever its length, it is not folded."""
@@ -142,3 +147,9 @@ class Progress(Quiet):
         if tally.failures:
             body.add_row("  failures", str(tally.failures), "")
         return Group(head, body)
+
+
+def _named(spec: TrialSpec) -> str:
+    """A trial by its phase, method, values and seed."""
+    seed = "" if spec.seed is None else f"seed {spec.seed}"
+    return " ".join(filter(None, (spec.phase, spec.method, values_of(spec), seed)))

@@ -1,4 +1,6 @@
-"""The pulse of a driver: every minute it shows how far the sweep is, and writes it for those who ask storage alone."""
+"""The pulse of a driver: every minute it shows how far the sweep is, and writes it for those who ask storage alone; and
+how long the sweep was driven.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from saeft_ray.orchestration.plan import Artifact
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.tally import Tally
 from saeft_ray.records.course import Course
+from saeft_ray.records.hours import Hours
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import Phase
 from saeft_ray.records.trial_spec import TrialSpec
@@ -24,8 +27,8 @@ class Pulse(Quiet):
     """Passes on to `shown` what it hears, with a beat every `every` seconds from a thread of its own. It never stops a
     sweep: storage that does not answer is asked again at the next beat."""
 
-    def __init__(self, shown: Watcher, ledger: Ledger, every: float = EVERY):
-        self._shown, self._ledger, self._every, self._tally = shown, ledger, every, Tally()
+    def __init__(self, shown: Watcher, ledger: Ledger, every: float = EVERY, hours: Hours | None = None):
+        self._shown, self._ledger, self._every, self._tally, self._hours = shown, ledger, every, Tally(), hours
         self._wake, self._over = threading.Event(), False
         self._thread = threading.Thread(target=self._live, daemon=True, name="pulse")
 
@@ -68,6 +71,17 @@ class Pulse(Quiet):
         self._tally.ended(spec, selection)
         self._shown.ended(spec, selection, course)
 
+    def stopped(self, spec: TrialSpec, why: str) -> None:
+        self._tally.ended(spec, None)
+        self._shown.stopped(spec, why)
+
+    def far(self) -> str:
+        """How far the sweep is, for a sentence: in which phase, and what of it is missing."""
+        title, done, total = self._tally.title, self._tally.done, self._tally.total
+        if done >= total:
+            return f"after {title}: what follows it is missing"
+        return f"in {title} with {done} of {total} done: the other {total - done} and what follows them are missing"
+
     def _live(self) -> None:
         while not self._over:
             woken = self._wake.wait(self._every)
@@ -82,3 +96,5 @@ class Pulse(Quiet):
     def _write(self, ended: str | None = None) -> None:
         with suppress(OSError):
             self._ledger.show_progress({**self._tally.json(), "ended": ended})
+            if self._hours is not None:
+                self._hours.write()

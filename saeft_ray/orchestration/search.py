@@ -135,7 +135,7 @@ class _Study:
         self.given_up: set[int] = set()
         self._handed_out: set[int] = set()
         self._plan, self._label, self._method = plan, label, plan.config.methods[label]
-        self._space = {name: _distribution(value) for name, value in self._method.open_values().items()}
+        self._space = {name: distribution(value) for name, value in self._method.open_values().items()}
 
     @property
     def free(self) -> list[int]:
@@ -195,7 +195,8 @@ def _study(seed: int) -> optuna.Study:
         optuna.logging.set_verbosity(before)
 
 
-def _distribution(value: Range | Choices) -> BaseDistribution:
+def distribution(value: Range | Choices) -> BaseDistribution:
+    """What Optuna calls an open value."""
     if isinstance(value, Range):
         return FloatDistribution(value.low, value.high, log=value.log)
     return CategoricalDistribution(value.choices)

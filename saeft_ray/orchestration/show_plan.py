@@ -10,7 +10,7 @@ from rich.table import Table
 
 from saeft_ray.orchestration.growing import in_words, refused
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.plan_words import classes, doubts, names, searched_at_once, time_left, views
+from saeft_ray.orchestration.plan_words import caps, classes, doubts, names, searched_at_once, time_left, views
 from saeft_ray.orchestration.reopen import record_of
 from saeft_ray.orchestration.room import free, weights_to_keep
 from saeft_ray.records import earlier
@@ -73,7 +73,7 @@ def show(plan: Plan, console: Console) -> None:
         console.print(table, "")
     if words := searched_at_once(plan):
         console.out(words, highlight=False)
-    told = () if plan.facts.unseen else doubts(plan)
+    told = () if plan.facts.unseen else (*doubts(plan), _noted_cue(plan, store))
     for words in filter(
         None, (*told, *plan.facts.notes, *(f"could not see {each}" for each in plan.facts.unseen), unseen)
     ):
@@ -95,6 +95,8 @@ def show(plan: Plan, console: Console) -> None:
         if words := _opened_before(plan, store):
             console.out(words, highlight=False)
         console.out(_beside_what_exists(plan, store) or time_left(plan, store), highlight=False)
+    for sentence in caps(plan, None if unseen else store):
+        console.out(sentence, highlight=False)
     console.print(
         "Nothing was run. "
         f"At most {sum(counts.values())} trials, {work:,} optimizer steps of {plan.config.train.batch_size} images. "
@@ -106,9 +108,9 @@ def show(plan: Plan, console: Console) -> None:
 def _data(plan: Plan) -> Table:
     """The splits with their images and what each is for."""
     data, sizes = plan.config.data, plan.facts.sizes
-    roles = {"train": "is trained on", "selection": "chooses values"}
-    for name, kind in data.test_sets().items():
-        roles[name] = "tests what is like train" if kind == "id" else "tests a shift"
+    words = {"id": "tests what is like train", "ood": "tests a shift", "diagnostic": "is shown, in no mean"}
+    tested = {name: words[role] for name, role in data.test_sets().items()}
+    roles = {"train": "is trained on", "selection": "chooses values", **tested}
     about = data.about()
     title = escape(f"Data: {classes(plan)}")  # names may look like rich's markup
     table = Table("split", "images", "role", "what it is", title=title, title_justify="left", box=None)
@@ -138,6 +140,14 @@ def _beside_what_exists(plan: Plan, store: Store) -> str:
             return f"{grows}\nGive --extend to add this."
         if why := refused(ledger, record):
             return f"{why}\n{time_left(plan, store)}"
+    return ""
+
+
+def _noted_cue(plan: Plan, store: Store) -> str:
+    """What an earlier run of this sweep noted of a cue in its training images; "" for nothing or none."""
+    with suppress(Exception):  # said already: the store could not be read
+        if (found := Ledger(store, plan.config.name).cue()) and found.likely:
+            return f"data: {found}"
     return ""
 
 

@@ -35,6 +35,7 @@ class StopSignals:
         self._timer: threading.Timer | None = None
         self._first: int | None = None
         self.stop_requested = False
+        self.why = ""  # the driver ends without a signal
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
@@ -70,6 +71,12 @@ class StopSignals:
         if self.stop_requested:
             raise KeyboardInterrupt
 
+    def end(self, why: str) -> None:
+        """Ends the driver as a first signal does, from any thread, unless one came already; `why` is in words."""
+        if self._first is None:
+            self.why = why
+            interrupt()
+
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._first = self._first or number
         if self.stop_requested or not self._trials_run:
@@ -77,7 +84,7 @@ class StopSignals:
         self.stop_requested = True
         # Not print: a signal may come within one.
         text = f"Stopping. Trials have {self._grace:.0f} s to save checkpoints. Press Ctrl-C again to stop immediately"
-        os.write(2, f"\n{text}\n".encode())
+        os.write(2, f"\n{f'{self.why}. ' if self.why else ''}{text}\n".encode())
         self._timer = threading.Timer(self._grace, interrupt)
         self._timer.daemon = True
         self._timer.start()

@@ -3,9 +3,9 @@
 import logging
 import socket
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from saeft_ray.datasets import Dataset, Split
-from saeft_ray.errors import Damaged, Diverged, Missing, Preempted, UserError
+from saeft_ray.errors import Damaged, Diverged, Missing, Preempted, Stopped, UserError
 from saeft_ray.methods import NOTHING, Method
 from saeft_ray.model.encoder import Classifier, ClipModel
 from saeft_ray.orchestration import artifacts, tuned
@@ -24,6 +24,7 @@ from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import AGREEMENT, KL, NLL, Row, Status, pack
+from saeft_ray.records.stops import Asking
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Preprocessing
 from saeft_ray.storage.store import Store
@@ -46,7 +47,7 @@ class EpochReport(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The outcome of a trial. `selection` is None if it failed."""
+    """The outcome of a trial. `selection` is None if it failed or was stopped on purpose."""
 
     rows: list[Row]
     selection: float | None
@@ -66,14 +67,15 @@ def run(
     that it runs and one Outcome at the end.
 
     A training that was finished before, in this phase or another, is not run again, unless this is a `replay`, which
-    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`, an end below one of the
-    spec's `cutoffs` one with `stopped`; anything else that goes wrong is raised, and Preempted if `worker` must stop.
-    Ranks other than 0 yield an Outcome without rows.
+    reads and leaves no weights in the store. Divergence is an Outcome with status `failed`; one with status `stopped`
+    follows below one of the spec's `cutoffs`, and without a selection accuracy if `worker` says that the trial must end
+    for good. Anything else that goes wrong is raised, and Preempted if `worker` must stop. Ranks other than 0 yield an
+    Outcome without rows.
     """
-    if any(worker.any(worker.must_stop())):
-        raise Preempted("before it began")
     context, history, began = TrialContext(plan, store, worker, replay), list[Epoch](), time.time()
     try:
+        if any(worker.heed()):
+            raise Preempted("before it began")
         model = context.frozen()
         if spec.trained is not None:
             for epoch in context.train(model, spec, history):
@@ -85,9 +87,10 @@ def run(
         else:
             spec.settings.start(context, model)
         model = spec.settings.finish(model, context.frozen)
-    except Diverged as error:
-        rows = _failed(plan, spec, str(error)) if worker.rank == 0 else []
-        yield Outcome(rows, None, "failed", _course(worker, began, history))
+    except (Diverged, Stopped) as error:
+        status: Status = "stopped" if isinstance(error, Stopped) else "failed"
+        rows = _valueless(plan, spec, status, str(error)) if worker.rank == 0 else []
+        yield Outcome(rows, None, status, _course(worker, began, history))
         return
     if worker.rank != 0:
         yield Outcome([], None, "ok", _course(worker, began, history))
@@ -95,6 +98,10 @@ def run(
     rows = [] if scored else _training_rows(plan, spec, history)
     selection, read_again = None, () if replay else _read_again(plan, spec)
     for dataset, role in _evaluated(plan, spec, scored).items():
+        if why := worker.stopped():
+            rows = _valueless(plan, spec, "stopped", why, scored)
+            yield Outcome(rows, None, "stopped", _course(worker, began, history))
+            return
         split = context.split(dataset)
         embedded: list[NDArray[np.float32]] | None = [] if dataset in read_again else None
         logits: list[torch.Tensor] | None = [] if role == "selection" else None
@@ -103,7 +110,7 @@ def run(
         except Diverged as error:
             if spec.trained is None:
                 raise UserError(f"model: {error} of {dataset}, and nothing trained it; give other weights") from error
-            yield Outcome(_failed(plan, spec, f"{error} of {dataset}", scored), None, "failed")
+            yield Outcome(_valueless(plan, spec, "failed", f"{error} of {dataset}", scored), None, "failed")
             return
         if embedded:
             tuned.keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
@@ -135,13 +142,14 @@ def run(
 def recorded(
     plan: Plan, spec: TrialSpec, store: Store, worker: Worker, ledger: Ledger
 ) -> Iterator[EpochReport | Outcome]:
-    """The same as `run`, with signs of life and at the end the rows in the ledger. A trial that has ended is scored on
-    the test sets alone that were added since."""
+    """The same as `run`, with signs of life and at the end the rows in the ledger; it ends once somebody asks for that
+    in the storage. A trial that has ended is scored on the test sets alone that were added since."""
     before = _before(spec, ledger)
     if before:
         yield from _scored_further(plan, spec, store, worker, ledger, before)
         return
     if worker.rank == 0:
+        worker = replace(worker, stopped=_stopped_base(spec, ledger) or Asking(ledger.stops, spec.id))
         _show_life(plan, spec, _course(worker, time.time(), []), ledger)
     shown = time.monotonic()
     for item in run(plan, spec, store, worker):
@@ -163,16 +171,15 @@ def _before(spec: TrialSpec, ledger: Ledger) -> list[Row]:
 def _scored_further(
     plan: Plan, spec: TrialSpec, store: Store, worker: Worker, ledger: Ledger, before: Sequence[Row]
 ) -> Iterator[EpochReport | Outcome]:
-    """The rest of a trial with the rows `before`, on test sets that it has not been scored on. One that failed has
-    failed on them too."""
+    """The rest of a trial with the rows `before`, on test sets that it has not been scored on. One that failed or
+    was stopped on purpose has no number on them either."""
     scored = {row.dataset for row in before}
     value = next((row.value for row in before if row.role == "selection" and row.metric == "accuracy"), None)
-    failed = next((row.error for row in before if row.status == "failed"), None)
-    if failed is not None:
-        rows = _failed(plan, spec, failed, scored)
+    if before[0].status != "ok":
+        rows = _valueless(plan, spec, before[0].status, before[0].error or "", scored)
         if worker.rank == 0:
             ledger.add(spec, rows)
-        yield Outcome(rows, None, "failed")
+        yield Outcome(rows, None, before[0].status)
         return
     for item in run(plan, spec, store, worker, scored=scored):
         if isinstance(item, Outcome):
@@ -182,12 +189,24 @@ def _scored_further(
         yield item
 
 
+def _stopped_base(spec: TrialSpec, ledger: Ledger) -> Callable[[], str] | None:
+    """Why a derived trial ends whose base was stopped on purpose: it would run the training that nobody wants."""
+    base = spec.base_trial
+    with suppress(OSError):  # as storage that is away asks for nothing
+        if base is not None and ledger.stops.of(base) is not None:
+            row = ledger.rows(base)[0]
+            if row.status == "stopped":
+                return lambda: f"it starts from {base}, which was {row.error}"
+    return None
+
+
 def _show_life(plan: Plan, spec: TrialSpec, course: Course, ledger: Ledger) -> None:
-    """Says where the trial is and how far. What is only to be looked at stops no trial."""
+    """Says where the trial is, how far, and how its epochs went. What is only to be looked at stops no trial."""
     where = {"node": course.node, "device": course.device, "since": course.began, "at": course.ended}
     epochs = len(course.epochs) if spec.trained else 0
+    far = {"epoch": epochs, "epochs": plan.config.train.epochs, "history": course.epochs}
     with suppress(OSError):
-        ledger.show_life(spec.id, {**where, "epoch": epochs, "epochs": plan.config.train.epochs})
+        ledger.show_life(spec.id, {**where, **far})
 
 
 class TrialContext:
@@ -365,9 +384,10 @@ def _evaluated(plan: Plan, spec: TrialSpec, scored: Collection[str] = ()) -> dic
     return {dataset: role for dataset, role in found.items() if dataset not in scored}
 
 
-def _failed(plan: Plan, spec: TrialSpec, error: str, scored: Collection[str] = ()) -> list[Row]:
+def _valueless(plan: Plan, spec: TrialSpec, status: Status, error: str, scored: Collection[str] = ()) -> list[Row]:
+    """The rows of a trial that ended without numbers, but for the sets that it was `scored` on."""
     return [
-        spec.row(plan.config.name, dataset, role, "accuracy", None, status="failed", error=error)
+        spec.row(plan.config.name, dataset, role, "accuracy", None, status=status, error=error)
         for dataset, role in _evaluated(plan, spec, scored).items()
     ]
 

@@ -73,7 +73,7 @@ def amended(known: Mapping[str, Any], record: Mapping[str, Any], grown: Growth, 
         "commit": record["commit"],
         "versions": record["versions"],
         "added": grown.added,
-        "changes": grown.changes,
+        "changes": [list(change) for change in grown.changes],
         "seen": seen._asdict(),
         "before": {name: known[name] for name in _KEPT if name in known},
     }

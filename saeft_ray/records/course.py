@@ -84,14 +84,14 @@ def trials_table(files: Mapping[str, pa.Table]) -> pa.Table:
         rows = table.to_pylist()
         line, course = {name: rows[0].get(name) for name in _FIXED.names}, course_of(table, path)
         selection = [row["value"] for row in rows if row["role"] == "selection" and row["metric"] == "accuracy"]
-        line |= {"number": _number(table), "selection": selection[0] if selection else None}
+        line |= {"number": number_of(table), "selection": selection[0] if selection else None}
         if course:
             line |= {"node": course.node, "device": course.device, "epochs": len(course.epochs)}
             line |= {"taken_from": course.taken_from}
             line |= {"seconds": course.ended - course.began}
             line |= {name: datetime.fromtimestamp(getattr(course, name), UTC) for name in ("began", "ended")}
         lines.append(line)
-        values.append(dict(_scalars(json.loads(rows[0]["settings"]))))
+        values.append(dict(scalars(json.loads(rows[0]["settings"]))))
     table = pa.Table.from_pylist(lines, schema=_FIXED)
     for name in sorted({name for one in values for name in one}):
         table = table.append_column(f"settings_{name}" if name in _FIXED.names else name, _column(values, name))
@@ -108,28 +108,31 @@ def epochs_table(files: Mapping[str, pa.Table]) -> pa.Table:
             continue
         about = table.select(["trial", "phase", "method", "configuration", "seed"]).slice(0, 1).to_pylist()[0]
         for epoch in course.epochs:
-            found = _numbers(epoch).items()
+            found = numbers_of(epoch).items()
             lines += [{**about, "epoch": epoch["epoch"], "metric": name, "value": value} for name, value in found]
     return pa.Table.from_pylist(lines, schema=_EPOCHS)
 
 
-def _numbers(epoch: Mapping[str, Any]) -> dict[str, float]:
+def numbers_of(epoch: Mapping[str, Any]) -> dict[str, float]:
+    """What was measured in one epoch of a course, by the names that the table `epochs` has."""
     numbers: dict[str, float] = {f"loss.{name}": value for name, value in epoch["terms"].items()}
     numbers |= {name: epoch[name] for name in ("selection", "lr", "seconds", "clipped") if epoch.get(name) is not None}
     numbers |= epoch.get("monitors", {})
     return numbers
 
 
-def _number(table: pa.Table) -> int | None:
+def number_of(table: pa.Table) -> int | None:
+    """The number of a trial by the file of its rows; None in files of before."""
     spec = json.loads((table.schema.metadata or {}).get(SPEC.encode(), b"{}"))
     number: int | None = spec.get("number")
     return number
 
 
-def _scalars(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+def scalars(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The settings of a method, those inside others too, by the names that the table `trials` has."""
     for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from _scalars(value, f"{before}{name}_")
+            yield from scalars(value, f"{before}{name}_")
         elif value is not None:
             yield f"{before}{name}", value
 

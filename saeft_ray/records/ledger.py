@@ -5,11 +5,13 @@
 <storage>/sweeps/<name>/chosen/<label>.json        written once, for a method that was added later
 <storage>/sweeps/<name>/registration.json          written once, before the first confirm trial
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
+<storage>/sweeps/<name>/cue.json                   written once, before the report: a cue in the training images
 <storage>/sweeps/<name>/trials/<trial>/spec.json   written when a trial is dealt
 <storage>/sweeps/<name>/trials/<trial>/rows.parquet  written once, when it has ended
 <storage>/sweeps/<name>/trials/<trial>/more-*.parquet  the rows of test sets that were added later
 <storage>/sweeps/<name>/trials/<trial>/error.parquet  why it could not be run; kept until it has rows
 <storage>/sweeps/<name>/signs/<trial>.json         replaced now and then while it runs: where, and how far
+<storage>/sweeps/<name>/stops/<trial>.json         who wants it to end, and since when (stops.py)
 <storage>/sweeps/<name>/progress.json              replaced every minute by the driver: how far it is
 
 `folder.py` says which of these count and how they are checked.
@@ -17,8 +19,9 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -30,11 +33,14 @@ from saeft_ray.records.amendments import KEY as GREW
 from saeft_ray.records.amendments import Growth, Seen, amended, ended_by_phase, growth
 from saeft_ray.records.course import KEY as COURSE
 from saeft_ray.records.course import SPEC, Course, course_of
+from saeft_ray.records.cue import FILE, Cue
 from saeft_ray.records.earlier import KEY, opened_before, refuse_other_images, replaced
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet, sealed_parquet
+from saeft_ray.records.merged import made_of
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, MORE, ROWS
 from saeft_ray.records.rows import PHASES, Phase, Row, table
+from saeft_ray.records.stops import Stops
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
 from saeft_ray.storage.checksum import KEY as SEAL
@@ -60,6 +66,11 @@ class Ledger:
     @property
     def url(self) -> str:
         return self._folder.url
+
+    @cached_property
+    def stops(self) -> Stops:
+        """Which of its trials somebody asked to stop."""
+        return Stops(self.files, f"sweeps/{self.name}")
 
     def begin(self, commit: str | None, ray: Mapping[str, Any] | None = None) -> list[str]:
         """The first thing that a driver does: sets aside what is damaged, notes what it found, with which code it
@@ -116,8 +127,10 @@ class Ledger:
 
     def growth(self, record: Mapping[str, Any]) -> Growth:
         """What `record` adds to that of this sweep, and what of it is refused. Raises FileNotFoundError if there is no
-        such sweep."""
+        such sweep, UserError if it is a merge of others."""
         known = self.record()
+        if made := made_of(known):
+            raise UserError(f"{self.url}: is {made}, and does not run; give the sweep another name")
         grown = growth(known, record, _today(known["config"]), self.seen())
         more = list[str]()
         if not self._has_mended_tests(known, record):
@@ -199,6 +212,16 @@ class Ledger:
         """What `preregister` noted first; None before that."""
         with suppress(FileNotFoundError):
             return self._folder.get_json("registration.json")
+        return None
+
+    def note_cue(self, cue: Mapping[str, Any]) -> None:
+        """Notes what was found of a cue in the training images (`records.cue.Cue`); what was noted first stays."""
+        self._folder.put_json(FILE, cue)
+
+    def cue(self) -> Cue | None:
+        """What `note_cue` noted; None before that."""
+        with suppress(FileNotFoundError):
+            return Cue(**self._folder.get_json(FILE))
         return None
 
     def look(self, look: Mapping[str, Any]) -> None:
@@ -283,19 +306,29 @@ class Ledger:
         return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._folder.get_many(paths).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
-        """Selection accuracy of every finished trial of `phase`; None for those that failed."""
-        found = {}
-        for path, data in self._ended(phase).items():
-            found[path.split("/")[1]] = _selection(_rows(data, path))["accuracy"]
-        return found
+        """Selection accuracy of every finished trial of `phase`; None for those that failed or were stopped on
+        purpose."""
+        return {trial: row.value for trial, row in self._selected(phase)}
 
-    def selection_of(self, trial: str) -> float | None:
-        """The selection accuracy of a finished trial; None if it failed. Raises FileNotFoundError."""
-        return _selection(self.rows(trial))["accuracy"]
+    def stopped(self, phase: Phase) -> set[str]:
+        """The finished trials of `phase` that somebody stopped on purpose."""
+        return {trial for trial, row in self._selected(phase) if row.status == "stopped" and row.value is None}
+
+    def _selected(self, phase: Phase) -> Iterator[tuple[str, Row]]:
+        """The row of the selection accuracy of every finished trial of `phase`."""
+        for path, data in self._ended(phase).items():
+            yield path.split("/")[1], _selected(_rows(data, path))
+
+    def selection_row(self, trial: str) -> Row:
+        """The row of the selection accuracy of a finished trial. Raises FileNotFoundError."""
+        return _selected(self.rows(trial))
 
     def selection(self, phase: Phase) -> dict[str, dict[str, float | None]]:
         """All numbers of every finished trial of `phase` on the selection split, by metric; None for what failed."""
-        return {path.split("/")[1]: _selection(_rows(data, path)) for path, data in self._ended(phase).items()}
+        return {
+            path.split("/")[1]: {row.metric: row.value for row in _rows(data, path) if row.role == "selection"}
+            for path, data in self._ended(phase).items()
+        }
 
     def courses(self, phase: Phase) -> dict[str, Course]:
         """How the finished trials of `phase` went; without those that ended before that was kept."""
@@ -309,7 +342,8 @@ class Ledger:
         return self._folder.get_many(paths)
 
     def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
-        """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs."""
+        """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs,
+        and as `history` the epochs of its course."""
         self._folder.replace(f"signs/{trial}.json", to_json(sign, self._folder.lease))
 
     def signs(self, trials: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -353,8 +387,9 @@ def _rows(data: bytes, shown: str) -> list[Row]:
     return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
 
 
-def _selection(rows: Iterable[Row]) -> dict[str, float | None]:
-    return {row.metric: row.value for row in rows if row.role == "selection"}
+def _selected(rows: Iterable[Row]) -> Row:
+    (row,) = (row for row in rows if row.role == "selection" and row.metric == "accuracy")
+    return row
 
 
 def _today(config: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,9 @@ def added(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[dict
                 "endpoint": registered["endpoint"],
                 "families": {f"added-{number}": pairs},
                 "alpha": registered["alpha"] / 2**number,
-                "sets": [name for name in roles if name not in amendment["before"]["data"]["roles"]],
+                "sets": [
+                    n for n in roles if n not in amendment["before"]["data"]["roles"] and roles[n] != "diagnostic"
+                ],
                 "time": amendment["time"],
                 "seen": amendment["seen"],
             }

@@ -60,15 +60,17 @@ def course_tables(sql: str, files: Mapping[str, pa.Table]) -> dict[str, pa.Table
 
 
 def summary(record: Mapping[str, Any]) -> str:
-    """SQL for mean confirm accuracies in %: one line per method, one column per test set, in the record's order."""
+    """SQL for mean confirm accuracies in %: one line per method, one column per test set, in the record's order, those
+    that enter no mean last."""
     # A half is rounded up, as a report does, whatever the last bit of the mean.
     mean = "CAST(100 * avg(value) FILTER (WHERE {condition}) AS DECIMAL(18, 9))"
     accuracy = f"CAST(round({mean}, 1) AS DOUBLE) AS {{name}}"
-    sets = [
-        accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"'))
-        for name in record.get("data", {}).get("roles", {})
-    ]
-    columns = [*sets, accuracy.format(condition="role = 'ood'", name='"OOD"')]
+    roles = record.get("data", {}).get("roles", {})
+    each = {
+        name: accuracy.format(condition=f"dataset = {_quoted(name, QUOTE)}", name=_quoted(name, '"')) for name in roles
+    }
+    aside = [each.pop(name) for name, role in roles.items() if role == "diagnostic"]
+    columns = [*each.values(), accuracy.format(condition="role = 'ood'", name='"OOD"'), *aside]
     return (
         f"SELECT method, count(DISTINCT seed) AS n, {', '.join(columns)} FROM results "  # noqa: S608
         "WHERE phase = 'confirm' AND metric = 'accuracy' AND status = 'ok' GROUP BY method ORDER BY \"OOD\""

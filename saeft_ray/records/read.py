@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from saeft_ray.errors import UserError
+from saeft_ray.records import cue
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.rows import SCHEMA
 from saeft_ray.storage.checksum import from_json
@@ -54,8 +55,8 @@ def read_trials(url: str, endpoint: str | None = None) -> dict[str, pa.Table]:
 
 
 def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
-    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase, once there are, and the
-    number of every suggestion of its search by trial (`suggestions`).
+    """The record `<url>/sweep.json`, with the registration and the looks of its confirm phase and what was found of a
+    cue, once there are, and the number of every suggestion of its search by trial (`suggestions`).
 
     Raises UserError if `url` is not a sweep's folder, Damaged as `read_rows`.
     """
@@ -74,6 +75,8 @@ def read_record(url: str, endpoint: str | None = None) -> dict[str, Any]:
         record["registration"] = folder.get_json("registration.json")
         looks = [folder.get_json(path) for path in folder.paths("looks")]
         record["looks"] = sorted(looks, key=lambda look: (look["family"], look["n"]))
+    with suppress(FileNotFoundError):
+        record[cue.KEY] = folder.get_json(cue.FILE)
     return record
 
 

@@ -19,8 +19,9 @@ KL, AGREEMENT, NLL = "kl_to_frozen", "agreement", "nll"
 """Metrics of the selection split: mean KL(frozen ‖ tuned) of the answers in nats, the share of images on which the two
 answer alike, and the mean negative log-likelihood of the labels."""
 Status = Literal["ok", "failed", "stopped", "error"]
-"""`failed`: the method diverged, which is a result. `stopped`: by the search, early. `error`: it could not be run, for
-reasons that are not the method's; the next start tries it again."""
+"""`failed`: the method diverged, which is a result. `stopped`: early, by the search; or on purpose, by somebody: then
+without a value, and `error` says by whom. `error`: it could not be run, for reasons that are not the method's; the next
+start tries it again."""
 
 SCHEMA = pa.schema(
     [
@@ -49,9 +50,10 @@ class Row:
     """One number of one trial.
 
     `settings` is canonical JSON of the method's settings; `configuration` is its hash. `seed` is None for a method
-    without training. `role` is that of the dataset (`selection`, `id`, `ood`), or `train` for numbers about training
-    itself. Accuracies are fractions in [0, 1]. `correct` packs one bit an example (`pack`), `examples` is the hash of
-    the example order, `n` their number. A failed trial has `value` None and says why in `error`.
+    without training. `role` is that of the dataset (`selection`, `id`, `ood`, `diagnostic`), or `train` for numbers
+    about training itself. Accuracies are fractions in [0, 1]. `correct` packs one bit an example (`pack`), `examples`
+    is the hash of the example order, `n` their number. A trial that failed or was stopped on purpose has `value` None
+    and says why in `error`.
     """
 
     sweep: str

@@ -12,7 +12,8 @@ from saeft_ray.errors import Damaged, UserError
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
 from saeft_ray.records.read import ERROR, ROWS, no_sweep
 from saeft_ray.records.rows import PHASES
-from saeft_ray.storage.files import Files
+from saeft_ray.records.stops import FOLDER, Request, Stops
+from saeft_ray.storage.files import Files, is_name
 from saeft_ray.storage.location import Location, environment_endpoint
 
 _SHOWN = 20  # failures that are read
@@ -28,7 +29,8 @@ class Failed(NamedTuple):
 
 class State(NamedTuple):
     """`ended` and `dealt` count trials by phase; `progress` is what the driver last said (`Tally.json`), None if it has
-    said nothing; `signs` are the last ones of the trials that run; `failed` holds the first of `given_up` trials."""
+    said nothing; `signs` are the last ones of the trials that run; `failed` holds the first of `given_up` trials;
+    `asked` are those that somebody asked to stop and that have not ended."""
 
     url: str
     dealt: Mapping[str, int]
@@ -37,6 +39,7 @@ class State(NamedTuple):
     signs: Mapping[str, Mapping[str, Any]]
     given_up: int
     failed: list[Failed]
+    asked: Mapping[str, Request]
     files: int
     bytes: int
 
@@ -53,7 +56,8 @@ def read_state(url: str, endpoint: str | None = None) -> State:
         sizes = {}
     if RECORD not in sizes:
         raise UserError(no_sweep(url, endpoint))
-    folder = SweepFolder(Files(url, endpoint=endpoint), "")
+    files = Files(url, endpoint=endpoint)
+    folder = SweepFolder(files, "")
     dealt = {path.split("/")[1] for path in sizes if path.startswith("trials/")}
     ended = {trial for trial in dealt if f"trials/{trial}/{ROWS}" in sizes}
     given_up = {trial for trial in dealt - ended if f"trials/{trial}/{ERROR}" in sizes}
@@ -69,6 +73,7 @@ def read_state(url: str, endpoint: str | None = None) -> State:
         {trial: sign for trial, sign in signs.items() if sign},
         len(given_up),
         _why(folder, sorted(given_up)[:_SHOWN]),
+        _asked(files, [path for path in sizes if path.startswith(f"{FOLDER}/")], ended),
         len(sizes),
         sum(sizes.values()),
     )
@@ -91,6 +96,13 @@ def _read(folder: SweepFolder, path: str) -> dict[str, Any] | None:
     with suppress(FileNotFoundError, Damaged):
         return folder.get_json(path)
     return None
+
+
+def _asked(files: Files, paths: list[str], ended: set[str]) -> dict[str, Request]:
+    trials = {path.rpartition("/")[2].removesuffix(".json") for path in paths} - ended
+    stops = Stops(files, "")
+    found = {trial: stops.of(trial) for trial in sorted(trials) if is_name(trial)}
+    return {trial: request for trial, request in found.items() if request}
 
 
 def _why(folder: SweepFolder, trials: list[str]) -> list[Failed]:

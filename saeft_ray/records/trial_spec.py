@@ -45,6 +45,13 @@ class TrialSpec(BaseModel):
         return self.base or (self.settings if self.settings.trains else None)
 
     @property
+    def base_trial(self) -> str | None:
+        """The name of the trial whose end point this one starts from; None for a method that is not derived."""
+        if self.base is None or self.settings.base is None:
+            return None
+        return self.model_copy(update={"method": self.settings.base, "settings": self.base, "base": None}).id
+
+    @property
     def id(self) -> str:
         """The name of the trial: the same run has the same name on any machine and after any restart."""
         # A search may suggest the same values twice; those are two trials.

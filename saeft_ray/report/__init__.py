@@ -12,6 +12,7 @@ from saeft_ray.errors import Damaged, UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.features.files import JSON, PAGE, stored
 from saeft_ray.records.course import epochs_table
+from saeft_ray.records.merged import KEY
 from saeft_ray.records.read import file_exists, read_file, read_record, read_trials, rows_of, write_file
 from saeft_ray.report.build import findings
 from saeft_ray.report.content import Report
@@ -111,7 +112,7 @@ def report_sweep(storage: str, out: Path | None = None, endpoint: str | None = N
                 if kept and path.name == PAGE:
                     continue
                 write_file(place, path.name, path.read_bytes(), endpoint)
-    return WrittenReport(report, place, complete="registration" in record and not report.waits)
+    return WrittenReport(report, place, complete=bool({"registration", KEY} & record.keys()) and not report.waits)
 
 
 def _shows(place: str, folder: Path, endpoint: str | None) -> bool:

@@ -37,6 +37,7 @@ def of_seeds(scores: Scores, seeds: set[int | None]) -> Scores:
                 trials,
                 seeds=trials.seeds & seeds,
                 failed={seed: why for seed, why in trials.failed.items() if seed in seeds},
+                stopped={seed: why for seed, why in trials.stopped.items() if seed in seeds},
                 scores={seed: found for seed, found in trials.scores.items() if seed in seeds},
             )
             for name, trials in scores.methods.items()

@@ -17,6 +17,7 @@ from saeft_ray.report.added import headline as added_in_words
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.cue import cue_found
 from saeft_ray.report.headline import headline
 from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
@@ -109,6 +110,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         confirm_seeds=tuple(sorted({s for t in context.everything.methods.values() for s in t.seeds if s is not None})),
         id_sets=scores.id_sets,
         ood_sets=scores.ood_sets,
+        diagnostic_sets=scores.diagnostic_sets,
         open=is_open,
         exploratory=faults,
         headline=headline(
@@ -132,6 +134,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         searches=() if record.get("source") else tuned,
         failures=provenance.failures(scores),
         warnings=_warnings(context, primary, controls, faults, tuned),
+        cue=None if is_open else cue_found(rows, record, tuple(scores.methods)),
         provenance=provenance.provenance(rows, record),
         recipe=recipe(record, context.facts, tuned),
         metric=metric,
@@ -366,7 +369,7 @@ def _methods(
         cells = results_column(scores, name, datasets, alpha, design)
         return {m: bare(cell) for m, cell in cells.items()} if is_open else cells
 
-    columns = {d: column(d, (d,)) for d in scores.datasets}
+    columns = {d: column(d, (d,)) for d in (*scores.datasets, *scores.diagnostic_sets)}
     id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
     ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
     return tuple(
@@ -378,6 +381,7 @@ def _methods(
             deterministic=trials.deterministic,
             derived=_derived(facts[name], trials),
             cells=tuple(columns[d][name] for d in scores.datasets),
+            diagnostic=tuple(columns[d][name] for d in scores.diagnostic_sets),
             id=id_mean.get(name),
             ood=ood_mean.get(name),
         )

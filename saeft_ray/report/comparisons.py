@@ -103,7 +103,7 @@ def _decide(pair: Pair, c: Comparison, p: float | None, q: float | None, alpha: 
     decided = replace(
         c, p_adjusted=p, p_equivalent=q, verdict=verdicts.verdict_of(c.paired, p, q, alpha, c.margin), sentence=""
     )
-    failed = bool(pair.method.failed or pair.against.failed or c.dropped_seeds)
+    failed = bool(pair.method.lacking or pair.against.lacking or c.dropped_seeds)
     constant = pair.method.deterministic or pair.against.deterministic
     return replace(decided, sentence=verdicts.sentence(decided, alpha, failed, constant))
 

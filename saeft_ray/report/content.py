@@ -161,13 +161,15 @@ class MethodResults:
     deterministic: bool
     derived: bool
     cells: tuple[Cell, ...]
+    diagnostic: tuple[Cell, ...]
     id: Cell | None
     ood: Cell | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Failures:
-    """Failed confirm trials of a method out of those attempted, with the exact 95 % interval of the failure rate."""
+    """Failed confirm trials of a method out of those attempted, with the exact 95 % interval of the failure rate. Those
+    that somebody stopped on purpose are apart, and no attempts: nobody knows how they would have ended."""
 
     method: str
     failed: int
@@ -175,12 +177,13 @@ class Failures:
     lo: float
     hi: float
     errors: tuple[tuple[int | None, str], ...]
+    stopped: tuple[tuple[int | None, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhaseSummary:
-    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `next_score`: the
-    best of the others."""
+    """The trials that one phase spent on a method, and how the chosen configuration scored in it. `stopped` are those
+    that the search stopped early, `on_purpose` those that somebody did. `next_score`: the best of the others."""
 
     phase: str
     trials: int
@@ -188,6 +191,7 @@ class PhaseSummary:
     seeds: tuple[int, ...]
     failed: int
     stopped: int
+    on_purpose: int
     chosen_score: float | None
     chosen_seeds: int
     best_score: float | None
@@ -320,6 +324,29 @@ class Control:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AgainstCue:
+    """Mean selection accuracies of a method over its `seeds` confirm seeds (0: it has none), on the images that go
+    against a cue and on the others."""
+
+    method: str
+    seeds: int
+    against: float
+    others: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CueFound:
+    """The association `v` (Cramér's V) of `groups` groups of training images with the label, in words and whether a cue
+    is likely; the share of selection images that go `against` it, and each method there."""
+
+    v: float
+    words: str
+    likely: bool
+    against: float
+    methods: tuple[AgainstCue, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Warning:
     """Something that limits what may be concluded. `rule` names it, `text` says it."""
 
@@ -364,6 +391,7 @@ class Report:
     confirm_seeds: tuple[int, ...]
     id_sets: tuple[str, ...]
     ood_sets: tuple[str, ...]
+    diagnostic_sets: tuple[str, ...]
     headline: str
     standing: Standing
     methods: tuple[MethodResults, ...]
@@ -382,6 +410,7 @@ class Report:
     searches: tuple[SearchSummary, ...]
     failures: tuple[Failures, ...]
     warnings: tuple[Warning, ...]
+    cue: CueFound | None
     provenance: tuple[Fact, ...]
     recipe: Recipe | None
     metric: str = "accuracy"

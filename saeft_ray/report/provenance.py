@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.merged import KEY
 from saeft_ray.report.content import Fact, Failures, PhaseSummary, SearchSummary
 from saeft_ray.report.numbers import count, in_list
-from saeft_ray.report.scores import METRIC, Scores, config
+from saeft_ray.report.scores import METRIC, Scores, Seed, config
 from saeft_ray.report.search_history import history
 from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.warnings import _LISTED
@@ -66,7 +67,8 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
         configurations=len({row["configuration"] for row in rows}),
         seeds=tuple(sorted({row["seed"] for row in rows if row["seed"] is not None})),
         failed=len({row["trial"] for row in rows if row["status"] == "failed"}),
-        stopped=len({row["trial"] for row in rows if row["status"] == "stopped"}),
+        stopped=len({row["trial"] for row in rows if row["status"] == "stopped" and row["value"] is not None}),
+        on_purpose=len({row["trial"] for row in rows if row["status"] == "stopped" and row["value"] is None}),
         chosen_score=means.get(chosen),
         chosen_seeds=len(by_configuration.get(chosen, ())),
         best_score=max(means.values(), default=None),
@@ -75,24 +77,30 @@ def _phase(phase: str, rows: Sequence[Mapping[str, Any]], chosen: str, metric: s
 
 
 def failures(scores: Scores) -> tuple[Failures, ...]:
-    """Failed and attempted confirm trials by method."""
+    """Failed and attempted confirm trials by method, and those that somebody stopped."""
     out = []
     for name, trials in scores.methods.items():
-        interval = stats.clopper_pearson(len(trials.failed), len(trials.seeds))
-        if interval is None:
+        attempts = len(trials.seeds - trials.stopped.keys())
+        interval = stats.clopper_pearson(len(trials.failed), attempts)
+        if interval is None and not trials.stopped:
             continue
-        errors = sorted(trials.failed.items(), key=lambda item: (item[0] is not None, item[0] or 0))
+        low, high = interval or (0.0, 1.0)
         out.append(
             Failures(
                 method=name,
                 failed=len(trials.failed),
-                attempts=len(trials.seeds),
-                lo=interval[0],
-                hi=interval[1],
-                errors=tuple(errors),
+                attempts=attempts,
+                lo=low,
+                hi=high,
+                errors=_by_seed(trials.failed),
+                stopped=_by_seed(trials.stopped),
             )
         )
     return tuple(out)
+
+
+def _by_seed(reasons: Mapping[Seed, str]) -> tuple[tuple[Seed, str], ...]:
+    return tuple(sorted(reasons.items(), key=lambda item: (item[0] is not None, item[0] or 0)))
 
 
 def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
@@ -103,6 +111,7 @@ def provenance(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Fact, ...]:
     facts = {
         "sweep": record.get("name"),
         "source": record.get("source"),
+        "merged": _merged(record),
         "created": record.get("created"),
         "code commit": record.get("commit"),
         "model": _plain(model),
@@ -135,6 +144,16 @@ def _ray(ray: Mapping[str, Any]) -> str:
     """The Ray on which a sweep began, in one line."""
     nodes = [f"{node['name']}: {node['cpus']:g} CPUs, {node['gpus']:g} GPUs" for node in ray.get("nodes", ())]
     return f"{ray.get('address')}, Ray {ray.get('version')}; {'; '.join(nodes)}" if nodes else ""
+
+
+def _merged(record: Mapping[str, Any]) -> str:
+    """What a merge was made of, in one line."""
+    parts = [
+        f"{each['sweep']} of {each['storage']}, begun {each['created']}, commit {each['commit'] or 'unknown'}: "
+        f"{count(each['trials'], 'trial')}, {'with' if each['registered'] else 'without'} a registration"
+        for each in record.get(KEY, {}).get("of", ())
+    ]
+    return "; ".join(parts)
 
 
 def _registered(record: Mapping[str, Any]) -> str:

@@ -77,7 +77,7 @@ def _data(record: Mapping[str, Any]) -> Facts:
     about, sizes, roles = (data.get(key) or {} for key in ("about", "sizes", "roles"))
     yield "type", settings.get("type")
     for name in dict.fromkeys(("train", "selection", *roles, *sizes)):
-        role = {"id": "ID: ", "ood": "OOD: "}.get(roles.get(name, ""), "")
+        role = {"id": "ID: ", "ood": "OOD: ", "diagnostic": "Diagnostic: "}.get(roles.get(name, ""), "")
         size = f"{sizes[name]:,} images. " if name in sizes else ""
         yield name, f"{role}{size}{about.get(name, '')}".strip()
     yield "classes", _some(data.get("class_names") or (), data.get("classes"))

@@ -17,6 +17,7 @@ from saeft_ray.report.numbers import in_list
 
 METRIC = "accuracy"
 Seed = int | None
+_TESTED = ("id", "ood", "diagnostic")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class Score:
 
 @dataclass(kw_only=True)
 class Trials:
-    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set.
+    """Everything that one method did in `confirm`. `scores` holds finished numbers only, by seed and test set; `failed`
+    and `stopped` (on purpose, by somebody) say of other seeds why they have none.
 
     `elsewhere`: the runs were made and their seeds chosen where nobody promised that methods share them.
     """
@@ -45,6 +47,7 @@ class Trials:
     configuration: str = ""
     seeds: set[Seed] = field(default_factory=set)
     failed: dict[Seed, str] = field(default_factory=dict)
+    stopped: dict[Seed, str] = field(default_factory=dict)
     scores: dict[Seed, dict[str, Score]] = field(default_factory=dict)
     elsewhere: bool = False
 
@@ -52,6 +55,11 @@ class Trials:
     def deterministic(self) -> bool:
         """Whether the method has no seed, so that its scores are constants."""
         return self.seeds == {None}
+
+    @property
+    def lacking(self) -> dict[Seed, str]:
+        """The seeds that were tried and have no numbers: no test may pass over them (docs/statistics.md 5.6)."""
+        return {**self.failed, **self.stopped}
 
     def means(self, datasets: Iterable[str]) -> dict[Seed, float]:
         """Mean over `datasets` by seed, for the seeds that have every one of them (docs/statistics.md 5.4)."""
@@ -72,6 +80,8 @@ class Scores:
     ood_sets: tuple[str, ...]
     added_sets: tuple[str, ...] = ()
     """Test sets that were added after the registration: they are in no mean."""
+    diagnostic_sets: tuple[str, ...] = ()
+    """They are in no mean either, and shown alone."""
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -99,11 +109,13 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
         trials.settings, trials.configuration = row["settings"], row["configuration"]
         seed: Seed = row["seed"]
         trials.seeds.add(seed)
-        if row["role"] in ("id", "ood"):
+        if row["role"] in _TESTED:
             roles[row["dataset"]] = row["role"]
         if row["status"] == "failed":
             trials.failed.setdefault(seed, row["error"] or "failed without a message")
-        elif row["metric"] == metric and row["role"] in ("id", "ood") and row["status"] == "ok":
+        elif row["status"] == "stopped":
+            trials.stopped.setdefault(seed, row["error"] or "stopped")
+        elif row["metric"] == metric and row["role"] in _TESTED and row["status"] == "ok":
             value = row["value"]
             if value is None or not math.isfinite(value) or not 0 <= value <= 1:
                 trials.failed.setdefault(seed, f"{metric} on {row['dataset']} is {value}, not a number in [0, 1]")
@@ -118,7 +130,9 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
         methods={name: found[name] for name in in_order(found, list(config(record).get("methods") or {}))},
         id_sets=tuple(d for d in ordered if roles[d] == "id" and d not in later),
         ood_sets=tuple(d for d in ordered if roles[d] == "ood" and d not in later),
-        added_sets=tuple(d for d in ordered if d in later),
+        added_sets=tuple(d for d in ordered if d in later and roles[d] != "diagnostic"),
+        # One that came with a later version has rows of the trials since then alone, so it is not shown.
+        diagnostic_sets=tuple(d for d in ordered if roles[d] == "diagnostic" and d in declared),
     )
 
 

@@ -230,11 +230,11 @@ def discoveries(cells: tuple[Comparison, ...]) -> tuple[Comparison, ...]:
 def sensitivity(
     primary: Family, record: Mapping[str, Any], alpha: float, margin: float | None
 ) -> tuple[Comparison, ...]:
-    """The primary comparisons with every failed run scored as a guess (1/classes), where any run failed
-    (docs/statistics.md 5.6)."""
+    """The primary comparisons with every run that failed or was stopped on purpose scored as a guess (1/classes), where
+    there is any (docs/statistics.md 5.6)."""
     classes = (record.get("data") or {}).get("classes")
-    failed = [bool(pair.method.failed or pair.against.failed) for pair in primary.pairs]
-    if not classes or not any(failed):
+    lacking = [bool(pair.method.lacking or pair.against.lacking) for pair in primary.pairs]
+    if not classes or not any(lacking):
         return ()
     filled = {t.method: _guessing(t, 1 / classes, pair) for pair in primary.pairs for t in (pair.method, pair.against)}
     pairs = tuple(
@@ -242,10 +242,10 @@ def sensitivity(
     )
     family = Family(name="sensitivity", pairs=pairs, size=primary.size)
     compared = compare(family, alpha, margin)
-    return tuple(c for c, any_failed in zip(compared, failed, strict=True) if any_failed)
+    return tuple(c for c, any_lacking in zip(compared, lacking, strict=True) if any_lacking)
 
 
 def _guessing(trials: Trials, chance: float, pair: Pair) -> Trials:
     guess = {d: Score(value=chance, n=None, examples=None, packed=None) for d in pair.datasets}
-    scores: dict[Seed, dict[str, Score]] = {**trials.scores, **dict.fromkeys(trials.failed, guess)}
-    return replace(trials, scores=scores, failed={})
+    scores: dict[Seed, dict[str, Score]] = {**trials.scores, **dict.fromkeys(trials.lacking, guess)}
+    return replace(trials, scores=scores, failed={}, stopped={})

@@ -7,6 +7,7 @@ from typing import Any
 from saeft_ray import stats
 from saeft_ray.records.amendments import as_registered
 from saeft_ray.records.earlier import KEY, in_words
+from saeft_ray.records.merged import made_of, until_decided
 from saeft_ray.records.preregistration import FIXED, designs, name_of, preregistration, same_look
 from saeft_ray.report import verdicts
 from saeft_ray.report.comparisons import Family, Pair, floor_of
@@ -21,14 +22,30 @@ def rules(record: Mapping[str, Any]) -> dict[str, stats.Design]:
 
 
 def deviations(record: Mapping[str, Any]) -> list[str]:
-    """Why the sweep's tests are exploratory, as words: it differs from its registration, or its design from that of a
-    sweep that opened the same test sets with the same seeds."""
+    """Why the sweep's tests are exploratory, as words: it is a merge of others, differs from its registration, or its
+    design from that of a sweep that opened the same test sets with the same seeds."""
+    if made := made_of(record):
+        return _of_a_merge(record, made)
     registered = dict(record.get("registration") or {})
     if not registered:
         return []
     after_a_look = in_words(registered.pop(KEY, []), changed=True)
     looked = [f"{after_a_look}, whose settings were others"] if after_a_look else []
     return looked + _from_registration(record, registered)
+
+
+def _of_a_merge(record: Mapping[str, Any], made: str) -> list[str]:
+    said = [
+        f"this is {made}, and nobody registered what it tests: results were known when it was made. Its tests are a "
+        "family of their own, corrected over its own comparisons; what each of the sweeps registered, its own report "
+        "answers"
+    ]
+    if names := until_decided(record):
+        said.append(
+            f"seeds of {in_list(names)} came until results were decided, so their number depends on the results: read "
+            "these intervals as descriptions"
+        )
+    return said
 
 
 def _from_registration(record: Mapping[str, Any], registered: Mapping[str, Any]) -> list[str]:
@@ -78,7 +95,7 @@ def run_until_decided(
         course = SequentialRun(engine=design.engine, first=design.first, last=design.last, ended=done, looks=taken)
         if taken and taken[-1].verdict != "undecided":
             course = replace(course, overrun=_overrun(c, taken[-1], seeds, record["registration"]["overrun"], alpha))
-        out.append(_told(c, course, seeds, alpha, bool(pair.method.failed or pair.against.failed)))
+        out.append(_told(c, course, seeds, alpha, bool(pair.method.lacking or pair.against.lacking)))
     mine = [{"family": family.name, "n": k.n, "steps": [asdict(step) for step in k.steps]} for k in looks]
     kept = [look for look in record.get("looks", []) if look["family"] == family.name]
     differ = any(not same_look(a, b) for a, b in zip(mine, kept, strict=False)) or len(kept) > len(mine)

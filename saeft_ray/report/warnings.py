@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.records.cue import KEY as KEY_OF_CUE
+from saeft_ray.records.cue import Cue
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
@@ -48,11 +50,13 @@ def warnings(
         *_elsewhere(record),
         *_opened_before(record),
         *_unused(record),
+        *_cue(record),
         *_missing_parts(scores, record, baseline),
         *_unpaired(claims),
         *_small(claims),
         *_spread(primary),
         *_uneven(scores, primary),
+        *_stopped(scores),
         *_pairs(claims, scores),
         *_items(pairs),
         *_tuning(tuned, trained),
@@ -90,6 +94,11 @@ def _unused(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield "unused columns", f"The table has columns that no number here rests on: {in_list(columns)}."
 
 
+def _cue(record: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    if KEY_OF_CUE in record and (cue := Cue(**record[KEY_OF_CUE])).likely:
+        yield "cue", str(cue)
+
+
 def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Iterable[tuple[str, str]]:
     declared, metric = list(config(record).get("methods") or {}), metric_of(record)
     if not scores.methods:
@@ -121,7 +130,8 @@ def _missing_parts(scores: Scores, record: Mapping[str, Any], baseline: str | No
             "about dictionaries trained or drawn anew.",
         )
     roles = (record.get("data") or {}).get("roles") or {}
-    if absent := [d for d, role in roles.items() if role in ("id", "ood") and d not in scores.datasets]:
+    seen = (*scores.datasets, *scores.diagnostic_sets)
+    if absent := [d for d, role in roles.items() if role != "selection" and d not in seen]:
         yield "missing test sets", f"Declared, but never evaluated: {in_list(absent)}."
 
 
@@ -222,6 +232,22 @@ def _pairs(claims: Sequence[Comparison], scores: Scores) -> Iterable[tuple[str, 
         )
     if refused := [f"{_pair(c)}: {c.refused}" for c in claims if c.refused]:
         yield "refused", "Not compared: " + "; ".join(refused) + "."
+
+
+def _stopped(scores: Scores) -> Iterable[tuple[str, str]]:
+    stopped = [
+        name if seed is None else f"{name} seed {seed}"
+        for name, trials in scores.methods.items()
+        for seed in sorted(trials.stopped, key=lambda s: s or 0)
+    ]
+    if stopped:
+        yield (
+            "stopped on purpose",
+            f"Stopped on purpose, and so without a number: {in_list(stopped)}. No other seed takes the place of such a "
+            "run, and its pairs are missing. Whoever stops a run after a look at it, or at others, chooses what is "
+            "missing: what is said of these methods holds among runs that finish. The sensitivity table scores a "
+            "stopped run as a guess.",
+        )
 
 
 def _items(pairs: Iterable[Pair]) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@ unit. Where a number cannot be had (one value, no spread) the result says None, 
 
 from saeft_ray.stats.anytime import critical, e_value
 from saeft_ray.stats.as_tuned import AsTuned, NoChoice, TunedDifference, as_tuned, dealt, tied, tuned_difference
+from saeft_ray.stats.association import cramers_v
 from saeft_ray.stats.crossed import Crossed, crossed, crossed_mean, seeds_until_items_dominate
 from saeft_ray.stats.descriptive import Improvement, improvement, iqm, rho_interval
 from saeft_ray.stats.equal_strength import AtEqualStrength, Contrast, Reason, Runs, at_equal_strength, runs
@@ -61,6 +62,7 @@ __all__ = [
     "boundaries",
     "break_even_rho",
     "clopper_pearson",
+    "cramers_v",
     "critical",
     "crossed",
     "crossed_mean",

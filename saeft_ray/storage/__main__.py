@@ -1,4 +1,5 @@
-"""`python -m saeft_ray.storage URL ls | du | rm SWEEP | gc`: the sweeps of a storage, their bytes, and what may go."""
+"""`python -m saeft_ray.storage URL ls | du | rm SWEEP | gc | merge A B --into C`: the sweeps of a storage, their bytes,
+what may go, and two sweeps as one."""
 
 import argparse
 import os
@@ -10,6 +11,7 @@ from saeft_ray import door
 from saeft_ray.errors import UserError
 from saeft_ray.housekeeping.garbage import garbage, remove
 from saeft_ray.housekeeping.inventory import size
+from saeft_ray.housekeeping.merging import merged
 from saeft_ray.housekeeping.ownership import look
 from saeft_ray.housekeeping.removal import removal, remove_sweep
 from saeft_ray.housekeeping.states import kinds, shares, states
@@ -38,6 +40,15 @@ def main(arguments: list[str] | None = None, endpoint: str | None = None) -> int
         "day old.",
     )
     collected.add_argument("--dry-run", action="store_true", help="only say what would go")
+    joined = commands.add_parser(
+        "merge",
+        help="make a new sweep of the trials of two",
+        description="Make a new sweep that holds the methods and the seeds of two that had the same model, data, "
+        "recipe and settings. Both stay as they are. Its report calls its verdicts exploratory.",
+    )
+    joined.add_argument("first", metavar="A", help="a sweep's name, as `ls` shows it, or the URL of one elsewhere")
+    joined.add_argument("second", metavar="B", help="another; artifacts of a sweep elsewhere are copied")
+    joined.add_argument("--into", metavar="C", required=True, help="the name of the new sweep")
     options = parser.parse_args(arguments)
     return door.guarded(lambda: _act(options, endpoint), advice="Run the same command to continue")
 
@@ -51,6 +62,8 @@ def _act(options: argparse.Namespace, endpoint: str | None) -> int:
             return _du(store)
         case "rm":
             return _rm(store, options.sweep, options.yes)
+        case "merge":
+            return _merge(store, options.first, options.second, options.into)
     return _gc(store, options.dry_run)
 
 
@@ -102,6 +115,15 @@ def _rm(store: Store, sweep: str, agreed: bool) -> int:
             return 1
     remove_sweep(store, going)
     print(f"removed {sweep}")
+    return 0
+
+
+def _merge(store: Store, first: str, second: str, into: str) -> int:
+    made = merged(store, first, second, into)
+    twice = f", {made.shared} of which both sweeps had" if made.shared else ""
+    copied = f" {made.copied} artifacts were copied." if made.copied else ""
+    print(f"{made.url}: holds {made.trials} trials{twice}. Both sweeps are as they were.{copied}")
+    print(f"Nobody registered what it tests: python -m saeft_ray.report {made.url} calls its verdicts exploratory")
     return 0
 
 

@@ -56,10 +56,9 @@ class Checkpoints:
         return state
 
     def offer(self, model: nn.Module, training: Training, history: list[Epoch]) -> None:
-        """Saves a checkpoint if one is due. If a worker must stop, saves one and raises Preempted. All workers
-        must offer at the same step."""
-        due = self._worker.rank == 0 and time.monotonic() >= self._due
-        leaving, due = self._worker.any(self._worker.must_stop(), due)
+        """Saves a checkpoint if one is due. If a worker must stop, saves one and raises Preempted. Raises Stopped if
+        the trial must end for good: nothing will continue it. All workers must offer at the same step."""
+        leaving, due = self._worker.heed(self._worker.rank == 0 and time.monotonic() >= self._due)
         if not (leaving or due):
             return
         state = training.state()

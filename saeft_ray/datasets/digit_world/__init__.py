@@ -12,6 +12,7 @@ from saeft_ray.datasets import Dataset, Role
 from saeft_ray.datasets.digit_world import digits
 from saeft_ray.datasets.digit_world.styles import (
     ADVERSARIAL,
+    DIAGNOSTIC,
     DIGITS,
     GROUNDS,
     INKS,
@@ -45,7 +46,7 @@ class DigitWorld(Dataset):
 
     def test_sets(self) -> dict[str, Role]:
         roles: dict[str, Role] = {"ID": "id"}
-        return roles | dict.fromkeys(SHIFTS, "ood")
+        return roles | dict.fromkeys(SHIFTS, "ood") | {DIAGNOSTIC: "diagnostic"}
 
     def about(self) -> dict[str, str]:
         cue = f"the ground tells the digit in {100 * self.cue:g} % of them"
@@ -61,6 +62,7 @@ class DigitWorld(Dataset):
             "C": "Digits with noise, blur or parts hidden; the ground tells nothing.",
             "UCI": "Digits of another source, of 8 × 8 pixels; the ground tells nothing.",
             "A": "The pictures without a cue that a linear model on pixels gets most wrong.",
+            DIAGNOSTIC: "The pictures of ID on grounds that tell nothing: what is known of digits without the cue.",
         }
 
     def sizes(self) -> dict[str, int]:
@@ -72,6 +74,7 @@ class DigitWorld(Dataset):
             **dict.fromkeys(SHIFTS, test),
             "UCI": digits.UCI_DIGITS,
             "A": ADVERSARIAL,
+            DIAGNOSTIC: test,
         }
 
     def split(self, name: str, image_size: int = 28) -> "DigitSplit":

@@ -15,6 +15,7 @@ from saeft_ray.datasets.digit_world.render import Attributes, Draw, render
 from saeft_ray.datasets.digit_world.styles import (
     ADVERSARIAL,
     ADVERSARIAL_RENDERINGS,
+    DIAGNOSTIC,
     NARROW,
     SELECTION_RENDERINGS,
     SIZE,
@@ -66,7 +67,7 @@ class DigitSplit(Split):
         """The same as `views`, without the memo."""
         every = self._members
         chosen = replace(every, rows=every.rows[index], example=every.example[index], labels=every.labels[index])
-        return _render(chosen, self.name, style_of(self.name, self.cue), seed, view)[0]
+        return _render(chosen, _stream(self.name), style_of(self.name, self.cue), seed, view)[0]
 
     def _enlarge(self, pictures: torch.Tensor) -> torch.Tensor:
         """Pictures (B, 3, 28, 28) at the size asked for."""
@@ -130,7 +131,12 @@ def _grey(pictures: torch.Tensor) -> NDArray[np.float64]:
 
 def _whole_split(name: str, cue: float, seed: int, view: int) -> tuple[torch.Tensor, Attributes]:
     """A whole split under one view number: (N, 3, 28, 28) and its attributes."""
-    return _render(members(name), name, style_of(name, cue), seed, view)
+    return _render(members(name), _stream(name), style_of(name, cue), seed, view)
+
+
+def _stream(name: str) -> str:
+    """What names the draws of a split; the diagnostic set has those of ID, so that its pictures differ by ground."""
+    return "ID" if name == DIAGNOSTIC else name
 
 
 # Two memos, so that a sweep over many view seeds does not push the test sets out.

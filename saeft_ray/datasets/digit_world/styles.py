@@ -71,9 +71,14 @@ SHIFTS: dict[str, Style] = {
 }
 
 
+DIAGNOSTIC = "ID0"  # ID's own pictures with a cue of 0: fine-tuning that learned digits, and not grounds, keeps them
+
+
 def style_of(split: str, cue: float) -> Style:
     """The style of a split. The cue holds wherever fine-tuning's habits are rewarded, and in V2 (fresh data of the same
     habit); the other shifts break it."""
     if split in ("train", "selection", "ID"):
         return replace(NARROW, cue=cue)
+    if split == DIAGNOSTIC:
+        return NARROW
     return replace(SHIFTS[split], cue=cue) if split == "V2" else SHIFTS[split]

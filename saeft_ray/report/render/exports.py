@@ -33,7 +33,7 @@ def as_csv(report: Report) -> str:
     writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n", restval="")
     writer.writeheader()
     for method in report.methods:
-        for cell in (*method.cells, *([method.ood] if method.ood else [])):
+        for cell in (*method.cells, *([method.ood] if method.ood else []), *method.diagnostic):
             writer.writerow(_filled({"kind": "mean", "method": method.name, "endpoint": cell.dataset, **_mean(cell)}))
     for c in (*report.primary, *report.id, *report.shifts, *report.controls, *report.effective, *report.sensitivity):
         writer.writerow(_filled(_comparison(c)))
@@ -65,15 +65,15 @@ def _filled(row: dict[str, object]) -> dict[str, object]:
 
 def titles(report: Report) -> list[str]:
     """The columns of the results table: the test sets, those that were added later last, then the mean over the OOD
-    sets if there are several."""
-    sets = [*report.id_sets, *report.ood_sets, *report.added_sets]
-    return [*sets, *(["mean OOD"] if len(report.ood_sets) > 1 else [])]
+    sets if there are several, and the diagnostic sets."""
+    mean = ["mean OOD"] if len(report.ood_sets) > 1 else []
+    return [*report.id_sets, *report.ood_sets, *report.added_sets, *mean, *report.diagnostic_sets]
 
 
 def cells(report: Report, method: MethodResults) -> list[Cell]:
     """The cells of `method` in the order of `titles`."""
     mean = [method.ood] if method.ood is not None and len(report.ood_sets) > 1 else []
-    return [*method.cells, *mean]
+    return [*method.cells, *mean, *method.diagnostic]
 
 
 def decimals(report: Report) -> int:

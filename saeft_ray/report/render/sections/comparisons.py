@@ -24,7 +24,7 @@ def section(report: Report) -> Section | None:
             f"Effective robustness, against {report.baseline}; here “means” are {report.metric} beyond the line.",
             report.effective,
         ),
-        ("Sensitivity: the primary comparisons if every failed run is scored as a guess.", report.sensitivity),
+        (f"Sensitivity: the primary comparisons if every {_lacking(report)} is scored as a guess.", report.sensitivity),
     )
     blocks: list[Block] = []
     for note, comparisons in families:
@@ -100,3 +100,7 @@ def _numbers(c: Comparison) -> tuple[TableCell, ...]:
 
 def _or_dash(value: float | None, decimals: int) -> str:
     return MISSING if value is None else number(value, decimals)
+
+
+def _lacking(report: Report) -> str:
+    return "failed or stopped run" if any(f.stopped for f in report.failures) else "failed run"

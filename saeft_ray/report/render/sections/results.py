@@ -38,6 +38,8 @@ def _note(report: Report) -> str:
         f"{metric} in %, mean over n confirm seeds ± half of the {level} % t interval. Bold: "
         f"the whole set that is not significantly worse than the best of its column ({tested}, Holm within the column)."
     )
+    if report.diagnostic_sets:
+        text += f" {in_list(report.diagnostic_sets)}: shown alone, in no mean and no verdict."
     text += "".join(f" {m.name} has no training, hence no seeds." for m in report.methods if m.deterministic)
     if report.added_sets:
         text += f" {in_list(report.added_sets)} came later and is in no mean."

@@ -68,7 +68,8 @@ def spent(search: SearchSummary) -> str:
             continue
         text = f"{count(phase.configurations, 'configuration')} {verb} in {count(phase.trials, 'trial')}"
         text += f" on {count(len(phase.seeds), 'seed')}" if phase.seeds else ""
-        lost = [f"{n} {word}" for n, word in ((phase.failed, "failed"), (phase.stopped, "stopped early")) if n]
+        ends = ((phase.failed, "failed"), (phase.stopped, "stopped early"), (phase.on_purpose, "stopped on purpose"))
+        lost = [f"{n} {word}" for n, word in ends if n]
         parts.append(text + (f" ({in_list(lost)})" if lost else ""))
     chosen = f"; chosen by {search.metric} on {in_list(search.selected_on)}" if search.selected_on else ""
     return ", then ".join(parts) + chosen
