@@ -5,11 +5,13 @@ import sys
 
 import pytest
 
+from saeft_ray.config.choose import Rule
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.sae_ft import SaeFT
+from saeft_ray.orchestration.choosing import configurations, ranked
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.search import FixedQueue, SearchQueue, ranking
+from saeft_ray.orchestration.search import FixedQueue, SearchQueue
 from saeft_ray.records.trial_spec import TrialSpec
 
 from sweeps import config
@@ -187,9 +189,12 @@ def test_a_failed_trial_is_told_and_never_chosen():
         results[spec.id] = None if spec.number == 0 else value(spec)
         queue.tell(spec, results[spec.id])
         specs.append(spec)
-    for best in ranking(specs, results).values():
-        assert best[-1][1] == 0
-        assert [score for _, score in best] == sorted((score for _, score in best), reverse=True)
+    for given in configurations(specs, {name: {"accuracy": found} for name, found in results.items()}).values():
+        order = ranked(Rule(), given, 100)
+        known = {id(each.settings): each.score for each in given}
+        scores = [known[id(settings)] for settings in order]
+        assert scores[-1] is None
+        assert scores[:-1] == sorted(scores[:-1], reverse=True)
 
 
 def test_what_has_no_results_is_not_ranked():
@@ -199,11 +204,11 @@ def test_what_has_no_results_is_not_ranked():
         specs.append(queue.ask())
         queue.tell(specs[-1], 0.5)
     with pytest.raises(Unfinished, match="none of its 4 configurations has results"):
-        ranking(specs, {})
+        configurations(specs, {})
     known = {spec.method: spec for spec in reversed(specs)}  # the first of each
-    for label, ranked in ranking(specs, {spec.id: 0.1 for spec in known.values()}).items():
-        assert [score for _, score in ranked] == [0.1]
-        assert ranked[0][0] == known[label].settings
+    measured = {spec.id: {"accuracy": 0.1} for spec in known.values()}
+    for label, (only,) in configurations(specs, measured).items():
+        assert only == (known[label].settings, 0.1, None)
 
 
 def test_a_derived_trial_waits_for_its_base():

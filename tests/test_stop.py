@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from saeft_ray import status
+from saeft_ray.config.choose import Rule
 from saeft_ray.errors import Stopped, Unfinished, UserError
 from saeft_ray.features.summary import _unrecorded
 from saeft_ray.orchestration import trial
+from saeft_ray.orchestration.choosing import configurations, ranked
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import _ranked, candidates, run_phases
+from saeft_ray.orchestration.phases import _not_stopped, candidates, run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.stopping import ask_to_stop
 from saeft_ray.records import stops
@@ -291,4 +293,5 @@ def test_ranking_counts_one_that_failed_and_leaves_out_one_that_was_stopped(tmp_
     ):
         ledger.begin_trial(one)
         ledger.finish(one, [one.row("small", "selection", "selection", "accuracy", value, status=state, error=error)])
-    assert [method.lambda_mse for method, _ in _ranked(found, ledger)["mse"]] == [30.0, 31.0]
+    (given,) = configurations(_not_stopped(found, ledger), ledger.selection("search")).values()
+    assert [method.lambda_mse for method in ranked(Rule(), given, 100)] == [30.0, 31.0]

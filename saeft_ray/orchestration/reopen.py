@@ -170,6 +170,7 @@ def _absent(record: Mapping[str, Any]) -> list[str]:
     wanted: list[tuple[str, str, Registry[Any], Mapping[str, Any]]] = [
         (f"methods.{label}", config["methods"][label]["type"], METHODS, facts)
         for label, facts in record.get("methods", {}).items()
+        if label in config["methods"]  # what a further rule chose is of one of these
     ]
     wanted.append(("data", config["data"]["type"], DATASETS, record.get("dataset", {})))
     return [

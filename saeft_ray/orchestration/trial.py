@@ -115,28 +115,22 @@ def run(
         if embedded:
             tuned.keep_embeddings(plan, store, spec, dataset, partial(np.concatenate, embedded))
         right = answers == split.labels
-        accuracy = float(right.mean())
+        rows += _scores(plan, spec, dataset, role, split, right)
+        rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.extra_metrics(answers).items()]
         if logits is not None:
-            selection = accuracy
+            selection = float(right.mean())
             beside = beside_frozen(torch.cat(logits), context.frozen_logits(), split.labels)
             for metric, value in zip((KL, AGREEMENT, NLL), beside, strict=True):
                 rows.append(spec.row(plan.config.name, dataset, role, metric, value))
-        rows.append(
-            spec.row(
-                plan.config.name,
-                dataset,
-                role,
-                "accuracy",
-                accuracy,
-                n=len(right),
-                examples=split.example_order,
-                correct=pack(right),
-            )
-        )
-        rows += [spec.row(plan.config.name, dataset, role, *more) for more in split.extra_metrics(answers).items()]
     if history and spec.base is None and selection is not None:
         history[-1] = history[-1]._replace(selection=selection)
     yield Outcome(rows, selection, "ok", _course(worker, began, history))
+
+
+def _scores(plan: Plan, spec: TrialSpec, dataset: str, role: str, split: Split, right: NDArray[np.bool_]) -> list[Row]:
+    """The row of the accuracy on `split`, with a bit for each of its images."""
+    about = {"n": len(right), "examples": split.example_order, "correct": pack(right)}
+    return [spec.row(plan.config.name, dataset, role, "accuracy", float(right.mean()), **about)]
 
 
 def recorded(

@@ -14,6 +14,7 @@ from saeft_ray.records.amendments import as_registered
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.added import additions, extensions, registered_part
 from saeft_ray.report.added import headline as added_in_words
+from saeft_ray.report.choices import choices
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
@@ -143,6 +144,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         added_sets=context.everything.added_sets,
         additions=later,
         extended=tested,
+        choices=() if record.get("source") else choices(rows, record),
         sharpened=sharpened,
     )
 

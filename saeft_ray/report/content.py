@@ -231,6 +231,29 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """How the configuration of `method` was chosen in the rerank: by `rule`, with its mean `score` and `kl` to the
+    frozen model; `eligible` of `configurations` met `threshold`. `best_score` and `best_values` are of what the rule
+    `best` would have taken. `steady` is the share of redrawn selection accuracies that choose the same strength within
+    one step of the grid, None for a single one; `fallback` says why the rule could not choose. `edges` are the open
+    values that were chosen at an end of their range."""
+
+    method: str
+    rule: str
+    configurations: int
+    eligible: int
+    threshold: float | None
+    score: float | None
+    kl: float | None
+    best_score: float | None
+    best_values: str
+    is_best: bool
+    steady: float | None
+    fallback: str | None
+    edges: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchSummary:
     """The choice of a method's configuration: on which data, by which metric, at which cost."""
 
@@ -419,6 +442,7 @@ class Report:
     added_sets: tuple[str, ...] = ()
     additions: tuple[Addition, ...] = ()
     extended: tuple[Comparison, ...] = ()
+    choices: tuple[Chosen, ...] = ()
     sharpened: tuple[Sharpened, ...] = ()
 
     @property

@@ -68,8 +68,13 @@ class Beside(NamedTuple):
 def beside_frozen(logits: torch.Tensor, frozen: torch.Tensor, labels: IntArray) -> Beside:
     """How far answers moved from the frozen model's, and how sure they are of the truth. `logits` and `frozen` are
     (N, C), `labels` (N,)."""
-    ours, theirs = (each.double().log_softmax(1) for each in (logits, frozen))
-    kl = (theirs.exp() * (theirs - ours)).sum(1).mean()
-    likely = ours[torch.arange(len(labels)), torch.from_numpy(labels)].mean()
-    same = (logits.argmax(1) == frozen.argmax(1)).double().mean()
-    return Beside(max(0.0, float(kl)), float(same), -float(likely))
+    totals = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(labels), BATCH):  # in double precision all at once could be gigabytes
+        part = slice(start, start + BATCH)
+        ours, theirs = (each[part].double().log_softmax(1) for each in (logits, frozen))
+        kl = (theirs.exp() * (theirs - ours)).sum()
+        same = (ours.argmax(1) == theirs.argmax(1)).sum()
+        unlikely = -ours.gather(1, torch.from_numpy(labels[part])[:, None]).sum()
+        totals += torch.stack([kl, same, unlikely])
+    kl, same, unlikely = (totals / len(labels)).tolist()
+    return Beside(max(0.0, kl), same, unlikely)

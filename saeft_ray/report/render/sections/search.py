@@ -36,6 +36,7 @@ def section(report: Report) -> Section | None:
         Text(words=start),
         table(_HEAD, [_line(report, s) for s in report.searches]),
         Text(words=note, style="note"),
+        *_choices(report),
         Plot(name="search", title="Scores of each search in order", caption=HOW_TO_READ_SEARCH),
     ]
     if mattered := tuple(line for line in map(which_value_mattered, report.searches) if line):
@@ -51,6 +52,43 @@ _HEAD = (
     "its score in search, %",
     "in rerank, %",
 )
+
+
+def _choices(report: Report) -> tuple[Block, ...]:
+    """What the rule gave away for each method, and ranges that were too narrow."""
+    if not report.choices:
+        return ()
+    head = (
+        "method",
+        Column(title="rule", align="wide"),
+        "eligible",
+        "threshold, %",
+        "chosen, %",
+        "its KL",
+        Column(title="the best would be", align="wide"),
+        "steady",
+    )
+    lines: list[tuple[Words, ...]] = [
+        (
+            each.method,
+            each.rule + (f" ({each.fallback})" if each.fallback else ""),
+            f"{each.eligible} of {each.configurations}",
+            MISSING if each.threshold is None else percent(each.threshold, 2),
+            MISSING if each.score is None else percent(each.score, 2),
+            MISSING if each.kl is None else f"{each.kl:.3f}",
+            "the same" if each.is_best else f"{each.best_values} ({percent(each.best_score or 0, 2)})",
+            MISSING if each.steady is None else f"{percent(each.steady, 0)} %",
+        )
+        for each in report.choices
+    ]
+    note = (
+        "KL: how far the answers moved from those of the frozen model, in nats per selection image. Steady: the share "
+        "of redrawn accuracies that choose this strength within one step; each is redrawn by its own noise."
+    )
+    edges = tuple(f"{each.method}: {words}; a wider range may hold a better one." for each in report.choices
+                  for words in each.edges)  # fmt: skip
+    found: tuple[Block, ...] = (table(head, lines), Text(words=note, style="note"))
+    return (*found, Bullets(lines=edges, style="note")) if edges else found
 
 
 def _line(report: Report, search: SearchSummary) -> tuple[Words, ...]:

@@ -1,7 +1,8 @@
 """The head of the report: its name, its size, the one sentence, and how to read the rest."""
 
+from saeft_ray.report.choices import NOISY
 from saeft_ray.report.content import Report
-from saeft_ray.report.numbers import count, pp
+from saeft_ray.report.numbers import count, in_list, percent, pp
 from saeft_ray.report.render.blocks import Section, Strong, Text
 
 ORDER = 0
@@ -15,6 +16,8 @@ def section(report: Report) -> Section:
         still = " no verdict before the rule says so. Trials are still to come."
         blocks.append(Text(words=(Strong("Open:"), still), style="open"))
     blocks += [Text(words=report.headline, style="headline"), Text(words=reading, style="read")]
+    if report.choices:
+        blocks.append(Text(words=(Strong("How values were chosen."), f" {how_chosen(report)}"), style="read"))
     return Section(title=report.name, blocks=tuple(blocks), frame="head")
 
 
@@ -28,6 +31,20 @@ def _size(report: Report) -> str:
         report.created[:10] if report.created else "",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def how_chosen(report: Report) -> str:
+    """The rule of the sweep, and for which methods its choice would often be another on other selection images."""
+    rules = list(dict.fromkeys(each.rule for each in report.choices))
+    text = f"By {in_list(rules)}, on the selection split alone; registered before any test set was opened."
+    noisy = [each for each in report.choices if each.steady is not None and each.steady < NOISY]
+    if noisy:
+        listed = in_list([f"{each.method} ({percent(each.steady or 0, 0)} %)" for each in noisy])
+        text += (
+            f" The choice was noisy: with other selection images of that number, the same strength would have been "
+            f"chosen in this share of draws: {listed}. Verdicts are about the chosen configuration."
+        )
+    return text
 
 
 def how_to_read(report: Report) -> str:

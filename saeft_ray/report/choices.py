@@ -1,0 +1,148 @@
+"""How each configuration was chosen: the rule, what it gave away, how steady it is, and ranges that were too narrow.
+
+Everything is taken again from the rows of search and rerank, which hold the selection split alone.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from saeft_ray.config.choose import Rule
+from saeft_ray.orchestration.choosing import References, said
+from saeft_ray.records.rows import KL
+from saeft_ray.report.content import Chosen
+from saeft_ray.report.scores import METRIC, config
+from saeft_ray.stats.choice_noise import choice_noise
+
+NOISY = 0.9
+"""The share of redrawn accuracies below which a choice is called noisy."""
+_EDGE = 0.02  # of a range's width, on its own scale
+_LEAST_KL = 1e-9  # of a frozen model's own, which has no logarithm
+
+
+class _Candidate(NamedTuple):
+    settings: dict[str, Any]
+    score: float | None
+    kl: float | None
+
+
+def choices(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Chosen, ...]:
+    """The choice of every method with open values that was ranked again, and of every further rule."""
+    declared, rules = config(record).get("methods") or {}, rules_of(record)
+    images = ((record.get("data") or {}).get("sizes") or {}).get("selection")
+    if not images:
+        return ()
+    found = _candidates(rows)
+    arms = [(label, rules[0], label) for label in declared]
+    arms += [(arm, _rule_of(arm, label, rules), label) for arm, label in (record.get("arms") or {}).items()]
+    return tuple(
+        _chosen(arm, rule, found[label], declared[label], images, _references(found, declared))
+        for arm, rule, label in arms
+        if label in found and _open(declared[label])
+    )
+
+
+def rules_of(record: Mapping[str, Any]) -> list[Rule]:
+    """The rules of a sweep; that of every sweep before there were others."""
+    return [Rule.model_validate(each) for each in config(record).get("choose") or [{}]]
+
+
+def _rule_of(arm: str, label: str, rules: Sequence[Rule]) -> Rule:
+    return next(rule for rule in rules if arm == f"{label}_{rule.rule}")
+
+
+def _candidates(rows: pa.Table) -> dict[str, list[_Candidate]]:
+    """The configurations that were ranked again by method, in order of configuration: their means over the seeds."""
+    columns = ["phase", "method", "configuration", "settings", "trial", "role", "metric", "value", "status"]
+    values: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+    settings: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows.select(columns).to_pylist():
+        if row["phase"] == "rerank" and row["role"] == "selection" and row["metric"] in (METRIC, KL):
+            key = (row["method"], row["configuration"])
+            settings[key] = json.loads(row["settings"])
+            value = row["value"] if row["status"] == "ok" else None
+            values.setdefault(key, {}).setdefault(row["metric"], []).append(value)
+    out: dict[str, list[_Candidate]] = {}
+    for key, measured in sorted(values.items()):
+        found = _Candidate(settings[key], _mean(measured.get(METRIC, [])), _mean(measured.get(KL, [])))
+        out.setdefault(key[0], []).append(found)
+    return out
+
+
+def _references(found: Mapping[str, Sequence[_Candidate]], declared: Mapping[str, Any]) -> References:
+    by_type = {(settings or {}).get("type", label): label for label, settings in reversed(list(declared.items()))}
+    plain, zero_shot = (found.get(by_type.get(kind, ""), ()) for kind in ("ft", "zero_shot"))
+    return References(plain[0].score if plain else None, zero_shot[0].score if zero_shot else None)
+
+
+def _chosen(
+    name: str, rule: Rule, given: Sequence[_Candidate], declared: Mapping[str, Any], images: int, references: References
+) -> Chosen:
+    scores, kl = [each.score for each in given], [each.kl for each in given]
+    what = said(rule, scores, kl, images, references)
+    taken = given[what.chosen] if what.chosen is not None else None
+    best = given[what.best] if what.best is not None else None
+    return Chosen(
+        method=name,
+        rule=rule.in_words,
+        configurations=len(given),
+        eligible=what.eligible,
+        threshold=what.threshold,
+        score=taken.score if taken else None,
+        kl=taken.kl if taken else None,
+        best_score=best.score if best else None,
+        best_values=_numbers(best.settings, declared) if best else "",
+        is_best=taken is best,
+        steady=_steady(rule, given, images, references),
+        fallback=what.fallback,
+        edges=tuple(_edges(taken.settings, declared)) if taken else (),
+    )
+
+
+def _steady(rule: Rule, given: Sequence[_Candidate], images: int, references: References) -> float | None:
+    """How often redrawn accuracies choose about the same strength (`stats/choice_noise.py`)."""
+    if len(given) < 2 or any(each.kl is None for each in given if each.score is not None):
+        return None
+    kl = [max(each.kl or 0.0, _LEAST_KL) for each in given]
+    noise = choice_noise(
+        lambda scores: said(rule, scores, kl, images, references),
+        [each.score for each in given],
+        kl,
+        images,
+        np.random.default_rng(0),
+    )
+    return noise.steady if noise else None
+
+
+def _open(settings: Mapping[str, Any]) -> list[str]:
+    return [name for name, value in (settings or {}).items() if isinstance(value, Mapping) and _is_space(value)]
+
+
+def _is_space(value: Mapping[str, Any]) -> bool:
+    return "choices" in value or {"low", "high"} <= value.keys()
+
+
+def _numbers(settings: Mapping[str, Any], declared: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {settings[name]:.4g}" for name in _open(declared) if name in settings)
+
+
+def _edges(settings: Mapping[str, Any], declared: Mapping[str, Any]) -> Iterable[str]:
+    """Which open values were chosen at an end of their range, in words."""
+    for name in _open(declared):
+        space, value = declared[name], settings.get(name)
+        if "choices" in space or value is None or space["high"] <= space["low"]:
+            continue
+        scale = math.log if space.get("log", True) and space["low"] > 0 and value > 0 else float
+        low, high, at = scale(space["low"]), scale(space["high"]), scale(value)
+        for end, distance in (("low", at - low), ("high", high - at)):
+            if distance <= _EDGE * (high - low):
+                yield f"{name} = {value:.4g} is at the {end} end of {space['low']:g} to {space['high']:g}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(values) if known and len(known) == len(values) else None
