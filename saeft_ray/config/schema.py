@@ -112,6 +112,17 @@ class Confirm(Section):
         return self.seeds.max if isinstance(self.seeds, Until) else self.seeds
 
 
+class Curves(Section):
+    """Every method with lambdas again over a path of strengths: its chosen lambdas times factors on a log scale."""
+
+    points: Annotated[Few, Field(ge=3)] = 5
+    """Strengths of each method, the chosen one in the middle."""
+    seeds: Annotated[Few, Field(ge=2)] = 5
+    """Seeds of each strength: the first ones of `confirm`."""
+    span: Annotated[float, Field(gt=1, le=1000)] = 10.0
+    """The largest factor, and by its inverse the least one."""
+
+
 class ReportSettings(Section):
     baseline: str = "ft"
     """The method that all others are compared with."""
@@ -199,6 +210,8 @@ class SweepConfig(Section):
     choose: Rules = (Rule(),)
     """How a configuration is chosen after search and rerank; with several rules, each confirms its own choice."""
     confirm: Confirm = Confirm()
+    curves: Curves | None = None
+    """Compare at equal strength, too: each method at several; without it, no such comparison."""
     report: ReportSettings = ReportSettings()
     features: FeaturesSection = Features()
     compute: Compute = Compute()

@@ -116,13 +116,15 @@ def _progress(plan: Plan, ledger: Ledger) -> tuple[bool, str]:
     counts, done = plan.counts(), {phase: sum(t.startswith(f"{phase}-") for t in ended) for phase in PHASES}
     chosen = ledger.chosen()
     if chosen is None:
-        phase = next((phase for phase in PHASES if done[phase] < counts[phase]), last)
+        phase = next((phase for phase in PHASES if done[phase] < counts.get(phase, 0)), last)
         return False, f"{phase} {done[phase]} of {counts[phase]} trials"
     wanted = plan.confirm(chosen)
     left = len({spec.id for spec in wanted} - ended)
     registered = ledger.registration()
     if plan.config.confirm.until and registered is not None:
         left = SequentialQueue(wanted, registered, _Quiet(ledger)).remaining
+    if not left and (points := {spec.id for spec in plan.curves(chosen)}):
+        return points <= ended, f"curves {len(points & ended)} of {len(points)} trials"
     decided = " (all decided)" if not left and done["confirm"] < len(wanted) else ""
     return not left, f"confirm {done['confirm']} of {len(wanted)} trials{decided}"
 

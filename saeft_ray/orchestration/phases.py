@@ -89,6 +89,9 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     else:
         _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
     _all_ended(trials, ledger)
+    if points := plan.curves(in_order):
+        _run(FixedQueue("curves", points, ledger.finished()), ledger, runner, watcher)
+        _all_ended(points, ledger)
     return in_order
 
 

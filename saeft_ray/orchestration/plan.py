@@ -9,9 +9,9 @@ from saeft_ray.draws import seed_of
 from saeft_ray.errors import UserError
 from saeft_ray.methods import DictionaryKind, Method
 from saeft_ray.methods.facts import Facts
-from saeft_ray.records.rows import PHASES, Phase
+from saeft_ray.records.rows import TESTED, Phase
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.settings import Choices
+from saeft_ray.settings import Choices, Range
 from saeft_ray.storage.fingerprint import fingerprint
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
@@ -42,6 +42,10 @@ class Artifact(NamedTuple):
     @property
     def key(self) -> str:
         return fingerprint(self.identity, 24)
+
+
+def _any(value: Range | Choices) -> float:
+    return float(max(value.choices)) if isinstance(value, Choices) else value.high
 
 
 class Plan:
@@ -136,7 +140,7 @@ class Plan:
 
     def needs(self, spec: TrialSpec) -> tuple[Artifact, ...]:
         """The artifacts that a trial reads before it trains: the head, then those that its method asks for."""
-        number = spec.number % self.config.dictionary.seeds if spec.phase == "confirm" else 0
+        number = spec.number % self.config.dictionary.seeds if spec.phase in TESTED else 0
         return self._needs(spec.trained or spec.settings, number)
 
     def _needs(self, method: Method, number: int) -> tuple[Artifact, ...]:
@@ -236,12 +240,14 @@ class Plan:
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
         counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds}
+        if phase == "curves":
+            return self.seeds("confirm")[: self.config.curves.seeds] if self.config.curves else []
         drawn = {"confirm": [self.config.confirm.draw] if self.config.confirm.draw else []}
         seeds = {
             name: [seed_of(name, self.config.seed, i, *drawn.get(name, ())) for i in range(counts[name])]
-            for name in PHASES
+            for name in counts
         }
-        flat = [seed for name in PHASES for seed in seeds[name]]
+        flat = [seed for name in counts for seed in seeds[name]]
         if len(set(flat)) < len(flat):
             raise UserError(f"seed: {self.config.seed} gives two phases one seed of training; give another number")
         return seeds[phase]
@@ -286,6 +292,38 @@ class Plan:
             if self._is_seeded(chosen[label]) or number == 0
         ]
 
+    def curves(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
+        """Every method with lambdas at other strengths than `chosen`, with the first confirm seeds; of a derived method
+        every alternative, which costs no training. None where the sweep file asks for no curves."""
+        points = {label: self._path(label, method) for label, method in chosen.items()}
+        bases_first = sorted(points, key=lambda label: chosen[label].base is not None)
+        return [
+            TrialSpec(
+                phase="curves",
+                method=label,
+                settings=settings,
+                base=self._base(settings, chosen),
+                seed=seed,
+                number=number,
+            )
+            for number, seed in enumerate(self.seeds("curves"))
+            for label in bases_first
+            for settings in points[label]
+        ]
+
+    def _path(self, label: str, method: Method) -> list[Method]:
+        """The settings of a method over its strengths, the chosen one among them."""
+        if self.config.curves is None or label in self.arms():
+            return []
+        if method.base is not None:
+            return self.alternatives(label) if label in self.derived() else []
+        lambdas = {n: v for n, v in method if n.startswith("lambda_") and isinstance(v, int | float) and v > 0}
+        if not lambdas or not method.trains:
+            return []
+        points, span = self.config.curves.points, self.config.curves.span
+        factors = [span ** (2 * k / (points - 1) - 1) for k in range(points)]
+        return [method.with_values({n: float(v * factor) for n, v in lambdas.items()}) for factor in factors]
+
     @staticmethod
     def _base(method: Method, chosen: Mapping[str, Method]) -> Method | None:
         return chosen[method.base] if method.base else None
@@ -303,6 +341,7 @@ class Plan:
             "search": len(self.tunable()) * config.search.trials,
             "rerank": (len(self.tunable()) * top + alternatives) * config.rerank.seeds + len(self.references()),
             "confirm": len(self.confirm({**config.methods, **self._arms()})),
+            **({"curves": len(self.curves(self._closed()))} if config.curves else {}),
         }
 
     def trainings(self) -> Iterator[tuple[Phase, int]]:
@@ -316,6 +355,14 @@ class Plan:
         yield "rerank", (len(self.tunable()) * top + len(bases) + plain) * self.config.rerank.seeds
         arms = [method for method in self._arms().values() if method.trains]
         yield "confirm", (len(trained) + len(arms)) * self.config.confirm.max_seeds
+
+        if self.config.curves:
+            yield "curves", sum(spec.base is None for spec in self.curves(self._closed()))
+
+    def _closed(self) -> dict[str, Method]:
+        """The methods with some value in place of each open one: as many trials follow from any."""
+        methods = self.config.methods.items()
+        return {m: method.with_values({n: _any(v) for n, v in method.open_values().items()}) for m, method in methods}
 
     def _arms(self) -> dict[str, Method]:
         return {arm: self.config.methods[label] for arm, label in self.arms().items()}

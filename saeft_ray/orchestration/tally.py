@@ -61,7 +61,8 @@ class Tally:
 
     def line(self, signs: Mapping[str, Mapping[str, Any]]) -> str:
         """All of it in one line; `signs` are the last ones of the trials that run (`Ledger.signs`)."""
-        number = f" (phase {_STEPS.index(self.title) + 1} of {len(_STEPS)})" if self.title in _STEPS else ""
+        steps = _STEPS if self.title == "curves" else _STEPS[:-1]
+        number = f" (phase {steps.index(self.title) + 1} of {len(steps)})" if self.title in steps else ""
         best = max(((b, name) for name, (_, b) in dict(self.methods).items() if b is not None), default=None)
         parts = [
             f"{self.done} of {self.total} done",

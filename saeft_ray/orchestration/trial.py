@@ -23,7 +23,7 @@ from saeft_ray.orchestration import artifacts, tuned
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.records.course import Course
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.rows import AGREEMENT, KL, NLL, Row, Status, pack
+from saeft_ray.records.rows import AGREEMENT, KL, NLL, TESTED, Row, Status, pack
 from saeft_ray.records.stops import Asking
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Preprocessing
@@ -373,8 +373,8 @@ def _split(of: _SplitOf) -> Split:
 
 def _evaluated(plan: Plan, spec: TrialSpec, scored: Collection[str] = ()) -> dict[str, str]:
     """The splits that a trial of this phase may see, with their roles, but for those that it was `scored` on; test sets
-    in `confirm` alone."""
-    found = {"selection": "selection", **(plan.config.data.test_sets() if spec.phase == "confirm" else {})}
+    in `confirm` and `curves` alone."""
+    found = {"selection": "selection", **(plan.config.data.test_sets() if spec.phase in TESTED else {})}
     return {dataset: role for dataset, role in found.items() if dataset not in scored}
 
 

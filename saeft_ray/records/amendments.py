@@ -113,7 +113,14 @@ def _why_not(place: str, old: Any, new: Any, seen: Seen) -> str:
     if place == "report.compare":
         gone = [pair for pair in map(list, old) if pair not in [list(each) for each in new]]
         return f"the pairs {gone} are never taken away; add to them" if gone else ""
-    if section == "report" or place in ("confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "choose"):
+    if section == "report" or place in (
+        "confirm.engine",
+        "confirm.overrun",
+        "confirm.seeds",
+        "confirm.draw",
+        "choose",
+        "curves",
+    ):
         if not seen.registered:
             return ""
         return "it was registered before the confirm phase; changed after a look it could be chosen by what was seen"

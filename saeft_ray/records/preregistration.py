@@ -32,6 +32,7 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **opted,
         **chosen,
+        **({"curves": config["curves"]} if config.get("curves") else {}),
         **looked_at,
         "endpoint": "OOD" if ood else "ID",
         "datasets": ood or [name for name, role in roles.items() if role == "id"],

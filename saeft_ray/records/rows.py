@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from saeft_ray.errors import UserError
 
-Phase = Literal["search", "rerank", "confirm"]
-PHASES: tuple[Phase, ...] = ("search", "rerank", "confirm")
+Phase = Literal["search", "rerank", "confirm", "curves"]
+PHASES: tuple[Phase, ...] = ("search", "rerank", "confirm", "curves")
+"""`curves` runs what confirm chose at other strengths, with seeds of confirm; where the sweep file asks for it."""
+TESTED = ("confirm", "curves")
+"""The phases that see test sets."""
 KL, AGREEMENT, NLL = "kl_to_frozen", "agreement", "nll"
 """Metrics of the selection split: mean KL(frozen ‖ tuned) of the answers in nats, the share of images on which the two
 answer alike, and the mean negative log-likelihood of the labels."""

@@ -56,12 +56,17 @@ def write_report(
     Raises UserError if `out` cannot be written.
     """
     # Drawing needs matplotlib and jinja2, which whoever only wants the findings need not import.
-    from saeft_ray.report.render import exports, features_page, heat_map, learning_plot, plots
+    from saeft_ray.report.render import exports, features_page, heat_map, learning_plot, plots, strength_plot
     from saeft_ray.report.render.html import render as page
     from saeft_ray.report.render.markdown import render as markdown
 
     report = findings(rows, record, what_changed)
-    drawn = plots.draw(report) | learning_plot.draw(report) | heat_map.draw(what_changed, thumbnails)
+    drawn = (
+        plots.draw(report)
+        | strength_plot.draw(report)
+        | learning_plot.draw(report)
+        | heat_map.draw(what_changed, thumbnails)
+    )
     files: dict[str, str | bytes] = {
         "report.html": page(report, drawn, thumbnails),
         "report.md": markdown(report, drawn),

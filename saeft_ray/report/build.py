@@ -14,6 +14,7 @@ from saeft_ray.records.amendments import as_registered
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.added import additions, extensions, registered_part
 from saeft_ray.report.added import headline as added_in_words
+from saeft_ray.report.at_equal_strength import at_equal_strength
 from saeft_ray.report.choices import choices
 from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
@@ -26,6 +27,7 @@ from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
 from saeft_ray.report.scores import Scores, Trials, config, metric_of, read_scores
 from saeft_ray.report.standing import Standing, standing
+from saeft_ray.report.strengths import Strengths
 from saeft_ray.spelling import difference, other_spelling
 
 
@@ -145,7 +147,18 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         additions=later,
         extended=tested,
         choices=() if record.get("source") else choices(rows, record),
+        strengths=strengths(rows, record, context),
         sharpened=sharpened,
+    )
+
+
+def strengths(rows: pa.Table, record: Mapping[str, Any], context: Context) -> Strengths | None:
+    """What is said at equal strength; None for a sweep without curves."""
+    if not config(record).get("curves") or context.open:
+        return None
+    asked = [(a, b) for a, b in (*context.wanted, *context.questions) if a and b]
+    return at_equal_strength(
+        rows, context.scores.id_sets, context.datasets, asked, context.alpha, context.margin, context.endpoint
     )
 
 

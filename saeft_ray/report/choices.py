@@ -14,8 +14,8 @@ import pyarrow as pa
 from saeft_ray.config.choose import Rule
 from saeft_ray.orchestration.choosing import References, said
 from saeft_ray.records.rows import KL
-from saeft_ray.report.content import Chosen
 from saeft_ray.report.scores import METRIC, config
+from saeft_ray.report.strengths import Chosen
 from saeft_ray.stats.choice_noise import choice_noise
 
 NOISY = 0.9

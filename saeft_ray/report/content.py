@@ -8,9 +8,9 @@ from typing import Literal
 
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.report.standing import Standing
+from saeft_ray.report.strengths import Chosen, Strengths
+from saeft_ray.report.strengths import Verdict as Verdict
 from saeft_ray.stats import Line, Mean, Paired
-
-Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,29 +231,6 @@ class History:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """How the configuration of `method` was chosen in the rerank: by `rule`, with its mean `score` and `kl` to the
-    frozen model; `eligible` of `configurations` met `threshold`. `best_score` and `best_values` are of what the rule
-    `best` would have taken. `steady` is the share of redrawn selection accuracies that choose the same strength within
-    one step of the grid, None for a single one; `fallback` says why the rule could not choose. `edges` are the open
-    values that were chosen at an end of their range."""
-
-    method: str
-    rule: str
-    configurations: int
-    eligible: int
-    threshold: float | None
-    score: float | None
-    kl: float | None
-    best_score: float | None
-    best_values: str
-    is_best: bool
-    steady: float | None
-    fallback: str | None
-    edges: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class SearchSummary:
     """The choice of a method's configuration: on which data, by which metric, at which cost."""
 
@@ -443,6 +420,7 @@ class Report:
     additions: tuple[Addition, ...] = ()
     extended: tuple[Comparison, ...] = ()
     choices: tuple[Chosen, ...] = ()
+    strengths: Strengths | None = None
     sharpened: tuple[Sharpened, ...] = ()
 
     @property

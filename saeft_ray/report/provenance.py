@@ -23,7 +23,7 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
     columns = [
         "phase", "method", "configuration", "settings", "seed", "trial", "dataset", "role", "metric", "value", "status"
     ]  # fmt: skip
-    found = [row for row in rows.select(columns).to_pylist() if row["phase"] != "confirm"]
+    found = [row for row in rows.select(columns).to_pylist() if row["phase"] in ("search", "rerank")]
     metric = (config(record).get("search") or {}).get("metric") or METRIC
     declared = config(record).get("methods") or {}
     out = []

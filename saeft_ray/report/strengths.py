@@ -1,0 +1,77 @@
+"""What a report says of strength: how each was chosen, and methods compared where strengths are equal."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrengthPoint:
+    """A method at one strength, as means over seeds: KL to the frozen model, ID and OOD accuracy."""
+
+    kl: float
+    id: float
+    ood: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StrengthCurve:
+    """A method over its strengths, by KL; `least` to `greatest` is the KL that any of its runs reached."""
+
+    method: str
+    points: tuple[StrengthPoint, ...]
+    least: float
+    greatest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EqualStrength:
+    """Two methods at equal KL: on `endpoint`, in a sentence; `difference` is None where there is no estimate."""
+
+    method: str
+    against: str
+    endpoint: str
+    difference: float | None
+    lo: float | None
+    hi: float | None
+    p: float | None
+    p_equivalent: float | None
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths:
+    """Everything about strength: the curves, R² and residual of the one curve of all of them on OOD, and the
+    comparisons at equal strength on OOD and on ID; `ends` are points of methods without strengths, by name."""
+
+    curves: tuple[StrengthCurve, ...]
+    ends: dict[str, StrengthPoint]
+    r2: float | None
+    residual: float | None
+    compared: tuple[EqualStrength, ...]
+    without: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """How the configuration of `method` was chosen in the rerank: by `rule`, with its mean `score` and `kl` to the
+    frozen model; `eligible` of `configurations` met `threshold`. `best_score` and `best_values` are of what the rule
+    `best` would have taken. `steady` is the share of redrawn selection accuracies that choose the same strength within
+    one step of the grid, None for a single one; `fallback` says why the rule could not choose. `edges` are the open
+    values that were chosen at an end of their range."""
+
+    method: str
+    rule: str
+    configurations: int
+    eligible: int
+    threshold: float | None
+    score: float | None
+    kl: float | None
+    best_score: float | None
+    best_values: str
+    is_best: bool
+    steady: float | None
+    fallback: str | None
+    edges: tuple[str, ...]
