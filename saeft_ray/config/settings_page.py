@@ -3,11 +3,12 @@
 import inspect
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from saeft_ray.config.choose import Rule
 from saeft_ray.config.schema import DATASETS, METHODS, SweepConfig, Until
 from saeft_ray.datasets.folder import TestFolder
 from saeft_ray.settings import Choices, Range
@@ -38,6 +39,8 @@ def page() -> str:
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)
 
 
 def _section(title: str, model: type[BaseModel]) -> list[str]:
@@ -59,6 +62,8 @@ def _section(title: str, model: type[BaseModel]) -> list[str]:
 
 
 def _default(value: Any) -> str:
+    if isinstance(value, tuple) and value and all(isinstance(each, Rule) for each in value):
+        return ", ".join(f"`{each.rule}`" for each in value)
     return "as below" if isinstance(value, BaseModel) else "none" if value is None else f"`{_cell(str(value))}`"
 
 
