@@ -3,8 +3,8 @@
     python benchmarks/resume.py [--trials N] [--s3]
 
 Writes a ledger of search, rerank and confirm trials with rows as large as in digit world, then times what the same
-command does before anything runs: the lease, checking every file, the record, the studies, the choice. With `--s3`,
-on the S3 server of the tests.
+command does before anything runs: the lease, checking every file, the record, the studies, the choice; and how long
+`python -m saeft_ray.status` takes. With `--s3`, on the S3 server of the tests.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_rows
 from saeft_ray.records.rows import pack
+from saeft_ray.records.state import read_state
 from saeft_ray.storage.store import Store
 
 import s3_server
@@ -95,9 +96,13 @@ def measure(storage: str, trials: int) -> None:
     began = time.perf_counter()
     rows = read_rows(f"{storage}/sweeps/resumed").num_rows
     table = time.perf_counter() - began
+    began = time.perf_counter()
+    state = read_state(f"{storage}/sweeps/resumed")
+    asked = time.perf_counter() - began
+    assert sum(state.ended.values()) == written
     print(
         f"{written} trials written in {wrote:.1f} s; resumed and ready after {resumed:.1f} s; "
-        f"their {rows} rows read in {table:.1f} s"
+        f"their {rows} rows read in {table:.1f} s; status answered in {asked:.1f} s"
     )
 
 

@@ -12,6 +12,7 @@ from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.growing import in_words
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.reopen import record_of
+from saeft_ray.records.lease import Lease
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report import report_sweep
@@ -245,3 +246,14 @@ def test_a_grown_record_says_when_and_after_what(tmp_path, images):
     assert [each["before"]["config"]["confirm"]["seeds"] for each in known["amendments"]] == [3, 4]
     assert len(known["confirm_seeds"]) == 6
     assert json.loads((tmp_path / "sweeps/small/sweep.json").read_text())["amendments"] == known["amendments"]
+
+
+def test_a_sweep_that_runs_is_not_extended_by_a_second_driver(tmp_path, door):
+    assert door()[0] == 0
+    before = (tmp_path / "runs/sweeps/small/sweep.json").read_bytes()
+    with Lease(Store(str(tmp_path / "runs")), "sweeps/small"):
+        status, said = door("--extend", methods=MORE_METHODS)
+    assert status == 2
+    assert "runs this sweep since" in said
+    assert (tmp_path / "runs/sweeps/small/sweep.json").read_bytes() == before
+    assert door("--extend", methods=MORE_METHODS)[0] == 0

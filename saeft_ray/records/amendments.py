@@ -31,7 +31,7 @@ class Seen(NamedTuple):
         return self.ended.get("confirm", 0) > 0
 
     def in_words(self) -> str:
-        trials = ", ".join(f"{count} of the {phase} phase" for phase, count in self.ended.items() if count)
+        trials = ", ".join(f"{count} of the {phase} phase" for phase, count in self.ended.items())
         looks = f"; {self.looks} look{'s' if self.looks > 1 else ''} taken" if self.looks else ""
         opened = "test sets were open" if self.tests else "no test set was open"
         return f"ended trials: {trials or 'none'}{looks}; {opened}"
@@ -154,6 +154,7 @@ def _plain(value: Any) -> Any:
 
 
 def ended_by_phase(finished: Iterable[str], phases: Iterable[str]) -> dict[str, int]:
-    """How many of the trials `finished` are of each phase."""
+    """How many of the trials `finished` are of each phase; without those that have none."""
     names = list(finished)
-    return {phase: sum(name.startswith(f"{phase}-") for name in names) for phase in phases}
+    counts = {phase: sum(name.startswith(f"{phase}-") for name in names) for phase in phases}
+    return {phase: count for phase, count in counts.items() if count}
