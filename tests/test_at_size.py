@@ -21,11 +21,12 @@ from saeft_ray.methods.embeddings import MSE
 from saeft_ray.methods.facts import Facts
 from saeft_ray.methods.layers import LDIFS
 from saeft_ray.model import encoder
-from saeft_ray.orchestration import artifacts, trial
+from saeft_ray.orchestration import artifacts
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.plan import Plan
 from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.trial_context import TrialContext
 from saeft_ray.settings import Compute, DictionarySettings, Model, Train
 from saeft_ray.training import frozen_embeddings
 from saeft_ray.training.evaluate import correct
@@ -352,7 +353,7 @@ def test_shards_end_where_batches_end_and_change_no_key(monkeypatch):
 def test_a_trial_in_bf16_tunes_and_evaluates_in_bf16_and_reads_features_of_bf16(tmp_path):
     train = {**sweeps.SMALL["train"], "precision": "bf16"}
     plan, store, _ = sweeps.opened(sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 3}}, train=train))
-    model = trial.TrialContext(plan, store, Worker(), False).frozen().eval()  # what a trial tunes and evaluates
+    model = TrialContext(plan, store, Worker(), False).frozen().eval()  # what a trial tunes and evaluates
     assert model.precision == "bf16"
     stored = frozen_embeddings.load(artifacts.ensure(plan.activations(), plan, store, CPU))[:256, 0]
     pixels = plan.config.data.split("train", 28).views(np.arange(256), np.zeros(256, int), plan.view_seed)

@@ -18,11 +18,11 @@ from saeft_ray.datasets.images.cache import Cache
 from saeft_ray.datasets.images.decode import SLOTS, check, part, whole
 from saeft_ray.errors import Corrupt, Unfinished, UserError
 from saeft_ray.model import encoder
-from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.facts import _plainly_different, find_facts
 from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
+from saeft_ray.orchestration.trial_context import TrialContext
 from saeft_ray.records.earlier import replaced
 from saeft_ray.records.read import read_rows
 from saeft_ray.settings import Model
@@ -430,9 +430,9 @@ def test_a_broken_test_image_stops_once_and_trained_weights_are_only_evaluated_w
     if gone:
         broken.unlink()
     trained: list[str] = []
-    whole = trial.TrialContext._train
+    whole = TrialContext._train
     monkeypatch.setattr(
-        trial.TrialContext,
+        TrialContext,
         "_train",
         lambda self, model, spec, *more: trained.append(spec.id) or whole(self, model, spec, *more),
     )

@@ -17,6 +17,7 @@ from saeft_ray.orchestration.local import LocalRunner
 from saeft_ray.orchestration.phases import run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.reopen import record_of, reopen
+from saeft_ray.orchestration.trial_context import TrialContext
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import SCHEMA, unpack
 from saeft_ray.records.trial_spec import TrialSpec
@@ -162,7 +163,7 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     monkeypatch.setattr(trial.Classifier, "embed", None)
     list(trial.run(plan, probe, store, Worker()))
     monkeypatch.undo()
-    first = trial.TrialContext(plan, store, Worker(), False)
+    first = TrialContext(plan, store, Worker(), False)
     model = first.frozen()
     config.methods["lp_ft"].start(first, model)
     assert np.array_equal(heads[0].detach(), model.head.weight.detach())

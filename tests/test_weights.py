@@ -19,6 +19,7 @@ from saeft_ray.model import encoder, pretrained
 from saeft_ray.orchestration import artifacts, trial
 from saeft_ray.orchestration.facts import find_facts
 from saeft_ray.orchestration.plan import Plan
+from saeft_ray.orchestration.trial_context import TrialContext
 from saeft_ray.settings import Model
 from saeft_ray.storage.store import Store
 from saeft_ray.training import evaluate
@@ -248,7 +249,7 @@ def test_answers_that_are_not_finite_are_a_result_of_training_and_a_mistake_with
     plan, store, _ = sweeps.opened(config)
     specs = {spec.method: spec for spec in plan.confirm(config.methods)}
     monkeypatch.setattr(trial, "predicted", partial(_raises, Diverged("the answers are not finite")))
-    monkeypatch.setattr(trial.TrialContext, "train", lambda *_: iter(()))
+    monkeypatch.setattr(TrialContext, "train", lambda *_: iter(()))
     *_, outcome = trial.run(plan, specs["ft"], store, Worker())
     assert (outcome.status, {row.status for row in outcome.rows}) == ("failed", {"failed"})
     with pytest.raises(UserError, match="not finite of selection, and nothing trained it"):

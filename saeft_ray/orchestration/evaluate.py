@@ -14,7 +14,7 @@ from saeft_ray.errors import UserError
 from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration import tuned
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.orchestration.trial import TrialContext
+from saeft_ray.orchestration.trial_context import TrialContext
 from saeft_ray.records.evaluations import Evaluations
 from saeft_ray.records.ledger import Ledger
 from saeft_ray.records.rows import pack

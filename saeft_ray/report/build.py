@@ -1,6 +1,5 @@
 """Rows and the sweep's record → a `Report`: pure, deterministic, and with no drawing."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,16 +15,16 @@ from saeft_ray.report.added import additions, extensions, registered_part
 from saeft_ray.report.added import headline as added_in_words
 from saeft_ray.report.at_equal_strength import at_equal_strength
 from saeft_ray.report.choices import choices
-from saeft_ray.report.column import bare, results_column
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
-from saeft_ray.report.content import Cell, Comparison, Control, MethodResults, Report, SearchSummary, Warning
+from saeft_ray.report.content import Comparison, Control, Report, SearchSummary, Warning
 from saeft_ray.report.cue import cue_found
 from saeft_ray.report.headline import headline
 from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
+from saeft_ray.report.method_results import is_derived, methods_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
-from saeft_ray.report.scores import Scores, Trials, config, metric_of, read_scores
+from saeft_ray.report.scores import Scores, config, metric_of, read_scores
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.report.strengths import Strengths
 from saeft_ray.spelling import difference, other_spelling
@@ -94,7 +93,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     controls = ruled.comparisons + _closed(context, asked.comparisons)
     faults = (*sequential.deviations(record), *primary.faults, *ruled.faults, *asked.faults)
     scores, is_open, metric = context.scores, context.open, metric_of(record)
-    methods = _methods(context.everything, context.facts, context.alpha, context.shared_design, is_open)
+    methods = methods_of(context.everything, context.facts, context.alpha, context.shared_design, is_open)
     tuned = provenance.searches(rows, scores, record)
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
     lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands, tuned)
@@ -318,7 +317,7 @@ def _warnings(
     trained = {
         name
         for name, trials in context.scores.methods.items()
-        if not trials.deterministic and not _derived(context.facts[name], trials)
+        if not trials.deterministic and not is_derived(context.facts[name], trials)
     }
     unpooled = primary.unpooled
     return (
@@ -375,46 +374,6 @@ def _known(name: Any, known: set[str], what: str) -> str | None:
         hint = f"; {near!r} differs from it only in {difference(str(name), near)}" if near else ""
         raise UserError(f"report: {what} names the method {name!r}; this sweep has {in_list(sorted(known))}{hint}")
     return None if name is None else str(name)
-
-
-def _methods(
-    scores: Scores, facts: Mapping[str, MethodFacts], alpha: float, design: stats.Design | None, is_open: bool
-) -> tuple[MethodResults, ...]:
-    def column(name: str, datasets: tuple[str, ...]) -> dict[str, Cell]:
-        cells = results_column(scores, name, datasets, alpha, design)
-        return {m: bare(cell) for m, cell in cells.items()} if is_open else cells
-
-    columns = {d: column(d, (d,)) for d in (*scores.datasets, *scores.diagnostic_sets)}
-    id_mean = column("ID", scores.id_sets) if scores.id_sets else {}
-    ood_mean = column("OOD", scores.ood_sets) if scores.ood_sets else {}
-    return tuple(
-        MethodResults(
-            name=name,
-            type=facts[name].type,
-            settings=_settings(trials.settings),
-            configuration=trials.configuration,
-            deterministic=trials.deterministic,
-            derived=_derived(facts[name], trials),
-            cells=tuple(columns[d][name] for d in scores.datasets),
-            diagnostic=tuple(columns[d][name] for d in scores.diagnostic_sets),
-            id=id_mean.get(name),
-            ood=ood_mean.get(name),
-        )
-        for name, trials in scores.methods.items()
-    )
-
-
-def _derived(facts: MethodFacts, trials: Trials) -> bool:
-    """Whether the method's checkpoints are made of another method's."""
-    return facts.derived_from is not None or "base" in _settings(trials.settings)
-
-
-def _settings(text: str) -> dict[str, object]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _kept_back(c: Comparison) -> Comparison:
