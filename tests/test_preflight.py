@@ -101,7 +101,7 @@ def test_without_data(local, tmp_path, capsys):
     assert status == 1
     assert found == dict.fromkeys(NAMES, "ok") | {
         "data": "FAIL",
-        **dict.fromkeys(("memory", "throughput", "cost"), "skip"),
+        **dict.fromkeys(("cue", "memory", "throughput", "cost"), "skip"),
     }
     assert str(tmp_path / "none") in said
 

@@ -62,7 +62,7 @@ def test_a_plan_asks_a_dead_storage_in_haste(monkeypatch, capsys):
         monkeypatch.setenv(name, "a-key")
     monkeypatch.setattr(show_plan, "HASTY", Waits(0.3, 0.3))
     asked = []
-    monkeypatch.setattr(show_plan, "opened_before", lambda *_: asked.append(1))
+    monkeypatch.setattr(show_plan.earlier, "opened_before", lambda *_: asked.append(1))
     dead = parse(yaml.safe_dump({**sweeps.SMALL, "storage": {"url": "s3://b/x", "endpoint": "http://127.0.0.1:1"}}))
     began = time.monotonic()
     show_plan.show(Plan(dead, find_facts(dead)), Console())

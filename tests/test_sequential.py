@@ -59,7 +59,10 @@ class Memory:
 def sweep(
     methods: list[str], seeds: Any = None, margin: float | None = None, **confirm: Any
 ) -> tuple[Plan, dict[str, Any]]:
-    arms: dict[str, Any] = {name: {} if name in ("ft", "zero_shot") else {"type": "ft"} for name in methods}
+    arms: dict[str, Any] = {
+        name: {} if name in ("ft", "zero_shot") else {"type": "mse", "lambda_mse": 1.0 + number}
+        for number, name in enumerate(methods)
+    }
     if "wise" in arms:
         arms["wise"] = {"type": "wise_ft", "of": "ft", "alpha": 0.5}
     made = config(

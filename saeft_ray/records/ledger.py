@@ -152,8 +152,10 @@ class Ledger:
 
     def seen(self) -> Seen:
         """What is known of this sweep by now."""
-        ended = ended_by_phase(self.finished(), PHASES)
-        return Seen(ended, len(self._folder.paths("looks")), self.registration() is not None)
+        ended, registered = ended_by_phase(self.finished(), PHASES), True
+        with suppress(Damaged):  # then there is one
+            registered = self.registration() is not None
+        return Seen(ended, len(self._folder.paths("looks")), registered)
 
     def _has_mended_tests(self, known: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
         """Whether nothing but test images changed, and no trial has been scored on them."""
