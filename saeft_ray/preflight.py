@@ -33,7 +33,7 @@ from saeft_ray.orchestration.room import check_room
 from saeft_ray.orchestration.tuned import embeddings
 from saeft_ray.records.cue import in_words
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.rows import PHASES
+from saeft_ray.records.rows import TESTED
 from saeft_ray.settings import lowest
 from saeft_ray.storage.redact import redacted
 from saeft_ray.storage.retry import HASTY
@@ -342,9 +342,9 @@ def _phases(rehearsal: Rehearsal) -> Iterator[tuple[str, float, int]]:
     step = sum(rehearsal.seconds.values()) / len(rehearsal.seconds) if rehearsal.seconds else 0.0
     trainings, counts = dict(plan.trainings()), plan.counts()
     model = sum(p.numel() * p.element_size() for p in rehearsal.classifier().parameters())
-    for phase in PHASES:
-        seen = sum(sizes.values()) - sizes["train"] if phase == "confirm" else sizes["selection"]
-        seconds = trainings[phase] * plan.steps * step + counts[phase] * seen / rate
+    for phase, count in counts.items():
+        seen = sum(sizes.values()) - sizes["train"] if phase in TESTED else sizes["selection"]
+        seconds = trainings[phase] * plan.steps * step + count * seen / rate
         yield phase, seconds, trainings[phase] * model if phase == "confirm" else 0
 
 
