@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from saeft_ray import sweep
 from saeft_ray import trial as replaying
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.model.encoder import Classifier
 from saeft_ray.orchestration import trial
 from saeft_ray.orchestration.artifacts import ensure as build
 from saeft_ray.orchestration.local import LocalRunner
@@ -157,10 +159,19 @@ def test_a_probe_runs_no_encoder_and_fine_tuning_goes_on_from_it(tmp_path, monke
     assert probe.seed is None
     assert [a.kind for a in plan.needs(probe)] == [a.kind for a in plan.needs(start)] == ["head", "activations"]
     heads = []
-    seen = lambda model, split, *_, **__: heads.append(model.head.weight.clone()) or split.labels  # noqa: E731
+
+    def seen(model, split, *_, logits=None, **__):
+        heads.append(model.head.weight.clone())
+        if logits is not None:
+            logits.append(torch.zeros(len(split.labels), 10))
+        return split.labels
+
     monkeypatch.setattr(trial, "predicted", seen)
+    monkeypatch.setattr(
+        TrialContext, "frozen_logits", lambda self: torch.zeros(len(self.split("selection").labels), 10)
+    )
     build(plan.activations(), plan, store, Worker().device)
-    monkeypatch.setattr(trial.Classifier, "embed", None)
+    monkeypatch.setattr(Classifier, "embed", None)
     list(trial.run(plan, probe, store, Worker()))
     monkeypatch.undo()
     first = TrialContext(plan, store, Worker(), False)
