@@ -59,7 +59,7 @@ def test_vit_b_32_fine_tunes_on_a_folder_of_images(tmp_path):
     assert {(row["method"], row["dataset"]) for row in rows} == {
         (method, dataset) for method in ("zero_shot", "ft", "sae_ft") for dataset in ("selection", "ID", "dark")
     }
-    assert {row["n"] for row in rows if row["dataset"] == "selection"} == {4}
+    assert {row["n"] for row in rows if (row["dataset"], row["metric"]) == ("selection", "accuracy")} == {4}
     assert plan.facts.width == 512
     assert plan.facts.image_size == 224
 
