@@ -174,7 +174,7 @@ def _check_trials(first: Part, second: Part) -> list[str]:
 
 def _compared(part: Part, trial: str) -> list[dict[str, Any]]:
     """The rows of a trial without what says where and how fast it ran."""
-    rows: Iterable[Row] = part.ledger.rows(trial)
+    rows: Iterable[Row] = part.ledger.all_rows(trial)
     kept = [{**asdict(row), "sweep": ""} for row in rows if row.metric != "seconds"]
     return sorted(kept, key=lambda row: (row["dataset"], row["metric"]))
 

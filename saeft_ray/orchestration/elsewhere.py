@@ -69,8 +69,8 @@ class Elsewhere:
         found: dict[str, tuple[Ledger, str]] = {}
         for plan, ledger in self._sweeps():
             with suppress(Damaged, UserError, OSError):
-                statuses = ledger.statuses()
                 for phase in _PHASES:
+                    statuses = ledger.statuses(phase)
                     for spec in ledger.asked(phase):
                         if spec.trained is not None and statuses.get(spec.id) in ("ok", "failed"):
                             found.setdefault(_computes(plan, spec), (ledger, spec.id))

@@ -12,12 +12,12 @@ from saeft_ray.storage.store import Store
 def in_words(plan: Plan, store: Store, ledger: Ledger, record: Mapping[str, Any]) -> str:
     """What `record`, that of `plan`, adds; "" where there is no such sweep, no trial of it, or nothing to add."""
     try:
-        grown, seen = ledger.growth(record), ledger.seen()
-        before = ledger.record()["data"]["roles"]
+        grown = ledger.growth(record)
     except (FileNotFoundError, NotADirectoryError):
         return ""
     if grown.refused or not grown.added or not ledger.has_trials():
         return ""
+    seen, before = grown.seen, ledger.record()["data"]["roles"]
     return "\n".join(
         (
             f"{ledger.url}: exists, and the file adds to it:",

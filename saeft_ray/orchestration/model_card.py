@@ -97,7 +97,7 @@ def _measured(rows: Sequence[Row], of_all: Sequence[Row]) -> str:
 
 def _rows(ledger: Ledger, trial: str) -> list[Row]:
     try:
-        return [row for row in ledger.rows(trial) if row.role != "train"]
+        return [row for row in ledger.all_rows(trial) if row.role != "train"]
     except FileNotFoundError:
         return []
 

@@ -50,7 +50,7 @@ class Comparison:
 def recorded(ledger: Ledger, name: str) -> tuple[TrialSpec, list[Row]]:
     """The spec and the rows of a finished trial. Raises UserError if there is none of that name."""
     try:
-        return ledger.spec(name), ledger.rows(name)
+        return ledger.spec(name), ledger.all_rows(name)
     except FileNotFoundError:
         raise UserError(ledger.no_trial(name)) from None
 

@@ -42,7 +42,7 @@ def ask_to_stop(storage: str, trial: str, endpoint: str | None = None) -> Reques
 
 def _how(ledger: Ledger, trial: str) -> str:
     """How a trial ended, after `it has`."""
-    row = next(row for row in ledger.rows(trial) if row.role == "selection")
+    row = ledger.selection_row(trial)
     if row.value is not None:
         return f"ended, with a selection accuracy of {row.value:.1%}"
     return f"ended ({row.error})" if row.error else "ended"

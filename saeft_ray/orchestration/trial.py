@@ -1,6 +1,5 @@
 """One trial end to end: (plan, spec, store, worker) → reports of its epochs, then its rows."""
 
-import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -28,7 +27,6 @@ from saeft_ray.training.evaluate import beside_frozen, predicted
 from saeft_ray.training.loop import Epoch
 from saeft_ray.training.worker import Worker
 
-_log = logging.getLogger(__name__)
 _QUIET = 15.0  # seconds between two signs of life, at least: many short epochs would write more than they compute
 
 
@@ -151,7 +149,7 @@ def recorded(
 def _before(spec: TrialSpec, ledger: Ledger) -> list[Row]:
     """The rows of a confirm trial that has ended; none of another, which has nothing to be scored on later."""
     with suppress(FileNotFoundError):
-        return ledger.rows(spec.id) if spec.phase == "confirm" else []
+        return ledger.all_rows(spec.id) if spec.phase == "confirm" else []
     return []
 
 

@@ -13,6 +13,7 @@ from saeft_ray.records.differing import ABSENT, differing
 
 KEY = "amendments"
 _COUNTS = {"search.trials", "rerank.top", "rerank.seeds", "confirm.seeds", "confirm.seeds.max"}
+_REGISTERED = {"confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "choose", "curves"}
 _KEPT = ("config", "data", "confirm_seeds", "methods", "arms")
 _COMPARABLE = "what has been trained would not be comparable with what comes"
 
@@ -38,12 +39,13 @@ class Seen(NamedTuple):
 
 
 class Growth(NamedTuple):
-    """How a sweep file differs from the record of its sweep: `added` in words, and `refused`, each with its reason.
-    `changes` are the places with both values."""
+    """How a sweep file differs from the record of its sweep, of which so much had been `seen`: `added` in words, and
+    `refused`, each with its reason. `changes` are the places with both values."""
 
     added: list[str]
     refused: list[str]
     changes: list[tuple[str, Any, Any]]
+    seen: Seen
 
 
 def growth(known: Mapping[str, Any], record: Mapping[str, Any], settings: Mapping[str, Any], seen: Seen) -> Growth:
@@ -63,10 +65,10 @@ def growth(known: Mapping[str, Any], record: Mapping[str, Any], settings: Mappin
             ]
         else:
             added.append(f"test sets: {', '.join(sets)}" if sets else f"{', '.join(in_data)}: another way to the same")
-    return Growth(added, refused, [(place, _plain(old), _plain(new)) for place, old, new in changes])
+    return Growth(added, refused, [(place, _plain(old), _plain(new)) for place, old, new in changes], seen)
 
 
-def amended(known: Mapping[str, Any], record: Mapping[str, Any], grown: Growth, seen: Seen) -> dict[str, Any]:
+def amended(known: Mapping[str, Any], record: Mapping[str, Any], grown: Growth) -> dict[str, Any]:
     """The record of a sweep from now on: what it is by `record`, and when and how it came to be."""
     amendment = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -74,7 +76,7 @@ def amended(known: Mapping[str, Any], record: Mapping[str, Any], grown: Growth, 
         "versions": record["versions"],
         "added": grown.added,
         "changes": [list(change) for change in grown.changes],
-        "seen": seen._asdict(),
+        "seen": grown.seen._asdict(),
         "before": {name: known[name] for name in _KEPT if name in known},
     }
     kept = {name: known[name] for name in ("created", "commit", "versions", "ray") if name in known}
@@ -113,14 +115,7 @@ def _why_not(place: str, old: Any, new: Any, seen: Seen) -> str:
     if place == "report.compare":
         gone = [pair for pair in map(list, old) if pair not in [list(each) for each in new]]
         return f"the pairs {gone} are never taken away; add to them" if gone else ""
-    if section == "report" or place in (
-        "confirm.engine",
-        "confirm.overrun",
-        "confirm.seeds",
-        "confirm.draw",
-        "choose",
-        "curves",
-    ):
+    if section == "report" or place in _REGISTERED:
         if not seen.registered:
             return ""
         return "it was registered before the confirm phase; changed after a look it could be chosen by what was seen"

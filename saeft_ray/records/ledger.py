@@ -19,6 +19,7 @@
 
 import json
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -115,7 +116,7 @@ class Ledger:
         for what, old, new in changes(known, record):
             _log.warning("%s: was %s when this sweep began and is %s now; both are recorded", what, old, new)
         if grown.added:
-            known = amended(known, record, grown, self.seen())
+            known = amended(known, record, grown)
             self._folder.replace(RECORD, to_json(known, self._folder.lease))
         elif mended:
             _log.warning(
@@ -282,9 +283,13 @@ class Ledger:
         return {path.split("/")[1] for path in self._folder.paths("trials") if path.endswith(f"/{ROWS}")}
 
     def rows(self, trial: str) -> list[Row]:
-        """The rows of one finished trial, those of added test sets last. Raises FileNotFoundError."""
+        """The rows that a finished trial ended with. Raises FileNotFoundError."""
         path = f"trials/{trial}/{ROWS}"
-        found = _rows(self._folder.get(path), f"{self.url}/{path}")
+        return _rows(self._folder.get(path), f"{self.url}/{path}")
+
+    def all_rows(self, trial: str) -> list[Row]:
+        """The same, and those of test sets that were added later."""
+        found = self.rows(trial)
         more = [path for path in self._folder.paths(f"trials/{trial}") if path.rpartition("/")[2].startswith(MORE)]
         for path, data in self._folder.get_many(sorted(more)).items():
             found += _rows(data, f"{self.url}/{path}")
@@ -292,9 +297,13 @@ class Ledger:
 
     def lacking(self, sets: Iterable[str]) -> list[TrialSpec]:
         """The confirm trials that have ended and were not scored on all test sets of `sets`, by number."""
-        wanted, finished = set(sets), self.finished()
-        ended = [spec for spec in self.asked("confirm") if spec.id in finished]
-        return [spec for spec in ended if wanted - {row.dataset for row in self.rows(spec.id)}]
+        wanted, scored = set(sets), defaultdict[str, set[str]](set)
+        paths = [path for path in self._folder.paths("trials") if path.startswith("trials/confirm-")]
+        names = {path: path.rpartition("/")[2] for path in paths}
+        kept = [path for path, name in names.items() if name == ROWS or name.startswith(MORE)]
+        for path, data in self._folder.get_many(kept).items():
+            scored[path.split("/")[1]] |= {row.dataset for row in _rows(data, f"{self.url}/{path}")}
+        return [spec for spec in self.asked("confirm") if spec.id in scored and wanted - scored[spec.id]]
 
     def course(self, trial: str) -> Course | None:
         """How a finished trial went; None if it ended before that was kept. Raises FileNotFoundError."""
@@ -302,10 +311,9 @@ class Ledger:
         shown = f"{self.url}/{path}"
         return course_of(read_parquet(self._folder.get(path), shown), shown)
 
-    def statuses(self) -> dict[str, str]:
-        """How every trial has ended that has rows."""
-        paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished())]
-        return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._folder.get_many(paths).items()}
+    def statuses(self, phase: Phase) -> dict[str, str]:
+        """How every trial of `phase` has ended that has rows."""
+        return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._ended(phase).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed or were stopped on
