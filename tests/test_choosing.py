@@ -35,6 +35,7 @@ def rules(choose):
         ("best", [Rule()]),
         ("strongest_within", [Rule(rule="strongest_within")]),
         ({"strongest_within": {"se": 1}}, [Rule(rule="strongest_within", se=1.0)]),
+        ({"strongest_within": 1}, [Rule(rule="strongest_within", se=1.0)]),
         ({"keep_gain": 0.25}, [Rule(rule="keep_gain", share=0.25)]),
         (["best", {"keep_gain": None}], [Rule(), Rule(rule="keep_gain")]),
     ],
@@ -51,6 +52,7 @@ def test_a_file_gives_rules_by_name_or_with_settings(given, meant):
         (["best", "best"], "best is given twice"),
         ([], "choose"),
         ({"keep_gain": 2}, "share"),
+        ({"best": 2}, "choose"),
     ],
 )
 def test_another_rule_is_refused_with_its_place(given, said):

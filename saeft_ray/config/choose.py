@@ -11,7 +11,7 @@ from saeft_ray.settings import Section
 class Rule(Section):
     """`best`: the highest accuracy. `strongest_within`: of all that are within `se` standard errors of the best, the
     one that stays nearest the frozen model (least KL of its answers). `keep_gain`: the nearest of all that keep `share`
-    of what plain fine-tuning gains over zero-shot. docs/statistics.md 4.18 defines them.
+    of what plain fine-tuning gains over zero-shot. docs/statistics.md 3.12 defines them.
     """
 
     rule: Literal["best", "strongest_within", "keep_gain"] = "best"
@@ -31,6 +31,10 @@ class Rule(Section):
         }[self.rule]
 
 
+_NUMBER = {"strongest_within": "se", "keep_gain": "share"}
+"""What a number alone is, as in `keep_gain: 0.5`."""
+
+
 def _each(value: Any) -> Any:
     """Rules as a file gives them: a name, {name: its settings}, or a list of these."""
     return [_one(each) for each in value] if isinstance(value, list | tuple) else [_one(value)]
@@ -41,9 +45,9 @@ def _one(value: Any) -> Any:
         return {"rule": value}
     if isinstance(value, Mapping) and len(value) == 1 and "rule" not in value:
         ((name, settings),) = value.items()
-        if name == "keep_gain" and not isinstance(settings, Mapping):
-            return {"rule": name, **({} if settings is None else {"share": settings})}
-        return {"rule": name, **settings} if isinstance(settings, Mapping | None) and settings else {"rule": name}
+        if not isinstance(settings, Mapping | None):
+            settings = {_NUMBER.get(name, name): settings}
+        return {"rule": name, **(settings or {})}
     return value
 
 

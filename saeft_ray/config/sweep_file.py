@@ -116,16 +116,15 @@ def _contradictions(sections: Mapping[str, Any]) -> Iterator[Mistake]:
         except UserError as error:
             yield "storage", str(error)
     features, data = sections.get("features"), sections.get("data")
-    curves, confirmed = sections.get("curves"), sections.get("confirm")
-    if curves and confirmed and curves.seeds > confirmed.max_seeds:
+    curves, confirm = sections.get("curves"), sections.get("confirm")
+    if curves and confirm and curves.seeds > confirm.max_seeds:
         yield (
             "curves.seeds",
-            f"{curves.seeds} seeds are the first ones of confirm, which has {confirmed.max_seeds}; give fewer, or "
+            f"{curves.seeds} seeds are the first ones of confirm, which has {confirm.max_seeds}; give fewer, or "
             "confirm more",
         )
     if report:
         yield from report.problems(methods, data.test_sets() if data else None)
-        confirm = sections.get("confirm")
         if report.variance == "pooled" and confirm and confirm.until is not None:
             yield "report.variance", "pooled with confirm.seeds: {min, max}; looks know each method's own spread alone"
     if features:

@@ -44,10 +44,6 @@ class Artifact(NamedTuple):
         return fingerprint(self.identity, 24)
 
 
-def _any(value: Range | Choices) -> float:
-    return float(max(value.choices)) if isinstance(value, Choices) else value.high
-
-
 class Plan:
     """The artifacts and the trials of a sweep."""
 
@@ -255,14 +251,7 @@ class Plan:
     def rerank(self, candidates: Mapping[str, list[Method]], chosen: Mapping[str, Method]) -> list[TrialSpec]:
         """Every candidate configuration with the rerank seeds; `chosen` holds the settings of bases."""
         return [
-            TrialSpec(
-                phase="rerank",
-                method=label,
-                settings=settings,
-                base=self._base(settings, chosen),
-                seed=seed,
-                number=number,
-            )
+            self._spec("rerank", label, settings, chosen, seed, number)
             for label, best in candidates.items()
             for settings in best
             for number, seed in enumerate(self.seeds("rerank"))
@@ -277,38 +266,22 @@ class Plan:
 
     def confirm(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
         """Every method at its chosen configuration with the confirm seeds; methods without a seed run once."""
-        bases_first = sorted(chosen, key=lambda label: chosen[label].base is not None)
         return [
-            TrialSpec(
-                phase="confirm",
-                method=label,
-                settings=chosen[label],
-                base=self._base(chosen[label], chosen),
-                seed=seed if self._is_seeded(chosen[label]) else None,
-                number=number,
-            )
+            self._spec("confirm", label, method, chosen, seed if self._is_seeded(method) else None, number)
             for number, seed in enumerate(self.seeds("confirm"))
-            for label in bases_first
-            if self._is_seeded(chosen[label]) or number == 0
+            for label, method in _bases_first(chosen)
+            if self._is_seeded(method) or number == 0
         ]
 
     def curves(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
         """Every method with lambdas at other strengths than `chosen`, with the first confirm seeds; of a derived method
         every alternative, which costs no training. None where the sweep file asks for no curves."""
-        points = {label: self._path(label, method) for label, method in chosen.items()}
-        bases_first = sorted(points, key=lambda label: chosen[label].base is not None)
+        points = {label: self._path(label, method) for label, method in _bases_first(chosen)}
         return [
-            TrialSpec(
-                phase="curves",
-                method=label,
-                settings=settings,
-                base=self._base(settings, chosen),
-                seed=seed,
-                number=number,
-            )
+            self._spec("curves", label, settings, chosen, seed, number)
             for number, seed in enumerate(self.seeds("curves"))
-            for label in bases_first
-            for settings in points[label]
+            for label, path in points.items()
+            for settings in path
         ]
 
     def _path(self, label: str, method: Method) -> list[Method]:
@@ -325,8 +298,12 @@ class Plan:
         return [method.with_values({n: float(v * factor) for n, v in lambdas.items()}) for factor in factors]
 
     @staticmethod
-    def _base(method: Method, chosen: Mapping[str, Method]) -> Method | None:
-        return chosen[method.base] if method.base else None
+    def _spec(
+        phase: Phase, label: str, settings: Method, chosen: Mapping[str, Method], seed: int | None, number: int
+    ) -> TrialSpec:
+        """A trial with these `settings`; `chosen` holds those of its base, if it has one."""
+        base = chosen[settings.base] if settings.base else None
+        return TrialSpec(phase=phase, method=label, settings=settings, base=base, seed=seed, number=number)
 
     @staticmethod
     def _is_seeded(method: Method) -> bool:
@@ -355,7 +332,6 @@ class Plan:
         yield "rerank", (len(self.tunable()) * top + len(bases) + plain) * self.config.rerank.seeds
         arms = [method for method in self._arms().values() if method.trains]
         yield "confirm", (len(trained) + len(arms)) * self.config.confirm.max_seeds
-
         if self.config.curves:
             yield "curves", sum(spec.base is None for spec in self.curves(self._closed()))
 
@@ -372,3 +348,11 @@ class Plan:
         """Optimizer steps of one training."""
         train = self.config.train
         return max(1, self.facts.sizes["train"] // train.batch_size) * train.epochs
+
+
+def _bases_first(chosen: Mapping[str, Method]) -> list[tuple[str, Method]]:
+    return sorted(chosen.items(), key=lambda item: item[1].base is not None)
+
+
+def _any(value: Range | Choices) -> float:
+    return float(max(value.choices)) if isinstance(value, Choices) else value.high

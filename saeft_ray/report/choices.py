@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from saeft_ray.config.choose import Rule
+from saeft_ray.config.choose import Rule, arm_of
 from saeft_ray.orchestration.choosing import References, said
 from saeft_ray.records.rows import KL
 from saeft_ray.report.scores import METRIC, config
@@ -52,7 +52,7 @@ def rules_of(record: Mapping[str, Any]) -> list[Rule]:
 
 
 def _rule_of(arm: str, label: str, rules: Sequence[Rule]) -> Rule:
-    return next(rule for rule in rules if arm == f"{label}_{rule.rule}")
+    return next(rule for rule in rules if arm == arm_of(label, rule))
 
 
 def _candidates(rows: pa.Table) -> dict[str, list[_Candidate]]:
