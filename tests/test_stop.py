@@ -11,9 +11,9 @@ from saeft_ray.config.choose import Rule
 from saeft_ray.errors import Stopped, Unfinished, UserError
 from saeft_ray.features.summary import _unrecorded
 from saeft_ray.orchestration import trial
-from saeft_ray.orchestration.choosing import configurations, ranked
+from saeft_ray.orchestration.choosing import ranked
 from saeft_ray.orchestration.local import LocalRunner
-from saeft_ray.orchestration.phases import _not_stopped, candidates, run_phases
+from saeft_ray.orchestration.phases import _choosable, candidates, run_phases
 from saeft_ray.orchestration.progress import Quiet
 from saeft_ray.orchestration.stopping import ask_to_stop
 from saeft_ray.records import stops
@@ -293,5 +293,5 @@ def test_ranking_counts_one_that_failed_and_leaves_out_one_that_was_stopped(tmp_
     ):
         ledger.begin_trial(one)
         ledger.finish(one, [one.row("small", "selection", "selection", "accuracy", value, status=state, error=error)])
-    (given,) = configurations(_not_stopped(found, ledger), ledger.selection("search")).values()
+    (given,) = _choosable(found, ledger).values()
     assert [method.lambda_mse for method in ranked(Rule(), given, 100)] == [30.0, 31.0]

@@ -15,7 +15,7 @@ from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.stats import choice
 
 Measured = Mapping[str, Mapping[str, float | None]]
-"""The numbers of each finished trial on the selection split, by metric (`Ledger.selection`)."""
+"""The numbers of each finished trial on the selection split, by metric (`Ledger.selection`, its `numbers`)."""
 
 
 class Configuration(NamedTuple):

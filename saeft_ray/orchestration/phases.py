@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from saeft_ray.config.choose import arm_of
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
-from saeft_ray.orchestration.choosing import References, configurations, ranked
+from saeft_ray.orchestration.choosing import Configuration, References, configurations, ranked
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.elsewhere import Elsewhere, TakingOver
 from saeft_ray.orchestration.plan import Artifact, Plan
@@ -74,7 +74,7 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
             trials = plan.rerank(wave, chosen)
             _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
             _all_ended(trials, ledger)
-            for label, given in configurations(_not_stopped(trials, ledger), ledger.selection("rerank")).items():
+            for label, given in _choosable(trials, ledger).items():
                 by_rule = [ranked(rule, given, plan.selected, references)[0] for rule in plan.config.choose]
                 chosen[label] = by_rule[0]
                 arms |= {arm_of(label, r): each for r, each in zip(plan.config.choose[1:], by_rule[1:], strict=True)}
@@ -139,9 +139,8 @@ def candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
     each rule. What a gain is measured with comes after the search, so that `keep_gain` sends on the best."""
     if not plan.tunable():
         return {}
-    given = configurations(_not_stopped(ledger.asked("search"), ledger), ledger.selection("search"))
     found = dict[str, list[Method]]()
-    for label, each in given.items():
+    for label, each in _choosable(ledger.asked("search"), ledger).items():
         firsts = [ranked(rule, each, plan.selected)[: plan.config.rerank.top] for rule in plan.config.choose]
         found[label] = list({canonical(m.model_dump(mode="json")): m for first in firsts for m in first}.values())
     return found
@@ -154,16 +153,16 @@ def _references(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, el
         return References()
     _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
     _all_ended(trials, ledger)
-    found = configurations(trials, ledger.selection("rerank"))
+    found = configurations(trials, ledger.selection("rerank").numbers)
     plain, zero_shot = (found[label][0].score for label in plan.reference_labels())
     return References(plain, zero_shot)
 
 
-def _not_stopped(trials: Sequence[TrialSpec], ledger: Ledger) -> list[TrialSpec]:
-    """The trials whose configurations may be chosen: none of which somebody stopped a trial. Raises Unfinished for a
-    method that has no other."""
+def _choosable(trials: Sequence[TrialSpec], ledger: Ledger) -> dict[str, list[Configuration]]:
+    """The configurations of every method that may be chosen: none of which somebody stopped a trial. Raises Unfinished
+    for a method that has no other."""
     phase = trials[0].phase
-    stopped = ledger.stopped(phase)
+    measured, stopped = ledger.selection(phase)
     out = {trial.configuration for trial in trials if trial.id in stopped}
     left = [trial for trial in trials if trial.configuration not in out]
     if none := sorted({trial.method for trial in trials} - {trial.method for trial in left}):
@@ -172,7 +171,7 @@ def _not_stopped(trials: Sequence[TrialSpec], ledger: Ledger) -> list[TrialSpec]
             "none can be chosen. What was stopped is not run again: run the sweep under another name, without this "
             "method or with other values for it"
         )
-    return left
+    return configurations(left, measured)
 
 
 def _all_ended(trials: Sequence[TrialSpec], ledger: Ledger) -> None:

@@ -20,7 +20,7 @@
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import Any
@@ -41,6 +41,7 @@ from saeft_ray.records.merged import made_of
 from saeft_ray.records.preregistration import same_look
 from saeft_ray.records.read import ERROR, MORE, ROWS
 from saeft_ray.records.rows import PHASES, Phase, Row, table
+from saeft_ray.records.selected import Selection, selected, selection_of
 from saeft_ray.records.stops import Stops
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.records.versions import changes, versions
@@ -313,43 +314,37 @@ class Ledger:
 
     def statuses(self, phase: Phase) -> dict[str, str]:
         """How every trial of `phase` has ended that has rows."""
-        return {path.split("/")[1]: _rows(data, path)[0].status for path, data in self._ended(phase).items()}
+        return {trial: rows[0].status for trial, rows in self._ended(phase).items()}
 
     def results(self, phase: Phase) -> dict[str, float | None]:
         """Selection accuracy of every finished trial of `phase`; None for those that failed or were stopped on
         purpose."""
-        return {trial: row.value for trial, row in self._selected(phase)}
+        return {trial: numbers["accuracy"] for trial, numbers in self.selection(phase).numbers.items()}
 
     def stopped(self, phase: Phase) -> set[str]:
         """The finished trials of `phase` that somebody stopped on purpose."""
-        return {trial for trial, row in self._selected(phase) if row.status == "stopped" and row.value is None}
+        return self.selection(phase).stopped
 
-    def _selected(self, phase: Phase) -> Iterator[tuple[str, Row]]:
-        """The row of the selection accuracy of every finished trial of `phase`."""
-        for path, data in self._ended(phase).items():
-            yield path.split("/")[1], _selected(_rows(data, path))
+    def selection(self, phase: Phase) -> Selection:
+        """What the finished trials of `phase` came to on the selection split."""
+        return selection_of(self._ended(phase))
 
     def selection_row(self, trial: str) -> Row:
         """The row of the selection accuracy of a finished trial. Raises FileNotFoundError."""
-        return _selected(self.rows(trial))
-
-    def selection(self, phase: Phase) -> dict[str, dict[str, float | None]]:
-        """All numbers of every finished trial of `phase` on the selection split, by metric; None for what failed."""
-        return {
-            path.split("/")[1]: {row.metric: row.value for row in _rows(data, path) if row.role == "selection"}
-            for path, data in self._ended(phase).items()
-        }
+        return selected(self.rows(trial))
 
     def courses(self, phase: Phase) -> dict[str, Course]:
         """How the finished trials of `phase` went; without those that ended before that was kept."""
-        found = {
-            path.split("/")[1]: course_of(read_parquet(data, path), path) for path, data in self._ended(phase).items()
-        }
+        found = {path.split("/")[1]: course_of(read_parquet(data, path), path) for path, data in self._files(phase)}
         return {trial: course for trial, course in found.items() if course is not None}
 
-    def _ended(self, phase: Phase) -> dict[str, bytes]:
+    def _ended(self, phase: Phase) -> dict[str, list[Row]]:
+        """The rows of the finished trials of `phase`."""
+        return {path.split("/")[1]: _rows(data, path) for path, data in self._files(phase)}
+
+    def _files(self, phase: Phase) -> Iterable[tuple[str, bytes]]:
         paths = [f"trials/{trial}/{ROWS}" for trial in sorted(self.finished()) if trial.startswith(f"{phase}-")]
-        return self._folder.get_many(paths)
+        return self._folder.get_many(paths).items()
 
     def show_life(self, trial: str, sign: Mapping[str, Any]) -> None:
         """Replaces the last sign of life of a running trial: node, device, since, at, epoch, epochs,
@@ -395,11 +390,6 @@ def _valid(text: str | bytes, shown: str) -> TrialSpec:
 
 def _rows(data: bytes, shown: str) -> list[Row]:
     return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
-
-
-def _selected(rows: Iterable[Row]) -> Row:
-    (row,) = (row for row in rows if row.role == "selection" and row.metric == "accuracy")
-    return row
 
 
 def _today(config: dict[str, Any]) -> dict[str, Any]:
