@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
+import folders
 import numpy as np
 import pytest
 import torch
 import yaml
-from test_growing import WORDS, pictures
 
 from saeft_ray import open_sweep
 from saeft_ray.config.choose import Rule
@@ -105,13 +105,9 @@ def test_answers_beside_the_frozen_ones():
 def both(tmp_path_factory):
     """The folder of a sweep that confirms what two rules chose."""
     folder = tmp_path_factory.mktemp("both")
-    tests = {"photos": {"path": pictures(folder / "photos", 1), "role": "id"},
-             "fog": {"path": pictures(folder / "fog", 2), "role": "ood"}}  # fmt: skip
-    data = {"type": "folder", "train": pictures(folder / "train", 0), "tests": tests, "selection_share": 0.25,
-            "classes": WORDS}  # fmt: skip
-    train = {**sweeps.SMALL["train"], "batch_size": 6}
     choose = ["best", {"strongest_within": {"se": 2}}]
-    config = sweeps.config(folder / "runs", data=data, train=train, methods=METHODS, choose=choose, **SEARCH)
+    small = folders.sections(folders.images_in(folder))
+    config = sweeps.config(folder / "runs", **small, methods=METHODS, choose=choose, **SEARCH)
     sweeps.run_here(config)
     return f"{folder}/runs/sweeps/small"
 

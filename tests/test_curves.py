@@ -1,10 +1,10 @@
 """Methods over their strengths: what runs, and what the report says at equal strength."""
 
+import folders
 import numpy as np
 import pytest
 import yaml
 from test_choosing import SEARCH
-from test_growing import WORDS, pictures
 from test_plan import plan
 
 from saeft_ray.config.sweep_file import parse
@@ -15,7 +15,6 @@ from saeft_ray.records.rows import Row, table
 from saeft_ray.report import report_sweep
 from saeft_ray.report.at_equal_strength import at_equal_strength
 
-import report_rows
 import sweeps
 
 
@@ -47,14 +46,10 @@ def test_a_path_scales_all_lambdas_alike():
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory):
     folder = tmp_path_factory.mktemp("curves")
-    tests = {"photos": {"path": pictures(folder / "photos", 1), "role": "id"},
-             "fog": {"path": pictures(folder / "fog", 2), "role": "ood"}}  # fmt: skip
-    data = {"type": "folder", "train": pictures(folder / "train", 0), "tests": tests, "selection_share": 0.25,
-            "classes": WORDS}  # fmt: skip
     methods = {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 1, "high": 1000}}, "l1": {"lambda_l1": 1.0}}
-    train = {**sweeps.SMALL["train"], "batch_size": 6}
-    config = sweeps.config(folder / "runs", data=data, train=train, methods=methods,
-                           **{**SEARCH, "curves": {"points": 4, "seeds": 2}})  # fmt: skip
+    small = folders.sections(folders.images_in(folder))
+    curves = {"points": 4, "seeds": 2}
+    config = sweeps.config(folder / "runs", **small, methods=methods, curves=curves, **SEARCH)
     sweeps.run_here(config)
     return f"{folder}/runs/sweeps/small"
 
@@ -132,5 +127,4 @@ def test_order_changes_nothing():
 
 
 def test_a_sweep_without_curves_says_nothing_of_strength():
-    assert report_rows.rows is not None
     assert at_equal_strength(given(0.0).slice(0, 0), ("I",), ("O",), [], 0.05, None, "OOD") is None

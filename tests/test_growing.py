@@ -2,9 +2,8 @@
 
 import json
 
-import numpy as np
+import folders
 import pytest
-from PIL import Image
 
 from saeft_ray import open_sweep, sweep
 from saeft_ray.errors import UserError
@@ -20,7 +19,6 @@ from saeft_ray.storage.store import Store
 
 import sweeps
 
-WORDS = {"n1": "zero", "n2": "one", "n3": "seven"}
 FEW = {
     "methods": {"zero_shot": {}, "ft": {}, "mse": {"lambda_mse": {"low": 10, "high": 100}}},
     "search": {"trials": 2},
@@ -31,29 +29,13 @@ FEW = {
 MORE_METHODS = {**FEW["methods"], "l2_sp": {"lambda_l2": 1.0}}
 
 
-def pictures(folder, seed, each=8):
-    """Class folders of noise, whose brightness tells the class."""
-    draws = np.random.default_rng(seed)
-    for number, name in enumerate(WORDS):
-        (folder / name).mkdir(parents=True)
-        for k in range(each):
-            shade = draws.integers(0, 100, (28, 28, 3)) + 70 * number
-            Image.fromarray(shade.astype(np.uint8)).save(folder / name / f"{k}.png")
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    return {name: pictures(folder / name, seed) for seed, name in enumerate(("train", "photos", "fog", "night"))}
+    return folders.images_in(tmp_path_factory.mktemp("images"))
 
 
 def settings(images, sets=("photos", "fog"), **sections):
-    roles = {"photos": "id", "fog": "ood", "night": "ood"}
-    tests = {name: {"path": images[name], "role": roles[name]} for name in sets}
-    data = {"type": "folder", "train": images["train"], "tests": tests, "selection_share": 0.25, "classes": WORDS}
-    train = {**sweeps.SMALL["train"], "batch_size": 6}
-    return {**FEW, "data": data, "train": train, **sections}
+    return {**FEW, **folders.sections(images, sets), **sections}
 
 
 @pytest.fixture

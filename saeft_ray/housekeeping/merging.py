@@ -237,6 +237,7 @@ def _record(into: str, first: Part, second: Part) -> dict[str, Any]:
         "config": config,
         "confirm_seeds": seeds,
         "methods": {**a["methods"], **b["methods"]},
+        **({"arms": arms} if (arms := {**a.get("arms", {}), **b.get("arms", {})}) else {}),
         KEY: {"of": [_origin(part) for part in (first, second)], "commit": commit()},
     }
 

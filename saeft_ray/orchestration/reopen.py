@@ -28,15 +28,7 @@ from saeft_ray.storage.store import Store
 
 def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Store]:
     """The plan, ledger and store of the sweep in folder `storage`. Raises UserError if there is none."""
-    root, between, name = Location(storage, endpoint).url.rpartition("/sweeps/")
-    store = Store(root or storage, endpoint=endpoint)
-    ledger = Ledger(store, name)
-    try:
-        if not between or not name or "/" in name:
-            raise FileNotFoundError(storage)
-        record = ledger.record()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(no_sweep(storage, endpoint)) from error
+    ledger, store, record = find_sweep(storage, endpoint)
     if absent := _absent(record):
         raise UserError(f"{storage}: " + "; ".join(absent))
     try:
@@ -70,6 +62,20 @@ def reopen(storage: str, endpoint: str | None = None) -> tuple[Plan, Ledger, Sto
         preprocessing=_preprocessing(record),
     )
     return Plan(config, facts), ledger, store
+
+
+def find_sweep(storage: str, endpoint: str | None = None) -> tuple[Ledger, Store, dict[str, Any]]:
+    """The ledger, store and record of the sweep in folder `storage`, whose code need not be here. Raises UserError if
+    there is none."""
+    root, between, name = Location(storage, endpoint).url.rpartition("/sweeps/")
+    store = Store(root or storage, endpoint=endpoint)
+    ledger = Ledger(store, name)
+    try:
+        if not between or not name or "/" in name:
+            raise FileNotFoundError(storage)
+        return ledger, store, ledger.record()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(no_sweep(storage, endpoint)) from error
 
 
 def record_of(plan: Plan, commit: str | None, look: bool = True) -> dict[str, Any]:

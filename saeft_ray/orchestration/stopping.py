@@ -5,13 +5,10 @@ from collections.abc import Sequence
 
 from saeft_ray.errors import UserError
 from saeft_ray.orchestration.phases import candidates
-from saeft_ray.orchestration.reopen import reopen
+from saeft_ray.orchestration.reopen import find_sweep, reopen
 from saeft_ray.records.ledger import Ledger
-from saeft_ray.records.read import no_sweep
 from saeft_ray.records.rows import PHASES
 from saeft_ray.records.stops import Request
-from saeft_ray.storage.location import Location
-from saeft_ray.storage.store import Store
 
 _NEAR = 10  # names that are listed for one that is unknown
 
@@ -22,14 +19,7 @@ def ask_to_stop(storage: str, trial: str, endpoint: str | None = None) -> Reques
 
     Raises UserError for a trial that has ended, and for a name of none that has begun or waits.
     """
-    root, between, name = Location(storage, endpoint).url.rpartition("/sweeps/")
-    ledger = Ledger(Store(root or storage, endpoint=endpoint), name)
-    try:
-        if not between or not name or "/" in name:
-            raise FileNotFoundError(storage)
-        ledger.record()
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(no_sweep(storage, endpoint)) from error
+    ledger, _, _ = find_sweep(storage, endpoint)
     if trial in ledger.finished():
         raise UserError(f"{ledger.url}: {trial} has {_how(ledger, trial)}; what has ended cannot be stopped")
     try:
@@ -54,7 +44,7 @@ def _waiting(storage: str, endpoint: str | None) -> list[str]:
     plan, ledger, _ = reopen(storage, endpoint)
     chosen, counts = ledger.chosen(), plan.counts()
     if chosen is not None:
-        specs = plan.confirm(chosen)
+        specs = [*plan.confirm(chosen), *plan.curves(chosen)]
     elif len(ledger.results("search")) == counts["search"]:
         specs = plan.rerank(candidates(plan, ledger), {})
     else:
