@@ -5,6 +5,7 @@ from pathlib import Path
 
 import folders
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 import yaml
@@ -17,6 +18,7 @@ from saeft_ray.methods.embeddings import MSE
 from saeft_ray.orchestration.choosing import Configuration, References, ranked
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report import report_sweep
+from saeft_ray.report.choices import choices
 from saeft_ray.training.evaluate import beside_frozen
 
 import sweeps
@@ -160,6 +162,23 @@ def test_the_report_says_which_rule_chose_and_what_it_gave_away(both):
     assert "How values were chosen." in page
     assert "the strongest within 2 standard errors of the best selection accuracy" in page
     assert {c.method for c in report.primary} == {"zero_shot", "mse", "mse_strongest_within"}
+
+
+def test_the_report_tells_what_was_confirmed_and_not_what_a_larger_search_would_choose(both):
+    rows, record = read_rows(both), read_record(both)
+    first = choices(rows, record)[0]
+    better = [
+        {**row, "configuration": "later", "settings": row["settings"].replace('"lambda_mse":', '"lambda_mse":9')}
+        | {"value": value}
+        for row in rows.to_pylist()
+        if (row["phase"], row["method"], row["role"]) == ("rerank", "mse", "selection")
+        if (value := {"accuracy": 1.0, "kl_to_frozen": 0.0}.get(row["metric"])) is not None
+    ]
+    more = pa.concat_tables([rows, pa.Table.from_pylist(better[:2], schema=rows.schema)])
+    grown = choices(more, record)[0]
+    assert (grown.score, grown.kl) == (first.score, first.kl)
+    assert grown.best_score == 1
+    assert not grown.is_best
 
 
 def open_page(folder):

@@ -48,7 +48,9 @@ def configurations(specs: Iterable[TrialSpec], measured: Measured) -> dict[str, 
         if not known:
             raise Unfinished(f"{label}: none of its {len(each)} configurations has results in the storage")
         found[label] = [
-            Configuration(same[0].settings, _mean(same, measured, "accuracy"), _mean(same, measured, KL))
+            Configuration(
+                same[0].settings, *(mean_of([measured[s.id].get(metric) for s in same]) for metric in ("accuracy", KL))
+            )
             for same in known
         ]
     return found
@@ -77,7 +79,7 @@ def said(
     return choice.best(scores)
 
 
-def _mean(specs: Sequence[TrialSpec], measured: Measured, metric: str) -> float | None:
-    values = [measured[spec.id].get(metric) for spec in specs]
+def mean_of(values: Sequence[float | None]) -> float | None:
+    """The mean over the seeds of a configuration; None if it failed with any, or was not measured."""
     known = [value for value in values if value is not None]
-    return sum(known) / len(values) if len(known) == len(values) else None
+    return sum(known) / len(values) if known and len(known) == len(values) else None

@@ -1,6 +1,7 @@
 """How each configuration was chosen: the rule, what it gave away, how steady it is, and ranges that were too narrow.
 
-Everything is taken again from the rows of search and rerank, which hold the selection split alone.
+What a rule says is taken again from the rows of the rerank, which hold the selection split alone; what was chosen is
+what the confirm phase ran.
 """
 
 import json
@@ -10,9 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from saeft_ray.config.choose import Rule, arm_of
-from saeft_ray.orchestration.choosing import References, said
+from saeft_ray.orchestration.choosing import References, mean_of, said
 from saeft_ray.records.rows import KL
 from saeft_ray.report.scores import METRIC, config
 from saeft_ray.report.strengths import Chosen
@@ -36,11 +38,11 @@ def choices(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Chosen, ...]:
     images = ((record.get("data") or {}).get("sizes") or {}).get("selection")
     if not images:
         return ()
-    found = _candidates(rows)
+    found, confirmed = _candidates(rows), _confirmed(rows)
     arms = [(label, rules[0], label) for label in declared]
     arms += [(arm, _rule_of(arm, label, rules), label) for arm, label in (record.get("arms") or {}).items()]
     return tuple(
-        _chosen(arm, rule, found[label], declared[label], images, _references(found, declared))
+        _chosen(arm, rule, found[label], declared[label], images, _references(found, declared), confirmed.get(arm))
         for arm, rule, label in arms
         if label in found and _open(declared[label])
     )
@@ -68,9 +70,16 @@ def _candidates(rows: pa.Table) -> dict[str, list[_Candidate]]:
             values.setdefault(key, {}).setdefault(row["metric"], []).append(value)
     out: dict[str, list[_Candidate]] = {}
     for key, measured in sorted(values.items()):
-        found = _Candidate(settings[key], _mean(measured.get(METRIC, [])), _mean(measured.get(KL, [])))
+        found = _Candidate(settings[key], mean_of(measured.get(METRIC, [])), mean_of(measured.get(KL, [])))
         out.setdefault(key[0], []).append(found)
     return out
+
+
+def _confirmed(rows: pa.Table) -> dict[str, dict[str, Any]]:
+    """The settings that the confirm phase ran by method."""
+    found = rows.filter(pc.equal(rows["phase"], "confirm"))
+    names, settings = found["method"].to_pylist(), found["settings"].to_pylist()
+    return {name: json.loads(text) for name, text in dict(zip(names, settings, strict=True)).items()}
 
 
 def _references(found: Mapping[str, Sequence[_Candidate]], declared: Mapping[str, Any]) -> References:
@@ -80,11 +89,18 @@ def _references(found: Mapping[str, Sequence[_Candidate]], declared: Mapping[str
 
 
 def _chosen(
-    name: str, rule: Rule, given: Sequence[_Candidate], declared: Mapping[str, Any], images: int, references: References
+    name: str,
+    rule: Rule,
+    given: Sequence[_Candidate],
+    declared: Mapping[str, Any],
+    images: int,
+    references: References,
+    confirmed: Mapping[str, Any] | None,
 ) -> Chosen:
     scores, kl = [each.score for each in given], [each.kl for each in given]
     what = said(rule, scores, kl, images, references)
-    taken = given[what.chosen] if what.chosen is not None else None
+    now = given[what.chosen] if what.chosen is not None else None
+    taken = next((each for each in given if each.settings == confirmed), now)
     best = given[what.best] if what.best is not None else None
     return Chosen(
         method=name,
@@ -96,7 +112,7 @@ def _chosen(
         kl=taken.kl if taken else None,
         best_score=best.score if best else None,
         best_values=_numbers(best.settings, declared) if best else "",
-        is_best=taken is best,
+        is_best=taken is not None and best is not None and taken.score == best.score,
         steady=_steady(rule, given, images, references),
         fallback=what.fallback,
         edges=tuple(_edges(taken.settings, declared)) if taken else (),
@@ -119,11 +135,7 @@ def _steady(rule: Rule, given: Sequence[_Candidate], images: int, references: Re
 
 
 def _open(settings: Mapping[str, Any]) -> list[str]:
-    return [name for name, value in (settings or {}).items() if isinstance(value, Mapping) and _is_space(value)]
-
-
-def _is_space(value: Mapping[str, Any]) -> bool:
-    return "choices" in value or {"low", "high"} <= value.keys()
+    return [name for name, value in (settings or {}).items() if isinstance(value, Mapping)]
 
 
 def _numbers(settings: Mapping[str, Any], declared: Mapping[str, Any]) -> str:
@@ -141,8 +153,3 @@ def _edges(settings: Mapping[str, Any], declared: Mapping[str, Any]) -> Iterable
         for end, distance in (("low", at - low), ("high", high - at)):
             if distance <= _EDGE * (high - low):
                 yield f"{name} = {value:.4g} is at the {end} end of {space['low']:g} to {space['high']:g}"
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(values) if known and len(known) == len(values) else None
