@@ -154,7 +154,12 @@ def test_a_pair_that_nobody_declared_is_not_called_declared() -> None:
 def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_alone() -> None:
     given = record()
     given["config"]["methods"] |= {
-        "sae_ft": {"type": "sae_ft", "dictionary": "trained", "lambda_add": {"low": 1.0}, "lambda_resid": 3.0},
+        "sae_ft": {
+            "type": "sae_ft",
+            "dictionary": "trained",
+            "lambda_add": {"low": 1.0, "high": 1e3},
+            "lambda_resid": 3.0,
+        },
         "mse": {"type": "sae_ft", "dictionary": "untrained", "lambda_add": 5.0, "lambda_resid": 3.0},
         "random_dictionary": {"type": "random_dictionary", "lambda_add": 5.0, "lambda_resid": 0.0},
     }
