@@ -179,7 +179,7 @@ def test_a_stopped_configuration_is_never_chosen(tmp_path):
     (mse,) = (s for s in report.searches if s.method == "mse")
     assert (mse.search.on_purpose, mse.search.stopped, mse.search.failed) == (1, 0, 0)
     assert "1 stopped on purpose" in render(report, {})
-    assert {label: best[0] for label, best in candidates(plan, ledger).items()} == {"mse": ledger.chosen()["mse"]}
+    assert {label: best[0] for label, best in candidates(plan, ledger)[0].items()} == {"mse": ledger.chosen()["mse"]}
 
 
 def test_a_method_all_of_whose_trials_were_stopped_has_nothing_to_choose(tmp_path):

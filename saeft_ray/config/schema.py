@@ -40,6 +40,8 @@ class Search(Section):
 
     trials: Few = 16
     """Configurations that are tried for each method with open values."""
+    repeats: Few = 1
+    """Whole searches of each method, rerank included, that share the seeds of `confirm`: error bars of the tuning."""
     lag: Few = 2
     """Trials of each method that can run at once: suggestion n is made from the results of those up to n − lag."""
     early_stopping: Literal["none", "asha"] = "none"
@@ -92,6 +94,8 @@ class Confirm(Section):
     """Seeds that a decided method gets beyond its look."""
     draw: Annotated[int, Field(ge=0, le=LARGEST)] = 0
     """Another number gives seeds that no sweep of another draw has used."""
+    choices: Literal["chosen", "tied"] = "chosen"
+    """`tied`: the seeds are dealt over all configurations that the rerank cannot tell from the chosen one."""
 
     @model_validator(mode="after")
     def _overrun_has_an_end_to_run_over(self) -> Self:
@@ -217,6 +221,19 @@ class SweepConfig(Section):
     compute: Compute = Compute()
 
     @model_validator(mode="after")
+    def _seeds_are_dealt_in_one_way(self) -> Self:
+        if self.dealt and self.confirm.until:
+            raise UserError(
+                f"{self.dealt} deals the seeds of confirm over several configurations, and confirm.seeds is a range; "
+                "the looks of a range hold for one configuration: give confirm.seeds one number"
+            )
+        if self.search.repeats > 1 and self.confirm.choices == "tied":
+            raise UserError(
+                "search.repeats and confirm.choices: tied both say over what the seeds of confirm are dealt; give one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _data_lie_where_the_sweep_does(self) -> Self:
         self.__dict__["data"] = self.data.at(self.storage.endpoint)  # frozen for everybody else
         return self
@@ -224,6 +241,13 @@ class SweepConfig(Section):
     @property
     def views(self) -> int:
         return self.train.views or self.train.epochs
+
+    @property
+    def dealt(self) -> str:
+        """The setting that deals the seeds of `confirm` over several configurations of a method; empty for none."""
+        if self.search.repeats > 1:
+            return f"search.repeats = {self.search.repeats}"
+        return "confirm.choices = tied" if self.confirm.choices == "tied" else ""
 
     def determining_settings(self) -> dict[str, Any]:
         """Everything that determines the results; where and how the sweep runs, and what is looked at afterwards, are

@@ -132,6 +132,13 @@ def _opened(store: Store, asked: str) -> Part:
 
 def _check_alike(first: Part, second: Part) -> None:
     """Raises UserError, which names each difference, unless seeds and methods of the two mean the same."""
+    for part in (first, second):
+        if shared := part.ledger.others(part.chosen):
+            raise UserError(
+                f"{part.name}: {', '.join(shared)} has several configurations in confirm, dealt over its seeds; with "
+                "the seeds of another sweep none of them would have its share. `python -m saeft_ray.compare` shows "
+                "sweeps side by side"
+            )
     differences = [*differing(_fixed(first.record, second.record), _fixed(second.record, first.record))]
     asked = [part.record["config"]["methods"] for part in (first, second)]
     for label in sorted(asked[0].keys() & asked[1].keys()):

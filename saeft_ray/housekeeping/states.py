@@ -118,7 +118,7 @@ def _progress(plan: Plan, ledger: Ledger) -> tuple[bool, str]:
     if chosen is None:
         phase = next((phase for phase in PHASES if done[phase] < counts.get(phase, 0)), last)
         return False, f"{phase} {done[phase]} of {counts[phase]} trials"
-    wanted = plan.confirm(chosen)
+    wanted = plan.confirm(chosen, ledger.others(chosen))
     left = len({spec.id for spec in wanted} - ended)
     registered = ledger.registration()
     if plan.config.confirm.until and registered is not None:

@@ -7,23 +7,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from saeft_ray.config.choose import Rule
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
 from saeft_ray.records.rows import KL
 from saeft_ray.records.trial_spec import TrialSpec
-from saeft_ray.stats import choice
+from saeft_ray.stats import choice, tied
 
 Measured = Mapping[str, Mapping[str, float | None]]
 """The numbers of each finished trial on the selection split, by metric (`Ledger.selection`, its `numbers`)."""
 
 
 class Configuration(NamedTuple):
-    """One configuration with the means over its seeds: `score` is None if it failed with any."""
+    """One configuration with the means over its seeds: `score` is None if it failed with any. `scores` are those of
+    each seed."""
 
     settings: Method
     score: float | None
     kl: float | None
+    scores: tuple[float | None, ...] = ()
 
 
 class References(NamedTuple):
@@ -47,13 +51,25 @@ def configurations(specs: Iterable[TrialSpec], measured: Measured) -> dict[str, 
         known = [same for same in each.values() if all(spec.id in measured for spec in same)]
         if not known:
             raise Unfinished(f"{label}: none of its {len(each)} configurations has results in the storage")
-        found[label] = [
-            Configuration(
-                same[0].settings, *(mean_of([measured[s.id].get(metric) for s in same]) for metric in ("accuracy", KL))
-            )
-            for same in known
-        ]
+        found[label] = [_of(same, measured) for same in known]
     return found
+
+
+def chosen_of(
+    rule: Rule, given: Sequence[Configuration], images: int, references: References = _NONE, with_tied: bool = False
+) -> list[Method]:
+    """What `rule` chooses of the configurations `given`; `with_tied`, then all that their seeds cannot tell from it."""
+    first = ranked(rule, given, images, references)[0]
+    if not with_tied:
+        return [first]
+    place = next(k for k, each in enumerate(given) if each.settings == first)
+    alike = tied(np.array([each.scores for each in given], dtype=np.float64), variance_floor=floor(images), to=place)
+    return [given[k].settings for k in alike] or [first]
+
+
+def floor(images: int) -> float:
+    """The least variance of a difference of two accuracies on so many images (docs/statistics.md 5.2)."""
+    return 1 / (6 * images**2)
 
 
 def ranked(rule: Rule, given: Sequence[Configuration], images: int, references: References = _NONE) -> list[Method]:
@@ -77,6 +93,13 @@ def said(
     if rule.rule == "keep_gain":
         return choice.keep_gain(scores, kl, references.plain, references.zero_shot, rule.share)
     return choice.best(scores)
+
+
+def _of(same: Sequence[TrialSpec], measured: Measured) -> Configuration:
+    """The configuration of the trials `same`, one a seed."""
+    scores = tuple(measured[spec.id].get("accuracy") for spec in same)
+    kl = mean_of([measured[spec.id].get(KL) for spec in same])
+    return Configuration(same[0].settings, mean_of(scores), kl, scores)
 
 
 def mean_of(values: Sequence[float | None]) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from saeft_ray.config.choose import arm_of
 from saeft_ray.errors import Unfinished
 from saeft_ray.methods import Method
-from saeft_ray.orchestration.choosing import Configuration, References, configurations, ranked
+from saeft_ray.orchestration.choosing import Configuration, References, chosen_of, configurations, ranked
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.elsewhere import Elsewhere, TakingOver
 from saeft_ray.orchestration.plan import Artifact, Plan
@@ -62,26 +62,10 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
         queue = SearchQueue(plan, ledger.asked("search"), ledger.results("search"), courses)
         # A trial of elsewhere may have gone on beyond a cutoff of here: the table would depend on what else is stored.
         _run(queue, ledger, runner, watcher, None if early else elsewhere)
-    best = candidates(plan, ledger)
-    chosen = {label: method for label, method in plan.config.methods.items() if not method.open_values()}
-    arms, derived = dict[str, Method](), plan.derived()
-    references = _references(plan, ledger, runner, watcher, elsewhere)
-    # A derived method can be ranked as soon as the settings of its base are known.
-    for known in (True, False):
-        ready = {label: plan.alternatives(label) for label, m in derived.items() if (m.base in best) != known}
-        wave = (best | ready) if known else ready
-        if wave:
-            trials = plan.rerank(wave, chosen)
-            _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
-            _all_ended(trials, ledger)
-            for label, given in _choosable(trials, ledger).items():
-                by_rule = [ranked(rule, given, plan.selected, references)[0] for rule in plan.config.choose]
-                chosen[label] = by_rule[0]
-                arms |= {arm_of(label, r): each for r, each in zip(plan.config.choose[1:], by_rule[1:], strict=True)}
-    in_order = ledger.choose({label: (chosen | arms)[label] for label in plan.labels})
+    chosen, others = _chosen(plan, ledger, runner, watcher, elsewhere)
     record = ledger.record()
     registered = ledger.preregister(preregistration(record))
-    trials = plan.confirm(in_order)
+    trials = plan.confirm(chosen, others)
     if added_sets(record):
         _score_further(plan, ledger, runner, watcher)
     if plan.config.confirm.until:
@@ -89,10 +73,39 @@ def run_phases(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> 
     else:
         _run(FixedQueue("confirm", trials, ledger.finished()), ledger, runner, watcher)
     _all_ended(trials, ledger)
-    if points := plan.curves(in_order):
+    if points := plan.curves(chosen):
         _run(FixedQueue("curves", points, ledger.finished()), ledger, runner, watcher)
         _all_ended(points, ledger)
-    return in_order
+    return chosen
+
+
+def _chosen(
+    plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher, elsewhere: Elsewhere
+) -> tuple[dict[str, Method], dict[str, list[Method]]]:
+    """The configuration of every method that the confirm phase runs, and those that share its seeds, from what a rerank
+    of the search's best says. The last are more where the sweep asks for the error bars of tuning: those that are tied
+    with the chosen one, or what each repeat of the search chose."""
+    config = plan.config
+    found = {label: [method] for label, method in config.methods.items() if not method.open_values()}
+    first, *repeats = candidates(plan, ledger)
+    references = _references(plan, ledger, runner, watcher, elsewhere)
+    # A derived method can be ranked as soon as the settings of its base are known.
+    derived = {label: plan.alternatives(label) for label in plan.derived()}
+    later = {label: each for label, each in derived.items() if config.methods[label].base in first}
+    soon = {label: each for label, each in derived.items() if label not in later}
+    for repeat, wave in [(0, first | soon), *enumerate(repeats, 1), (0, later)]:
+        if not wave:
+            continue
+        trials = plan.rerank(wave, {label: each[0] for label, each in found.items()}, repeat)
+        _run(FixedQueue("rerank", trials, ledger.finished()), ledger, runner, watcher, elsewhere)
+        _all_ended(trials, ledger)
+        for label, given in _choosable(trials, ledger).items():
+            for number, rule in enumerate(config.choose):
+                arm = arm_of(label, rule) if number else label
+                taken = chosen_of(rule, given, plan.selected, references, config.confirm.choices == "tied")
+                found.setdefault(arm, []).extend(taken)
+    chosen = ledger.choose({label: found[label][0] for label in plan.labels}, {m: found[m][1:] for m in plan.labels})
+    return chosen, ledger.others(chosen)
 
 
 def _score_further(plan: Plan, ledger: Ledger, runner: Runner, watcher: Watcher) -> None:
@@ -134,13 +147,19 @@ def _until_decided(
     return handed_out
 
 
-def candidates(plan: Plan, ledger: Ledger) -> dict[str, list[Method]]:
+def candidates(plan: Plan, ledger: Ledger) -> list[dict[str, list[Method]]]:
     """The configurations of every searched method that are tried again, once its search has ended: the first few of
-    each rule. What a gain is measured with comes after the search, so that `keep_gain` sends on the best."""
+    each rule, for each repeat of the search. What a gain is measured with comes after the search, so that `keep_gain`
+    sends on the best."""
     if not plan.tunable():
-        return {}
+        return [{}]
+    asked, repeats = ledger.asked("search"), plan.config.search.repeats
+    return [_best(plan, [t for t in asked if t.number % repeats == repeat], ledger) for repeat in range(repeats)]
+
+
+def _best(plan: Plan, asked: Sequence[TrialSpec], ledger: Ledger) -> dict[str, list[Method]]:
     found = dict[str, list[Method]]()
-    for label, each in _choosable(ledger.asked("search"), ledger).items():
+    for label, each in _choosable(asked, ledger).items():
         firsts = [ranked(rule, each, plan.selected)[: plan.config.rerank.top] for rule in plan.config.choose]
         found[label] = list({canonical(m.model_dump(mode="json")): m for first in firsts for m in first}.values())
     return found

@@ -1,6 +1,6 @@
 """Config → artifacts and trials. Pure and printable: it asks for sizes and fingerprints, and runs nothing."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from saeft_ray.config.choose import arm_of
@@ -16,6 +16,8 @@ from saeft_ray.storage.fingerprint import fingerprint
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
 VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpoint": 1}
+
+_NONE: Mapping[str, Sequence[Method]] = {}
 
 SHARD = 1 << 14  # images whose activations are one piece of work; a multiple of the batch that computes them
 
@@ -193,7 +195,8 @@ class Plan:
     @property
     def searched_at_once(self) -> int:
         """Trials of the search that can run at once."""
-        return len(self.tunable()) * min(self.config.search.lag, self.config.search.trials)
+        search = self.config.search
+        return len(self.tunable()) * search.repeats * min(search.lag, search.trials)
 
     def derived(self) -> dict[str, Method]:
         """Methods that reuse another's end point and leave values open, chosen in the rerank phase."""
@@ -235,7 +238,10 @@ class Plan:
 
     def seeds(self, phase: Phase) -> list[int]:
         """The seeds of a phase in the order of their use. Seeds of different phases are disjoint."""
-        counts = {"search": 1, "rerank": self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds}
+        repeats = self.config.search.repeats
+        counts = {
+            "search": repeats, "rerank": repeats * self.config.rerank.seeds, "confirm": self.config.confirm.max_seeds
+        }  # fmt: skip
         if phase == "curves":
             return self.seeds("confirm")[: self.config.curves.seeds] if self.config.curves else []
         drawn = {"confirm": [self.config.confirm.draw] if self.config.confirm.draw else []}
@@ -248,13 +254,17 @@ class Plan:
             raise UserError(f"seed: {self.config.seed} gives two phases one seed of training; give another number")
         return seeds[phase]
 
-    def rerank(self, candidates: Mapping[str, list[Method]], chosen: Mapping[str, Method]) -> list[TrialSpec]:
-        """Every candidate configuration with the rerank seeds; `chosen` holds the settings of bases."""
+    def rerank(
+        self, candidates: Mapping[str, list[Method]], chosen: Mapping[str, Method], repeat: int = 0
+    ) -> list[TrialSpec]:
+        """Every candidate configuration of that repeat of the search with its rerank seeds; `chosen` holds the settings
+        of bases."""
+        seeds = self.seeds("rerank")[repeat :: self.config.search.repeats]
         return [
             self._spec("rerank", label, settings, chosen, seed, number)
             for label, best in candidates.items()
             for settings in best
-            for number, seed in enumerate(self.seeds("rerank"))
+            for number, seed in enumerate(seeds)
         ]
 
     def alternatives(self, label: str) -> list[Method]:
@@ -264,14 +274,18 @@ class Plan:
         assert isinstance(value, Choices)
         return [method.with_values({name: choice}) for choice in value.choices]
 
-    def confirm(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
-        """Every method at its chosen configuration with the confirm seeds; methods without a seed run once."""
-        return [
-            self._spec("confirm", label, method, chosen, seed if self._is_seeded(method) else None, number)
-            for number, seed in enumerate(self.seeds("confirm"))
-            for label, method in _bases_first(chosen)
-            if self._is_seeded(method) or number == 0
-        ]
+    def confirm(self, chosen: Mapping[str, Method], others: Mapping[str, Sequence[Method]] = _NONE) -> list[TrialSpec]:
+        """Every method at its chosen configuration with the confirm seeds; methods without a seed run once. `others`
+        share the seeds of a method with the chosen one: seed i takes the configuration i mod their number."""
+        specs, dealt = list[TrialSpec](), {m: [first, *others.get(m, ())] for m, first in chosen.items()}
+        for number, seed in enumerate(self.seeds("confirm")):
+            now = {label: each[number % len(each)] for label, each in dealt.items()}
+            specs += [
+                self._spec("confirm", label, method, now, seed if self._is_seeded(method) else None, number)
+                for label, method in _bases_first(now)
+                if self._is_seeded(method) or number == 0
+            ]
+        return specs
 
     def curves(self, chosen: Mapping[str, Method]) -> list[TrialSpec]:
         """Every method with lambdas at other strengths than `chosen`, with the first confirm seeds; of a derived method
@@ -315,8 +329,9 @@ class Plan:
         top = min(config.rerank.top * len(config.choose), config.search.trials)
         alternatives = sum(len(self.alternatives(label)) for label in self.derived())
         return {
-            "search": len(self.tunable()) * config.search.trials,
-            "rerank": (len(self.tunable()) * top + alternatives) * config.rerank.seeds + len(self.references()),
+            "search": len(self.tunable()) * config.search.trials * config.search.repeats,
+            "rerank": (len(self.tunable()) * top * config.search.repeats + alternatives) * config.rerank.seeds
+            + len(self.references()),
             "confirm": len(self.confirm({**config.methods, **self._arms()})),
             **({"curves": len(self.curves(self._closed()))} if config.curves else {}),
         }
@@ -329,7 +344,8 @@ class Plan:
         top = min(self.config.rerank.top * len(self.config.choose), self.config.search.trials)
         yield "search", counts["search"]
         plain = 1 if self.references() else 0
-        yield "rerank", (len(self.tunable()) * top + len(bases) + plain) * self.config.rerank.seeds
+        reranked = len(self.tunable()) * top * self.config.search.repeats
+        yield "rerank", (reranked + len(bases) + plain) * self.config.rerank.seeds
         arms = [method for method in self._arms().values() if method.trains]
         yield "confirm", (len(trained) + len(arms)) * self.config.confirm.max_seeds
         if self.config.curves:

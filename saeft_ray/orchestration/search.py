@@ -76,9 +76,10 @@ class FixedQueue:
 
 
 class SearchQueue:
-    """Optuna's suggestions for every method with open values: one study per method, equal budgets.
+    """Optuna's suggestions for every method with open values: one study per method and repeat, equal budgets.
 
-    `search.lag` trials of each method can run at once. The next trial is one of the method that is furthest behind.
+    `search.lag` trials of each study can run at once. The next trial is one of the study that is furthest behind.
+    Trials are numbered over the repeats in turn, so that trial n of a method is one of repeat n mod their number.
     """
 
     phase: Phase = "search"
@@ -93,9 +94,13 @@ class SearchQueue:
         """`asked` are the suggestions of an earlier run of this sweep, `results` what the finished ones came to, and
         `courses` how those went."""
         results, courses = results or {}, courses or {}
-        self._studies = {label: _Study(plan, label) for label in plan.tunable()}
+        self._repeats = plan.config.search.repeats
+        self._studies = {
+            (label, repeat): _Study(plan, label, repeat) for repeat in range(self._repeats) for label in plan.tunable()
+        }
         for spec in sorted(asked, key=lambda spec: spec.id in results):  # of two with one number, the one that ended
-            self._studies[spec.method].specs[spec.number] = spec
+            study, number = self._of(spec)
+            study.specs[number] = spec
             if spec.id in results:
                 self.tell(spec, results[spec.id], courses.get(spec.id))
         self.total = plan.config.search.trials * len(self._studies)
@@ -112,12 +117,18 @@ class SearchQueue:
         return study.hand_out(number)
 
     def tell(self, spec: TrialSpec, selection: float | None, course: Course | None = None) -> None:
-        study = self._studies[spec.method]
-        study.results[spec.number] = selection
-        study.epochs[spec.number] = course.epochs if course else []
+        study, number = self._of(spec)
+        study.results[number] = selection
+        study.epochs[number] = course.epochs if course else []
 
     def give_up(self, spec: TrialSpec) -> None:
-        self._studies[spec.method].given_up.add(spec.number)
+        study, number = self._of(spec)
+        study.given_up.add(number)
+
+    def _of(self, spec: TrialSpec) -> tuple["_Study", int]:
+        """The study of a trial, and its number there."""
+        number, repeat = divmod(spec.number, self._repeats)
+        return self._studies[spec.method, repeat], number
 
 
 class _Study:
@@ -128,13 +139,14 @@ class _Study:
     machines, their number, who finishes first, nor a restart change a suggestion, and a larger budget only adds some.
     """
 
-    def __init__(self, plan: Plan, label: str):
+    def __init__(self, plan: Plan, label: str, repeat: int):
         self.specs: dict[int, TrialSpec] = {}
         self.results: dict[int, float | None] = {}
         self.epochs: dict[int, Sequence[Mapping[str, Any]]] = {}
         self.given_up: set[int] = set()
         self._handed_out: set[int] = set()
         self._plan, self._label, self._method = plan, label, plan.config.methods[label]
+        self._repeat, self._repeats = repeat, plan.config.search.repeats
         self._space = {name: distribution(value) for name, value in self._method.open_values().items()}
 
     @property
@@ -161,14 +173,15 @@ class _Study:
 
     def _suggestion(self, number: int) -> TrialSpec:
         known = range(number - self._plan.config.search.lag + 1)
-        study = _study(seed_of("suggestion", self._label, self._plan.config.seed, number))
+        overall = number * self._repeats + self._repeat
+        study = _study(seed_of("suggestion", self._label, self._plan.config.seed, overall))
         study.add_trials([self._entry(earlier, earlier in known) for earlier in range(number)])
         return TrialSpec(
             phase="search",
             method=self._label,
             settings=self._method.with_values(study.ask(self._space).params),
-            seed=self._plan.seeds("search")[0],
-            number=number,
+            seed=self._plan.seeds("search")[self._repeat],
+            number=overall,
             cutoffs=cutoffs(self._plan.config, [self.epochs[earlier] for earlier in known]),
         )
 

@@ -44,9 +44,10 @@ def _waiting(storage: str, endpoint: str | None) -> list[str]:
     plan, ledger, _ = reopen(storage, endpoint)
     chosen, counts = ledger.chosen(), plan.counts()
     if chosen is not None:
-        specs = [*plan.confirm(chosen), *plan.curves(chosen)]
+        specs = [*plan.confirm(chosen, ledger.others(chosen)), *plan.curves(chosen)]
     elif len(ledger.results("search")) == counts["search"]:
-        specs = plan.rerank(candidates(plan, ledger), {})
+        found = enumerate(candidates(plan, ledger))
+        specs = [spec for repeat, best in found for spec in plan.rerank(best, {}, repeat)]
     else:
         specs = []
     dealt = {spec.id for phase in PHASES for spec in ledger.asked(phase)}

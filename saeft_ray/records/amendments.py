@@ -13,7 +13,8 @@ from saeft_ray.records.differing import ABSENT, differing
 
 KEY = "amendments"
 _COUNTS = {"search.trials", "rerank.top", "rerank.seeds", "confirm.seeds", "confirm.seeds.max"}
-_REGISTERED = {"confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "choose", "curves"}
+_REGISTERED = {"confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "confirm.choices"}
+_REGISTERED |= {"choose", "curves"}
 _KEPT = ("config", "data", "confirm_seeds", "methods", "arms")
 _COMPARABLE = "what has been trained would not be comparable with what comes"
 

@@ -171,13 +171,20 @@ class Ledger:
         """The registered record. Raises FileNotFoundError if there is no such sweep."""
         return self._folder.get_json(RECORD)
 
-    def choose(self, chosen: Mapping[str, Method]) -> dict[str, Method]:
-        """Notes the configurations that go into the confirm phase, before its first trial, and returns them. Of methods
-        that were noted before the sweep grew, those of then: a larger search changes nothing that was confirmed.
+    def choose(
+        self, chosen: Mapping[str, Method], others: Mapping[str, Sequence[Method]] | None = None
+    ) -> dict[str, Method]:
+        """Notes the configurations that go into the confirm phase, before its first trial, and returns them; `others`
+        share the seeds of a method with the chosen one. Of methods that were noted before the sweep grew, those of
+        then: a larger search changes nothing that was confirmed.
 
         Raises UserError if the search chooses otherwise than it did and has not grown.
         """
         choice = {label: json.loads(method.model_dump_json()) for label, method in chosen.items()}
+        before = self.chosen() or {}
+        for label, each in (others or {}).items():
+            if each and label not in before:
+                self._folder.put_json(_others(label), {"others": [json.loads(m.model_dump_json()) for m in each]})
         if self._folder.put_json("chosen.json", choice):
             return dict(chosen)
         noted = self._folder.get_json("chosen.json")
@@ -201,6 +208,15 @@ class Ledger:
                     noted[label] = self._folder.get_json(f"chosen/{label}.json")
             return {label: _METHOD.validate_python(raw) for label, raw in noted.items()}
         return None
+
+    def others(self, labels: Iterable[str]) -> dict[str, list[Method]]:
+        """What shares the confirm seeds of each method with its chosen configuration, as `choose` noted it."""
+        found, there = dict[str, list[Method]](), self._folder.paths("chosen")
+        for label in labels:
+            if _others(label) in there:
+                noted = self._folder.get_json(_others(label))["others"]
+                found[label] = [_METHOD.validate_python(raw) for raw in noted]
+        return found
 
     def preregister(self, registered: Mapping[str, Any]) -> dict[str, Any]:
         """Notes what the confirm phase will test and how, before its first trial, and which sweeps opened its test sets
@@ -375,6 +391,10 @@ class Ledger:
         if text is None:
             raise Damaged(f"{shown}: holds no {SPEC}, and there is none next to it")
         return _valid(text, shown)
+
+
+def _others(label: str) -> str:
+    return f"chosen/{label}-others.json"
 
 
 def _valid(text: str | bytes, shown: str) -> TrialSpec:

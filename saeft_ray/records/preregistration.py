@@ -29,6 +29,10 @@ def preregistration(record: Mapping[str, Any]) -> dict[str, Any]:
     looked_at = {"features": _features(record["features"], rules["baseline"])} if "features" in record else {}
     chosen = {"choose": choose} if (choose := config.get("choose", [_BEST])) != [_BEST] else {}
     opted = {"variance": rules["variance"]} if rules.get("variance", "own") != "own" else {}
+    if confirm.get("choices", "chosen") != "chosen":
+        opted["choices"] = confirm["choices"]
+    if config.get("search", {}).get("repeats", 1) > 1:
+        opted["repeats"] = config["search"]["repeats"]
     return {
         **opted,
         **chosen,

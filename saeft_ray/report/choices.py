@@ -12,13 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from saeft_ray.config.choose import Rule, arm_of
-from saeft_ray.orchestration.choosing import References, mean_of, said
+from saeft_ray.draws import seed_of
+from saeft_ray.orchestration.choosing import References, floor, mean_of, said
 from saeft_ray.records.rows import KL
 from saeft_ray.report.scores import METRIC, config
-from saeft_ray.report.strengths import Chosen
+from saeft_ray.report.strengths import Chosen, Second
+from saeft_ray.stats import tied
 from saeft_ray.stats.choice_noise import choice_noise
+from saeft_ray.stats.runner_up import runner_up
 
 NOISY = 0.9
 """The share of redrawn accuracies below which a choice is called noisy."""
@@ -30,22 +34,44 @@ class _Candidate(NamedTuple):
     settings: dict[str, Any]
     score: float | None
     kl: float | None
+    scores: tuple[float | None, ...]
+
+
+_Candidates = Mapping[str, Sequence[_Candidate]]
 
 
 def choices(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Chosen, ...]:
-    """The choice of every method with open values that was ranked again, and of every further rule."""
+    """The choice of every method with open values that was ranked again, of every further rule, and of every repeat of
+    the search."""
     declared, rules = config(record).get("methods") or {}, rules_of(record)
     images = ((record.get("data") or {}).get("sizes") or {}).get("selection")
     if not images:
         return ()
-    found, confirmed = _candidates(rows), _confirmed(rows)
     arms = [(label, rules[0], label) for label in declared]
     arms += [(arm, _rule_of(arm, label, rules), label) for arm, label in (record.get("arms") or {}).items()]
-    return tuple(
-        _chosen(arm, rule, found[label], declared[label], images, _references(found, declared), confirmed.get(arm))
-        for arm, rule, label in arms
-        if label in found and _open(declared[label])
-    )
+    reranked, seeds = _seeds_of_repeats(record), tuple(record.get("confirm_seeds") or ())
+    out = []
+    for arm, rule, label in arms:
+        for repeat, used in enumerate(reranked):
+            found = _candidates(rows, used)
+            if label not in found or not _open(declared[label]):
+                continue
+            name = f"{arm}, search {repeat + 1} of {len(reranked)}" if len(reranked) > 1 else arm
+            ran = _confirmed(rows, arm, seeds[repeat : repeat + 1])
+            out.append(_chosen(name, rule, found[label], declared[label], images, _references(found, declared), ran))
+    return tuple(out)
+
+
+def _seeds_of_repeats(record: Mapping[str, Any]) -> list[set[int] | None]:
+    """The seeds of the rerank of each repeat of the search; None for all there are, where it is not repeated."""
+    sweep = config(record)
+    repeats = (sweep.get("search") or {}).get("repeats", 1)
+    if repeats == 1:
+        return [None]
+    return [
+        {seed_of("rerank", sweep["seed"], i * repeats + repeat) for i in range(sweep["rerank"]["seeds"])}
+        for repeat in range(repeats)
+    ]
 
 
 def rules_of(record: Mapping[str, Any]) -> list[Rule]:
@@ -57,32 +83,36 @@ def _rule_of(arm: str, label: str, rules: Sequence[Rule]) -> Rule:
     return next(rule for rule in rules if arm == arm_of(label, rule))
 
 
-def _candidates(rows: pa.Table) -> dict[str, list[_Candidate]]:
-    """The configurations that were ranked again by method, in order of configuration: their means over the seeds."""
-    columns = ["phase", "method", "configuration", "settings", "trial", "role", "metric", "value", "status"]
-    values: dict[tuple[str, str], dict[str, list[float | None]]] = {}
+def _candidates(rows: pa.Table, seeds: set[int] | None) -> dict[str, list[_Candidate]]:
+    """The configurations that were ranked again with `seeds` by method, in order of configuration."""
+    found = rows.filter(pc.and_(pc.equal(rows["phase"], "rerank"), pc.equal(rows["role"], "selection")))
+    values: dict[tuple[str, str], dict[tuple[str, int | None], float | None]] = {}
     settings: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows.select(columns).to_pylist():
-        if row["phase"] == "rerank" and row["role"] == "selection" and row["metric"] in (METRIC, KL):
+    for row in found.select(["method", "configuration", "settings", "seed", "metric", "value", "status"]).to_pylist():
+        if row["metric"] in (METRIC, KL) and (seeds is None or row["seed"] in seeds):
             key = (row["method"], row["configuration"])
             settings[key] = json.loads(row["settings"])
-            value = row["value"] if row["status"] == "ok" else None
-            values.setdefault(key, {}).setdefault(row["metric"], []).append(value)
+            measured = values.setdefault(key, {})
+            measured[row["metric"], row["seed"]] = row["value"] if row["status"] == "ok" else None
+    used: dict[str, set[int | None]] = {}
+    for (method, _), measured in values.items():
+        used.setdefault(method, set()).update(seed for _, seed in measured)
     out: dict[str, list[_Candidate]] = {}
     for key, measured in sorted(values.items()):
-        found = _Candidate(settings[key], mean_of(measured.get(METRIC, [])), mean_of(measured.get(KL, [])))
-        out.setdefault(key[0], []).append(found)
+        scores, kl = ([measured.get((metric, s)) for s in sorted(used[key[0]], key=str)] for metric in (METRIC, KL))
+        out.setdefault(key[0], []).append(_Candidate(settings[key], mean_of(scores), mean_of(kl), tuple(scores)))
     return out
 
 
-def _confirmed(rows: pa.Table) -> dict[str, dict[str, Any]]:
-    """The settings that the confirm phase ran by method."""
-    found = rows.filter(pc.equal(rows["phase"], "confirm"))
-    names, settings = found["method"].to_pylist(), found["settings"].to_pylist()
-    return {name: json.loads(text) for name, text in dict(zip(names, settings, strict=True)).items()}
+def _confirmed(rows: pa.Table, name: str, seeds: Sequence[int]) -> dict[str, Any] | None:
+    """The settings that the confirm phase ran of method `name` with one of `seeds`, or with any if none is given."""
+    found = rows.filter(pc.and_(pc.equal(rows["phase"], "confirm"), pc.equal(rows["method"], name)))
+    if seeds:
+        found = found.filter(pc.is_in(found["seed"], pa.array(seeds, found["seed"].type)))
+    return json.loads(found["settings"][0].as_py()) if len(found) else None
 
 
-def _references(found: Mapping[str, Sequence[_Candidate]], declared: Mapping[str, Any]) -> References:
+def _references(found: _Candidates, declared: Mapping[str, Any]) -> References:
     by_type = {(settings or {}).get("type", label): label for label, settings in reversed(list(declared.items()))}
     plain, zero_shot = (found.get(by_type.get(kind, ""), ()) for kind in ("ft", "zero_shot"))
     return References(plain[0].score if plain else None, zero_shot[0].score if zero_shot else None)
@@ -116,7 +146,21 @@ def _chosen(
         steady=_steady(rule, given, images, references),
         fallback=what.fallback,
         edges=tuple(_edges(taken.settings, declared)) if taken else (),
+        runner_up=_runner_up(given, what.order, declared, images),
+        alike=len(tied(_by_seed(given), variance_floor=floor(images), to=given.index(taken))) - 1 if taken else 0,
     )
+
+
+def _runner_up(
+    given: Sequence[_Candidate], order: Sequence[int], declared: Mapping[str, Any], images: int
+) -> Second | None:
+    """What the rule has second, and how far its accuracy over the rerank's seeds is from the first one's."""
+    found = runner_up(_by_seed(given), floor(images), order)
+    return None if found is None else Second(_numbers(given[found.second].settings, declared), -found.lead, found.se)
+
+
+def _by_seed(given: Sequence[_Candidate]) -> NDArray[np.float64]:
+    return np.array([each.scores for each in given], dtype=np.float64)
 
 
 def _steady(rule: Rule, given: Sequence[_Candidate], images: int, references: References) -> float | None:

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from saeft_ray import stats
+from saeft_ray.report.as_tuned import mean_as_tuned
 from saeft_ray.report.comparisons import Family, compare, pairs_of
 from saeft_ray.report.content import Cell
 from saeft_ray.report.scores import Scores
@@ -19,6 +20,9 @@ def results_column(
         sizes = [score[d].n for score in trials.scores.values() for d in datasets if d in score]
         floor = sum(1 / (12 * n * n) for n in sizes if n) / max(1, len(sizes)) / len(datasets) if all(sizes) else 0.0
         mean = stats.mean_interval(list(values.values()), 1 - alpha, floor) if values else None
+        if mean is not None and trials.choices > 1:
+            found = mean_as_tuned(trials, values, 1 - alpha)
+            mean = replace(mean, lo=found.lo, hi=found.hi)
         cells[method] = Cell(dataset=name, mean=mean, seeds=tuple(values), values=tuple(values.values()), leading=False)
     filled = {method: cell.mean.mean for method, cell in cells.items() if cell.mean is not None}
     if not filled:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from saeft_ray import stats
 from saeft_ray.report import verdicts
+from saeft_ray.report.as_tuned import Tuned, difference, tuned
 from saeft_ray.report.content import Comparison, NewImages, Point
 from saeft_ray.report.numbers import in_list, seeds_in_words
 from saeft_ray.report.scores import Score, Scores, Seed, Trials
@@ -56,7 +57,8 @@ def compare(family: Family, alpha: float, margin: float | None) -> tuple[Compari
     """Every pair of `family` with its Holm-adjusted p and its verdict."""
     size = max(family.size, len(family.pairs))
     drafts = [_draft(pair, family, size, alpha, margin) for pair in family.pairs]
-    joint = _max_t(drafts) if family.name == "shifts" and family.design is None and size == len(drafts) else None
+    one_by_one = family.design is not None or any(c.tuned for c in drafts)
+    joint = _max_t(drafts) if family.name == "shifts" and not one_by_one and size == len(drafts) else None
     if joint is not None:
         drafts = [replace(c, correction="max-T") for c in drafts]
     return adjusted(drafts, family.pairs, size, alpha, joint, looked=family.design is not None)
@@ -115,8 +117,15 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
     refused = refused or _sizes_differ(pair)
     points = tuple(Point(seed=s, method=_at(a, s), against=_at(b, s)) for s in seeds) if not refused else ()
     paired: stats.Paired | None = None
+    beside: Tuned | None = None
+    dealt = max(pair.method.choices, pair.against.choices) > 1
     if no_pairs and not refused:
         paired = stats.welch(list(a.values()), list(b.values()), 1 - alpha, floor_of(pair) / 2)
+    elif points and dealt:
+        of = (pair.method, pair.against)
+        left, right = ({seed: _at(means, seed) for seed in seeds} for means in (a, b))
+        paired = difference(left, right, seeds, of, 1 - alpha)
+        beside = tuned(left, right, seeds, of, 1 - alpha, margin, floor_of(pair))
     elif points:
         paired = stats.paired(
             [p.method for p in points], [p.against for p in points], confidence=1 - alpha, variance_floor=floor_of(pair)
@@ -125,7 +134,7 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
         paired = at_any_look(paired, family.design)
     used = {*a, *b} if no_pairs else {p.seed for p in points}
     attempted = {s for s in pair.method.seeds | pair.against.seeds if s is not None}
-    fixed = paired if family.design is None else None
+    fixed = paired if family.design is None and not dealt else None
     new_images, item_se = _items(pair, seeds, fixed, alpha) if fixed and points and family.new_images else (None, None)
     detectable, needed = _planning(fixed, alpha, margin)
     return Comparison(
@@ -133,9 +142,10 @@ def _draft(pair: Pair, family: Family, size: int, alpha: float, margin: float | 
         family=family.name, family_size=size, paired=paired, refused=refused, points=points,
         dropped_seeds=tuple(sorted(attempted - used)),
         p_adjusted=None, p_equivalent=None, margin=margin,
-        interval_90=fixed.interval(_EQUIVALENCE_CONFIDENCE) if fixed else None,
+        interval_90=paired.interval(_EQUIVALENCE_CONFIDENCE) if paired and family.design is None else None,
         new_images=new_images, item_se=item_se, detectable=detectable, seeds_needed=needed,
         verdict="undecided", sentence="", correction="Holm" if family.design is None else "looks", unpaired=no_pairs,
+        tuned=beside,
     )  # fmt: skip
 
 

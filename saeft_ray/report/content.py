@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from saeft_ray.features.content import WhatChanged
+from saeft_ray.report.as_tuned import Tuned
 from saeft_ray.report.standing import Standing
 from saeft_ray.report.strengths import Chosen, Strengths
 from saeft_ray.report.strengths import Verdict as Verdict
@@ -83,6 +84,7 @@ class Comparison:
     spread. `item_se` is the standard error from the finite test sets where there is only one seed. `pooled`: t, p, sd
     and intervals borrow the spread of all methods. `discovery_p`: adjusted by Benjamini and Hochberg, for exploration.
     `unpaired` says why the runs of the two are no pairs: `paired` is then a `stats.Welch`, and there are no points.
+    `tuned`: seeds were dealt over several configurations, and `paired` is a `stats.TunedDifference`.
     """
 
     method: str
@@ -110,6 +112,7 @@ class Comparison:
     pooled: bool = False
     discovery_p: float | None = None
     unpaired: str | None = None
+    tuned: Tuned | None = None
 
     @property
     def label(self) -> str:

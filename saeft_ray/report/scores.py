@@ -50,6 +50,22 @@ class Trials:
     stopped: dict[Seed, str] = field(default_factory=dict)
     scores: dict[Seed, dict[str, Score]] = field(default_factory=dict)
     elsewhere: bool = False
+    configurations: dict[Seed, str] = field(default_factory=dict)
+    """By seed; more than one where the seeds were dealt over several."""
+    order: tuple[Seed, ...] = ()
+    """The seeds in the order in which configurations were dealt to them."""
+
+    @property
+    def dealt(self) -> list[str]:
+        """The configurations that share the seeds, the chosen one first."""
+        return list(
+            dict.fromkeys(self.configurations[s] for s in (*self.order, *self.seeds) if s in self.configurations)
+        )
+
+    @property
+    def choices(self) -> int:
+        """How many configurations share the seeds."""
+        return len(self.dealt)
 
     @property
     def deterministic(self) -> bool:
@@ -102,13 +118,16 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     roles: dict[str, str] = {}
     metric, elsewhere = metric_of(record), record.get("source") is not None
     found: dict[str, Trials] = {}
+    in_turn = tuple(record.get("confirm_seeds") or ())
     # Rows may arrive in any order, and a report may not depend on it.
     order = [(key, "ascending") for key in ("method", "seed", "dataset", "metric")]
     for row in confirm.sort_by(order).to_pylist():
-        trials = found.setdefault(row["method"], Trials(method=row["method"], elsewhere=elsewhere))
-        trials.settings, trials.configuration = row["settings"], row["configuration"]
+        trials = found.setdefault(row["method"], Trials(method=row["method"], elsewhere=elsewhere, order=in_turn))
         seed: Seed = row["seed"]
+        if not trials.seeds or seed in in_turn[:1]:
+            trials.settings, trials.configuration = row["settings"], row["configuration"]
         trials.seeds.add(seed)
+        trials.configurations[seed] = row["configuration"]
         if row["role"] in _TESTED:
             roles[row["dataset"]] = row["role"]
         if row["status"] == "failed":
@@ -123,7 +142,8 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
             trials.scores.setdefault(seed, {})[row["dataset"]] = Score(
                 value=value, n=row["n"], examples=row["examples"], packed=row["correct"]
             )
-    _check_configurations(confirm)
+    if not is_dealt(record):
+        _check_configurations(confirm)
     declared = list((record.get("data") or {}).get("roles") or {})
     ordered, later = in_order(roles, declared), set(added_sets(record))
     return Scores(
@@ -144,6 +164,12 @@ def config(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def metric_of(record: Mapping[str, Any]) -> str:
     """The metric that a report is about."""
     return record.get("metric") or METRIC
+
+
+def is_dealt(record: Mapping[str, Any]) -> bool:
+    """Whether confirm seeds may have been dealt over several configurations of a method."""
+    confirm, search = (config(record).get(section) or {} for section in ("confirm", "search"))
+    return confirm.get("choices") == "tied" or search.get("repeats", 1) > 1
 
 
 def in_order(names: Iterable[str], declared: list[str]) -> list[str]:

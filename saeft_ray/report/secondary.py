@@ -72,7 +72,7 @@ def pool(comparisons: tuple[Comparison, ...], pairs: Sequence[Pair], alpha: floa
     for c in comparisons:
         # A comparison on other seeds keeps its own spread.
         k = place.get(c.method)
-        if k is None or c.paired is None or [p.seed for p in c.points] != seeds:
+        if k is None or c.paired is None or c.tuned or [p.seed for p in c.points] != seeds:
             drafts.append(c)
             continue
         shared = replace(c.paired, sd=found.se * math.sqrt(len(seeds)), df=found.df, t=found.t[k], p=found.p[k])

@@ -1,7 +1,7 @@
 """What a report says of strength: how each was chosen, and methods compared where strengths are equal."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
 
@@ -54,13 +54,22 @@ class Strengths:
     without: tuple[str, ...]
 
 
+class Second(NamedTuple):
+    """The configuration that a rule has second: its values, and the difference of its accuracy from that of the first
+    over paired rerank seeds (a fraction), with its standard error, None where there is none."""
+
+    values: str
+    difference: float
+    se: float | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
     """How the configuration of `method` was chosen in the rerank: by `rule`, with its mean `score` and `kl` to the
     frozen model; `eligible` of `configurations` met `threshold`. `best_score` and `best_values` are of what the rule
     `best` would have taken. `steady` is the share of redrawn selection accuracies that choose the same strength within
     one step of the grid, None for a single one; `fallback` says why the rule could not choose. `edges` are the open
-    values that were chosen at an end of their range."""
+    values that were chosen at an end of their range. `alike` others cannot be told from it by the rerank's seeds."""
 
     method: str
     rule: str
@@ -75,3 +84,5 @@ class Chosen:
     steady: float | None
     fallback: str | None
     edges: tuple[str, ...]
+    runner_up: Second | None
+    alike: int

@@ -2,9 +2,10 @@
 
 from collections.abc import Collection
 
+from saeft_ray.report.as_tuned import in_words
 from saeft_ray.report.content import Comparison, Verdict
 from saeft_ray.report.numbers import MISSING, count, number, p_value, pp, where
-from saeft_ray.stats import MIN_PAIRS, Paired, Welch
+from saeft_ray.stats import MIN_PAIRS, Paired, TunedDifference, Welch
 
 _CORRECTED = {"Holm": "Holm-adjusted p", "max-T": "max-T-adjusted p", "looks": "Holm-adjusted p for any look"}
 MANY_SEEDS = 200
@@ -46,6 +47,10 @@ def sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) 
 
     `finishing_only`: some runs failed or lack their pair. `constant`: one side has no training, hence no seeds.
     """
+    return _sentence(c, alpha, finishing_only, constant) + (in_words(c.tuned) if c.tuned else "")
+
+
+def _sentence(c: Comparison, alpha: float, finishing_only: bool, constant: bool) -> str:
     place = where(c.endpoint, c.datasets)
     if c.paired is None:
         refused = f"{c.method} cannot be compared with {c.against}: {c.refused}"
@@ -122,6 +127,8 @@ def _undecided(c: Comparison, d: Paired, place: str, ci: str, tested: str, alpha
     start = f"On {place}, {c.method} against {c.against} is not decided after {after}{runs}: "
     if isinstance(d, Welch) and d.lo is None:
         return start + "no run differs from another of its method, so no spread can be estimated. " + _NO_EVIDENCE
+    if isinstance(d, TunedDifference) and d.reason:
+        return f"{start}it has no interval, for {d.reason}. {_NO_EVIDENCE}"
     if d.lo is None or d.hi is None:
         return (
             start
@@ -236,7 +243,7 @@ def _strengths(sae: str, control: str, searched: Collection[str]) -> str:
     if len(found) == 2:
         return (
             "Both had the same form of penalty, the same sizes and the same search budget; each ran at the strength "
-            "that its own search chose, so this answers for the methods as tuned."
+            "that its own search chose, so this answers for these choices and not for equal strength."
         )
     same = "Both had the same form of penalty and the same sizes;"
     if not found:

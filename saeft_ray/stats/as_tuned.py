@@ -68,9 +68,10 @@ class TunedDifference(Paired):
         return self.tuned_se
 
 
-def tied(scores: ArrayLike, se: float = 1.0, variance_floor: float = 0.0) -> tuple[int, ...]:
-    """The configurations that the rerank cannot tell from the best: those whose mean difference from it over paired
-    seeds is at most `se` of its standard errors. The best one is first, then by mean; equal means as first asked.
+def tied(scores: ArrayLike, se: float = 1.0, variance_floor: float = 0.0, to: int | None = None) -> tuple[int, ...]:
+    """The configurations that the rerank cannot tell from configuration `to` (the best, unless given): those whose mean
+    difference from it over paired seeds is at most `se` of its standard errors, on either side. That one is first, then
+    by mean; equal means as first asked.
 
     `scores` is (configurations, seeds) of selection accuracies; one with a None or NaN failed and is never tied.
     `variance_floor` is the least variance of a difference (docs/statistics.md 5.2). With one seed a difference has no
@@ -82,7 +83,9 @@ def tied(scores: ArrayLike, se: float = 1.0, variance_floor: float = 0.0) -> tup
             "needs scores of shape (configurations, seeds ≥ 1) and a number of standard errors of 0 or more"
         )
     order = in_order(a)
-    return tuple(k for k in order if _as_good(a[order[0]] - a[k], se, variance_floor))
+    if to is not None:
+        order = [to, *(k for k in order if k != to)] if to in order else []
+    return tuple(k for k in order if _alike(a[order[0]] - a[k], se, variance_floor))
 
 
 def in_order(scores: Floats) -> list[int]:
@@ -212,6 +215,6 @@ def _labels(choice: ArrayLike) -> Labels:
     return labels
 
 
-def _as_good(differences: Floats, se: float, floor: float) -> bool:
+def _alike(differences: Floats, se: float, floor: float) -> bool:
     variance = spread(differences, floor)[0] or 0.0
-    return float(differences.mean()) <= se * math.sqrt(variance / len(differences)) + 1e-12
+    return abs(float(differences.mean())) <= se * math.sqrt(variance / len(differences)) + 1e-12

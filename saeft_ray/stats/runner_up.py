@@ -1,6 +1,7 @@
 """How close the second-best configuration was, and whether a verdict would turn with it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,8 +16,8 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class RunnerUp:
-    """The configuration `second` to `best`, which leads by `lead`: the mean difference over paired seeds and its
-    standard error, None where there is none."""
+    """The configuration `second` to `best`, which leads by `lead`: the mean difference over paired seeds (negative
+    where a rule prefers the less accurate one) and its standard error, None where there is none."""
 
     best: int
     second: int
@@ -42,8 +43,9 @@ class Turn(StrEnum):
     CHANGES = "changes"
 
 
-def runner_up(scores: ArrayLike, variance_floor: float = 0.0) -> RunnerUp | None:
-    """The second of `scores` (configurations, seeds), selection accuracies of the rerank, by its mean over seeds.
+def runner_up(scores: ArrayLike, variance_floor: float = 0.0, by: Sequence[int] | None = None) -> RunnerUp | None:
+    """The second of `scores` (configurations, seeds), selection accuracies of the rerank, in the order `by` of a rule;
+    by its mean over seeds unless given.
 
     One with a None or NaN failed. None where fewer than two finished. `variance_floor` as in `tied`.
     """
@@ -51,6 +53,7 @@ def runner_up(scores: ArrayLike, variance_floor: float = 0.0) -> RunnerUp | None
     if a.ndim != 2 or not a.shape[1]:
         raise ValueError("needs scores of shape (configurations, seeds ≥ 1)")
     order = in_order(a)
+    order = [k for k in by if k in order] if by is not None else order
     if len(order) < 2:
         return None
     lead = a[order[0]] - a[order[1]]

@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 
 from saeft_ray.report.content import PhaseSummary, Report, SearchSummary
-from saeft_ray.report.numbers import MISSING, count, in_list, percent
+from saeft_ray.report.numbers import MISSING, count, in_list, percent, pp
 from saeft_ray.report.render.blocks import Block, Bullets, Column, Folded, Plot, Section, Text, Words, table
+from saeft_ray.report.strengths import Chosen
 
 ORDER = 110
 HOW_TO_READ_SEARCH = (
@@ -25,10 +26,7 @@ def section(report: Report) -> Section | None:
     if not report.searches:
         return None
     fresh = count(len(report.confirm_seeds), "fresh seed")
-    start = (
-        f"What was tried before the numbers above, which come from {fresh}. Claims are about the chosen "
-        "configurations, not about the tuning."
-    )
+    start = f"What was tried before the numbers above, which come from {fresh}. {_claims(report)}"
     if not any(s.search.trials for s in report.searches):
         start = f"No method was searched. The numbers above come from {fresh}, with the settings of the sweep file."
     note = "Scores that chose a configuration are optimistic and are not evidence."
@@ -43,6 +41,16 @@ def section(report: Report) -> Section | None:
         importance = (Text(words=HOW_TO_READ_IMPORTANCE, style="note"), Bullets(lines=mattered, style="note"))
         blocks.append(Folded(title="Which open value mattered", blocks=importance))
     return Section(title="Selection and budget", blocks=tuple(blocks))
+
+
+def _claims(report: Report) -> str:
+    """What verdicts are about, the choice of the values included or not."""
+    if not any(c.tuned for c in report.primary):
+        return "Claims are about the chosen configurations, not about the tuning: another search may choose others."
+    return (
+        "Claims are about methods as tuned where several configurations share the seeds: their intervals contain what "
+        "another choice would change."
+    )
 
 
 _HEAD = (
@@ -85,10 +93,21 @@ def _choices(report: Report) -> tuple[Block, ...]:
         "KL: how far the answers moved from those of the frozen model, in nats per selection image. Steady: the share "
         "of redrawn accuracies that choose this strength within one step; each is redrawn by its own noise."
     )
-    edges = tuple(f"{each.method}: {words}; a wider range may hold a better one." for each in report.choices
+    steady = tuple(line for each in report.choices if (line := _runner_up(each)))
+    edges = steady + tuple(f"{each.method}: {words}; a wider range may hold a better one." for each in report.choices
                   for words in each.edges)  # fmt: skip
     found: tuple[Block, ...] = (table(head, lines), Text(words=note, style="note"))
     return (*found, Bullets(lines=edges, style="note")) if edges else found
+
+
+def _runner_up(each: Chosen) -> str:
+    """How close the second configuration of a rule was, and how many the rerank cannot tell from the chosen one."""
+    if each.runner_up is None:
+        return ""
+    values, difference, se = each.runner_up
+    off = f"{pp(difference, signed=True)} {'' if se is None else f'± {pp(se)} (standard error) '}points off"
+    alike = "no other" if not each.alike else count(each.alike, "other")
+    return f"{each.method}: the runner-up ({values}) is {off}; the rerank cannot tell {alike} from the chosen one."
 
 
 def _line(report: Report, search: SearchSummary) -> tuple[Words, ...]:

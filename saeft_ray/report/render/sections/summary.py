@@ -42,7 +42,12 @@ def how_chosen(report: Report) -> str:
         listed = in_list([f"{each.method} ({percent(each.steady or 0, 0)} %)" for each in noisy])
         text += (
             f" The choice was noisy: with other selection images of that number, the same strength would have been "
-            f"chosen in this share of draws: {listed}. Verdicts are about the chosen configuration."
+            f"chosen in this share of draws: {listed}. "
+        )
+        text += (
+            "Verdicts are about methods as tuned: their intervals contain the choice."
+            if any(c.tuned for c in report.primary)
+            else "Verdicts are about the chosen configuration; `confirm: {choices: tied}` asks about methods as tuned."
         )
     return text
 
