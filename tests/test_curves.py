@@ -1,7 +1,10 @@
 """Methods over their strengths: what runs, and what the report says at equal strength."""
 
+import json
+
 import folders
 import numpy as np
+import pyarrow as pa
 import pytest
 import yaml
 from test_choosing import SEARCH
@@ -92,9 +95,10 @@ def given(offset, seeds=6, kls=(0.02, 0.05, 0.1, 0.2, 0.4), reach=1.0, noise=0.0
     return table(rows)
 
 
-def point(arm, k, seed, dataset, role, metric, value):
-    return Row(sweep="s", phase="curves", method=arm, configuration=f"{arm}{k}", settings="{}", seed=seed,
-               trial=f"{arm}-{k}-{seed}", dataset=dataset, role=role, metric=metric, value=value)  # fmt: skip
+def point(arm, k, seed, dataset, role, metric, value, phase="curves"):
+    settings = json.dumps({"type": arm, "lambda_x": 10.0 * 2**k + (arm == "b" and k == 0)})
+    return Row(sweep="s", phase=phase, method=arm, configuration=f"{arm}{k}", settings=settings, seed=seed,
+               trial=f"{phase}-{arm}-{k}-{seed}", dataset=dataset, role=role, metric=metric, value=value)  # fmt: skip
 
 
 def compared(rows, margin=0.005):
@@ -118,6 +122,26 @@ def test_curves_that_share_no_strength_have_no_estimate():
     assert none.difference is None
     assert none.verdict == "undecided"
     assert "no common range" in none.sentence
+
+
+def test_beside_it_stand_another_degree_equal_lambdas_and_the_area():
+    ends = [
+        point(arm, 0, seed, dataset, role, metric, value, phase="confirm")
+        for arm, seed in (("zero_shot", None), *(("ft", seed) for seed in range(6)))
+        for dataset, role, metric, value in (
+            ("selection", "selection", "kl_to_frozen", 0.0 if arm == "zero_shot" else 1.0),
+            ("O", "ood", "accuracy", 0.6),
+            ("I", "id", "accuracy", 0.8),
+        )
+    ]
+    found, at_three = compared(pa.concat_tables([given(0.01), table(ends)]))
+    (beside,) = found.beside
+    assert beside.again[0] == pytest.approx(at_three.difference, abs=0.002)
+    assert [dict(names)["lambda_x"] for names, _ in beside.lambdas] == [20, 40, 80, 160]  # b's least one is a's no more
+    assert all(low < mean < high for _, (mean, low, high) in beside.lambdas)
+    assert beside.area[0] == pytest.approx(0.01 * (0.9 - 0.8), abs=0.0003)
+    (without,) = compared(given(0.01))[0].beside
+    assert without.area == "needs zero_shot and ft"
 
 
 def test_order_changes_nothing():

@@ -4,33 +4,23 @@ Strength is how far a method's answers on the selection split moved from those o
 a test set, and no test set chooses a strength (docs/statistics.md 4.17).
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import NamedTuple
 
 import pyarrow as pa
 
 from saeft_ray import stats
 from saeft_ray.records.rows import KL
+from saeft_ray.report.beside_strength import beside_strength
 from saeft_ray.report.numbers import count, in_list, p_value, pp
 from saeft_ray.report.scores import METRIC
-from saeft_ray.report.strengths import EqualStrength, StrengthCurve, StrengthPoint, Strengths, Verdict
+from saeft_ray.report.strengths import EqualStrength, StrengthCurve, StrengthPoint, StrengthRun, Strengths, Verdict
 from saeft_ray.stats.paired import Paired
 
 _LEAST_KL = 1e-9  # of a run that equals the frozen model, which has no logarithm
 Pair = tuple[str, str]
-
-
-class _Run(NamedTuple):
-    """One configuration with one seed: its numbers on the selection split and the means on ID and OOD sets."""
-
-    method: str
-    configuration: str
-    seed: int | None
-    kl: float
-    id: float
-    ood: float
 
 
 def at_equal_strength(
@@ -72,39 +62,52 @@ def at_equal_strength(
         residual=one.residual_sd if one else None,
         compared=tuple(compared),
         without=tuple(name for name in by_method if name not in arms),
+        beside=beside_strength(used, runs["confirm"], pairs, 1 - alpha),
     )
 
 
-def _runs(rows: pa.Table, id_sets: Sequence[str], datasets: Sequence[str]) -> dict[str, list[_Run]]:
+def _runs(rows: pa.Table, id_sets: Sequence[str], datasets: Sequence[str]) -> dict[str, list[StrengthRun]]:
     """The runs of the two phases that have all numbers, in one order."""
-    columns = ["phase", "method", "configuration", "seed", "trial", "dataset", "role", "metric", "value", "status"]
+    columns = ["phase", "method", "configuration", "settings", "seed", "dataset", "role", "metric", "value", "status"]
+    kinds: dict[tuple[str, str, str, int | None], tuple[str, tuple[tuple[str, float], ...]]] = {}
     values: dict[tuple[str, str, str, int | None], dict[str, float]] = {}
     for row in rows.select(columns).to_pylist():
         value = row["value"]
         if row["phase"] not in ("confirm", "curves") or row["status"] != "ok" or value is None:
             continue
         key = (row["phase"], row["method"], row["configuration"], row["seed"])
+        kinds[key] = _kind(row["settings"])
         if row["metric"] == METRIC and row["role"] != "selection":
             values.setdefault(key, {})[row["dataset"]] = value
         elif row["metric"] == KL:
             values.setdefault(key, {})[KL] = value
-    out: dict[str, list[_Run]] = {"confirm": [], "curves": []}
+    out: dict[str, list[StrengthRun]] = {"confirm": [], "curves": []}
     for (phase, method, configuration, seed), found in sorted(values.items(), key=str):
         if KL in found and all(d in found for d in (*id_sets, *datasets)):
             identity = _share(found, id_sets) if id_sets else math.nan
-            out[phase].append(_Run(method, configuration, seed, found[KL], identity, _share(found, datasets)))
+            key = (phase, method, configuration, seed)
+            out[phase].append(
+                StrengthRun(method, configuration, seed, found[KL], identity, _share(found, datasets), *kinds[key])
+            )
     return out
+
+
+def _kind(settings: str) -> tuple[str, tuple[tuple[str, float], ...]]:
+    """The type of a method and its lambdas, from its settings."""
+    given = json.loads(settings)
+    lambdas = ((n, float(v)) for n, v in given.items() if n.startswith("lambda_") and isinstance(v, int | float))
+    return str(given.get("type", "")), tuple(sorted(lambdas))
 
 
 def _share(found: Mapping[str, float], sets: Sequence[str]) -> float:
     return math.fsum(found[d] for d in sets) / len(sets)
 
 
-def _names(runs: Sequence[_Run]) -> list[str]:
+def _names(runs: Sequence[StrengthRun]) -> list[str]:
     return list(dict.fromkeys(r.method for r in runs))
 
 
-def _curve(name: str, runs: Sequence[_Run]) -> StrengthCurve:
+def _curve(name: str, runs: Sequence[StrengthRun]) -> StrengthCurve:
     strengths = {r.configuration: [s for s in runs if s.configuration == r.configuration] for r in runs}
     points = sorted((_mean(found) for found in strengths.values()), key=lambda point: point.kl)
     return StrengthCurve(
@@ -112,7 +115,7 @@ def _curve(name: str, runs: Sequence[_Run]) -> StrengthCurve:
     )
 
 
-def _mean(runs: Sequence[_Run]) -> StrengthPoint:
+def _mean(runs: Sequence[StrengthRun]) -> StrengthPoint:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 

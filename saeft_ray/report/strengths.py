@@ -41,10 +41,49 @@ class EqualStrength:
     sentence: str
 
 
+Difference = tuple[float, float, float]
+"""A mean difference and the ends of its interval."""
+
+
+class StrengthRun(NamedTuple):
+    """One configuration with one seed: its numbers on the selection split and the means on ID and OOD sets. `type` is
+    that of its method, `lambdas` are the names and values of its lambdas."""
+
+    method: str
+    configuration: str
+    seed: int | None
+    kl: float
+    id: float
+    ood: float
+    type: str
+    lambdas: tuple[tuple[str, float], ...]
+
+
+class AtLambdas(NamedTuple):
+    """A difference of two methods with the same lambdas, by name and value."""
+
+    lambdas: tuple[tuple[str, float], ...]
+    difference: Difference
+
+
+@dataclass(frozen=True, kw_only=True)
+class BesideStrength:
+    """What else is known of two methods over their strengths, described and not tested: the difference at equal
+    strength `again` with a curve of degree 5, that of the `area` above the frozen model's ID and plain fine-tuning's
+    OOD accuracy or why there is none, and those at equal `lambdas`."""
+
+    method: str
+    against: str
+    again: Difference | None
+    area: Difference | str
+    lambdas: tuple[AtLambdas, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Strengths:
-    """Everything about strength: the curves, R² and residual of the one curve of all of them on OOD, and the
-    comparisons at equal strength on OOD and on ID; `ends` are points of methods without strengths, by name."""
+    """Everything about strength: the curves, R² and residual of the one curve of all of them on OOD, the comparisons at
+    equal strength on OOD and on ID, and what else is known `beside` them; `ends` are points of methods without
+    strengths, by name."""
 
     curves: tuple[StrengthCurve, ...]
     ends: dict[str, StrengthPoint]
@@ -52,6 +91,7 @@ class Strengths:
     residual: float | None
     compared: tuple[EqualStrength, ...]
     without: tuple[str, ...]
+    beside: tuple[BesideStrength, ...]
 
 
 class Second(NamedTuple):
