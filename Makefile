@@ -5,13 +5,17 @@ BIN = $(VENV)/bin
 # Versions that were tested together. `make test-lowest` takes the lower bounds of pyproject.toml instead.
 PINS := -c cluster/pins.txt -c .ci/pins.txt
 
-.PHONY: quickstart test test-all test-lowest coverage check install
+.PHONY: quickstart test test-slow test-all test-lowest coverage check install
 
 quickstart: $(VENV)/.demo
 	$(BIN)/python -m saeft_ray.sweep sweeps/quickstart.yaml
 
 test: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+
+# What CI runs in addition to `test`.
+test-slow: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "slow and not long"
 
 test-all: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile

@@ -120,6 +120,7 @@ def outcome(path, storage):
         return error
 
 
+@pytest.mark.slow
 def test_every_mutation_is_named_or_changes_nothing_that_is_read(whole):
     _, storage = whole
     draw = random.Random(2026)

@@ -13,6 +13,7 @@ from test_plan import plan
 from saeft_ray.config.sweep_file import parse
 from saeft_ray.errors import UserError
 from saeft_ray.methods.embeddings import MSE
+from saeft_ray.methods.sae_ft import SaeFT
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import report_sweep
@@ -152,3 +153,10 @@ def test_order_changes_nothing():
 
 def test_a_sweep_without_curves_says_nothing_of_strength():
     assert at_equal_strength(given(0.0).slice(0, 0), ("I",), ("O",), [], 0.05, None, "OOD") is None
+
+
+def test_the_strengths_around_a_published_one_are_not_published():
+    published = SaeFT(preset="paper")
+    path = [published.with_values({"lambda_add": published.lambda_add * factor}) for factor in (0.2, 1.0, 5.0)]
+    assert [method.preset for method in path] == ["none", "paper", "none"]
+    assert path[1] == published

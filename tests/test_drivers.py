@@ -105,7 +105,7 @@ def quiet(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("conditions", ["kept", "ignored"])
+@pytest.mark.parametrize("conditions", ["kept", pytest.param("ignored", marks=pytest.mark.long)])
 def test_of_two_that_start_one_sweep_at_once_one_ends_it_and_the_other_is_told_who_runs_it(
     quiet, s3, s3_url, tmp_path, driver, monkeypatch, conditions
 ):
@@ -168,7 +168,7 @@ def interrupt_twice(process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [kill, interrupt_twice])
+@pytest.mark.parametrize("how", [kill, pytest.param(interrupt_twice, marks=pytest.mark.long)])
 def test_a_driver_that_is_ended_again_and_again_leaves_the_sweep_of_one_that_nobody_disturbed(
     quiet, tmp_path, driver, how
 ):

@@ -81,6 +81,7 @@ def test_sql_and_python_give_the_same_tables(done, capsys):
     assert str(len(found.features_table())) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_sweep_without_the_section_computes_nothing_until_it_is_asked(tmp_path):
     without = {name: value for name, value in TINY.items() if name != "features"}
     sweep = saeft_ray.load({**without, "confirm": {"seeds": 1}, "storage": str(tmp_path)}).run(local=True, quiet=True)

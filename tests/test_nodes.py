@@ -101,6 +101,7 @@ def test_a_machine_dies_with_a_trial_on_it_and_the_rows_are_those_of_an_undistur
     assert comparable(disturbed(config, kill)) == comparable(quiet.url)
 
 
+@pytest.mark.long
 def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(connected, tmp_path, caplog):
     long = {**LONG, "train": {**LONG["train"], "epochs": 60}}
     _, quiet, _ = sweeps.run_here(sweeps.config(tmp_path / "quiet", **long))
@@ -125,6 +126,7 @@ def test_a_machine_with_a_spot_notice_is_left_with_a_checkpoint_before_it_goes(c
     assert re.search(r"lost \(saved after \d+ epochs and \d+ steps\); tried again in 1 s$", told)
 
 
+@pytest.mark.long
 def test_one_of_two_workers_dies_and_the_rows_are_those_of_two_that_live(connected, tmp_path):
     compute = {"workers": 2, "checkpoint_minutes": 0}
     quiet = disturbed(sweeps.config(tmp_path / "quiet", **LONG, compute=compute), lambda: None)

@@ -57,6 +57,7 @@ def comparable(rows, *columns):
     return sorted(str([row[name] for name in columns or rows.column_names]) for row in kept)
 
 
+@pytest.mark.slow
 def test_ray_and_the_serial_runner_write_equal_rows(tmp_path):
     here, there = (sweeps.config(tmp_path / name, methods=METHODS) for name in ("here", "there"))
     _, ledger, _ = sweeps.run_here(here)
@@ -122,6 +123,7 @@ def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp
     assert store.keys("shard") == []
 
 
+@pytest.mark.slow
 def test_a_trial_that_cannot_run_is_told_and_the_others_are_kept(tmp_path):
     config = sweeps.config(tmp_path, methods={"ft": {}, "mse": {"lambda_mse": 300}}, confirm={"seeds": 1})
     plan, store, ledger = sweeps.opened(config)
@@ -214,7 +216,7 @@ def is_ours(process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
 def test_a_driver_that_is_stopped_leaves_a_sweep_that_the_same_command_resumes(tmp_path, how):
     file = sweeps.file(tmp_path / "a.yaml", tmp_path / "runs", methods={"zero_shot": {}, "ft": {}})
     command = [sys.executable, "-m", "saeft_ray.sweep", file]
@@ -268,7 +270,7 @@ class Ending(Quiet):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 def test_trials_that_somebody_stops_end_for_good_and_the_others_are_kept(tmp_path, workers):
     """Their training would take many minutes."""
     train = {**sweeps.SMALL["train"], "epochs": 2000}

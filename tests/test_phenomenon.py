@@ -35,11 +35,13 @@ def accuracy(tmp_path_factory):
     return mean
 
 
+@pytest.mark.slow
 def test_fine_tuning_gains_in_distribution_and_loses_on_sketches(accuracy):
     assert accuracy("ft", "ID") >= accuracy("zero_shot", "ID") + 2
     assert accuracy("ft", "Sketch") <= accuracy("zero_shot", "Sketch") - 5
 
 
+@pytest.mark.slow
 def test_sae_ft_keeps_in_distribution_accuracy_and_beats_fine_tuning_on_the_shifts(accuracy):
     assert accuracy("sae_ft", "ID") >= accuracy("ft", "ID") - 1
     assert accuracy("sae_ft") >= accuracy("ft") + 1

@@ -129,6 +129,7 @@ def test_the_report_asks_the_same_of_theirs_as_of_ours_and_needs_no_plugin(swept
     assert "cubic (their_methods 1.5)" in facts["from other packages"]
 
 
+@pytest.mark.slow
 def test_a_resumed_sweep_and_a_replay_name_the_distribution_that_is_gone(swept):
     packages, file, storage = swept
     again = run("sweep", file, "--local", "--quiet", path=[packages])

@@ -113,7 +113,9 @@ def test_the_end_tells_which_signal_came_first():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [0, 1, 2], ids=["without ray", "one worker", "two workers"])
+@pytest.mark.parametrize(
+    "workers", [0, 1, pytest.param(2, marks=pytest.mark.long)], ids=["without ray", "one worker", "two workers"]
+)
 def test_a_driver_that_is_told_to_end_leaves_checkpoints_of_its_trials(tmp_path, workers):
     """A first checkpoint shows that the training runs; the next would come three seconds later."""
     compute = {"workers": max(1, workers), "checkpoint_minutes": 0.05}

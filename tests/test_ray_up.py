@@ -64,7 +64,7 @@ def test_ray_up_runs_a_sweep_across_two_hosts_and_ray_down_ends_it(tmp_path):
 
         asked = [sys.executable, "-m", "saeft_ray.results", f"{storage}/sweeps/small", QUERY, "--format", "csv"]
         answered = network.run(asked, 60, {**s3.environment, "PYTHONPATH": str(checkout)})
-        assert list(csv.reader(answered.stdout.splitlines())) == [["method", "n"], ["mse", "9"]]
+        assert list(csv.reader(answered.stdout.splitlines())) == [["method", "n"], ["mse", "10"]]
 
         assert network.processes("raylet") == 2
         ray(network, checkout, "down", "--yes", CONFIG, timeout=90)

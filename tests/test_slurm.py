@@ -122,6 +122,7 @@ class TestOnARealSlurm:
         assert run("sweep", quiet, "--local", path=[theirs]).returncode == 0
         assert comparable(tmp_path / "runs/sweeps/small") == comparable(tmp_path / "quiet/sweeps/small")
 
+    @pytest.mark.long
     def test_an_array_works_on_one_sweep_and_a_failed_sweep_fails_its_job(self, cluster, tmp_path):
         sweeps.file(tmp_path / "small.yaml", tmp_path / "runs", **SWEEP)
         chain = submit(cluster, tmp_path, "--nodes=1", "--array=1-2", SBATCH, "small.yaml")

@@ -40,7 +40,7 @@ def quiet(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [["--local"], []], ids=["local", "ray"])
+@pytest.mark.parametrize("how", [["--local"], pytest.param([], marks=pytest.mark.long)], ids=["local", "ray"])
 def test_a_sweep_over_a_faulty_store_ends_with_the_rows_of_a_quiet_one(quiet, s3, s3_url, tmp_path, monkeypatch, how):
     monkeypatch.setenv("SAEFT_RAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -66,7 +66,11 @@ LASTING = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "how"), [("AccessDenied", ["--local"]), ("NoSuchBucket", ["--local"]), ("AccessDenied", [])],
+    ("kind", "how"), [
+        ("AccessDenied", ["--local"]),
+        pytest.param("NoSuchBucket", ["--local"], marks=pytest.mark.long),
+        pytest.param("AccessDenied", [], marks=pytest.mark.long),
+    ],
     ids=["403", "no such bucket", "403 on Ray"],
 )  # fmt: skip
 def test_a_lasting_refusal_stops_a_sweep_within_a_minute_and_it_goes_on_when_mended(
@@ -109,7 +113,7 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [["--local"], []], ids=["local", "ray"])
+@pytest.mark.parametrize("how", [["--local"], pytest.param([], marks=pytest.mark.long)], ids=["local", "ray"])
 def test_a_full_node_cache_stops_a_sweep_within_a_minute_and_it_goes_on_when_there_is_room(
     quiet, s3_url, tmp_path, monkeypatch, capsys, small_disk, how
 ):

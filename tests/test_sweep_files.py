@@ -46,11 +46,11 @@ def test_it_can_be_planned_on_a_machine_without_its_data(file, capsys):
     assert ("could not see data" in said) == ("s3://" in file.read_text())
 
 
-COSTS = {  # trainings of search, rerank and, with the least and the most seeds, of confirm, as the headers say
-    "imagenet": (24, 14, 25, 100),
-    "imagenet_b32": (40, 20, 30, 120),
-    "iwildcam": (36, 18, 25, 100),
-    "siglip2": (24, 14, 20, 80),
+COSTS = {  # trainings of search, rerank, of confirm with the least and the most seeds, and of curves, as headers say
+    "imagenet": (24, 14, 25, 100, 24),
+    "imagenet_b32": (40, 20, 30, 120, 30),
+    "iwildcam": (36, 18, 25, 100, 24),
+    "siglip2": (24, 14, 20, 80, 18),
 }
 
 
@@ -60,11 +60,11 @@ def test_the_header_counts_as_the_plan_does(name):
     config = load(str(FOLDER / f"{name}.yaml"))
     trainings = dict(Plan(config, find_facts(config, planning=True)).trainings())
     until = config.confirm.until
-    search, rerank, least, most = COSTS[name]
-    assert trainings == {"search": search, "rerank": rerank, "confirm": most}
+    search, rerank, least, most, curves = COSTS[name]
+    assert trainings == {"search": search, "rerank": rerank, "confirm": most, "curves": curves}
     assert least == most * until.min // until.max
     assert (
-        f"{search} + {rerank} + {least} to {most} trainings of {config.train.epochs} epochs"
+        f"{search} + {rerank} + {least} to {most} + {curves} trainings of {config.train.epochs} epochs"
         in (FOLDER / f"{name}.yaml").read_text()
     )
 
@@ -83,6 +83,6 @@ def test_the_load_bearing_sweep_compares_like_with_like():
         assert (settings[0]["lambda_resid"] == 0) == sae.endswith("_free") == control.endswith("_free")
     plan = Plan(config, find_facts(config))
     assert set(plan.tunable()) == set(kinds)
-    assert plan.counts() == {"search": 84, "rerank": 28, "confirm": 65}  # as its header says
+    assert plan.counts() == {"search": 84, "rerank": 28, "confirm": 65, "curves": 105}  # as its header says
     dictionaries = [a.identity["kind"] for a in plan.artifacts() if a.kind == "dictionary"]
     assert len(dictionaries) == 4 * config.confirm.seeds  # one of each kind a seed

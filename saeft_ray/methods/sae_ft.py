@@ -5,7 +5,7 @@ M = 1 where the frozen code is active.
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
@@ -87,6 +87,12 @@ class CodePenalty(OnCodes):
             "preset": f"found dictionary.input {dictionary.input} and dictionary.activation {dictionary.activation}; "
             "the published lambdas hold for raw and topk: set both, or give lambdas of your own"
         }
+
+    def with_values(self, values: Mapping[str, float]) -> Self:
+        given: dict[str, Any] = dict(values)
+        if any(value != PUBLISHED.get(name, value) for name, value in values.items()):
+            given["preset"] = "none"  # other strengths are not the published ones
+        return super().with_values(given)
 
     def determining_settings(self) -> dict[str, Any]:
         idle = {"preset"} if highest(self.lambda_remove) else {"preset", "remove_on"}

@@ -12,7 +12,7 @@ from saeft_ray.methods.facts import Facts
 from saeft_ray.records.rows import TESTED, Phase
 from saeft_ray.records.trial_spec import TrialSpec
 from saeft_ray.settings import Choices, Range
-from saeft_ray.storage.fingerprint import fingerprint
+from saeft_ray.storage.fingerprint import canonical, fingerprint
 
 # Raised when the code that makes an artifact changes what it makes, so that old ones are not taken for new.
 VERSIONS = {"head": 1, "activations": 1, "dictionary": 2, "constants": 1, "endpoint": 1}
@@ -349,7 +349,12 @@ class Plan:
         arms = [method for method in self._arms().values() if method.trains]
         yield "confirm", (len(trained) + len(arms)) * self.config.confirm.max_seeds
         if self.config.curves:
-            yield "curves", sum(spec.base is None for spec in self.curves(self._closed()))
+            closed = self._closed()
+            # The weights of a strength that the confirm phase has trained with that seed are taken from there.
+            confirm = [] if self.config.dealt else self.confirm(closed)
+            there = {(spec.method, canonical(spec.values), spec.seed) for spec in confirm}
+            curves = {(s.method, canonical(s.values), s.seed) for s in self.curves(closed) if s.base is None}
+            yield "curves", len(curves - there)
 
     def _closed(self) -> dict[str, Method]:
         """The methods with some value in place of each open one: as many trials follow from any."""
