@@ -20,7 +20,7 @@ from saeft_ray.records.read import read_rows
 from imagenet_trees import WNIDS, plant, tiny
 from s3_server import free_ports
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 FILE = Path(__file__).parent.parent / "sweeps/imagenet.yaml"
 CLASSES = tuple(sorted({*WNIDS, *synsets("imagenet_a_synsets")[:6], *synsets("imagenet_r_synsets")[-5:]}))
 
@@ -98,7 +98,7 @@ def in_miniature(folder, url, arch):
     settings["dictionary"] |= {"width": 64, "k": 4, "steps": 20, "batch_size": 40, "seeds": 2}
     settings["search"]["trials"] = 1
     settings["rerank"] = {"top": 1, "seeds": 1}
-    settings["confirm"] = {"seeds": 2}
+    settings["confirm"], settings["curves"]["seeds"] = {"seeds": 2}, 2
     settings["compute"] |= {"gpus": 0, "cpus": 1, "workers": 2, "loaders": 1, "concurrent": 1}
     return settings
 
