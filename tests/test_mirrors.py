@@ -177,6 +177,15 @@ def test_what_has_ended_is_read_once(sweep, monkeypatch):
     assert not [path for path in read if path.endswith(("rows.parquet", "spec.json"))]
 
 
+def test_numbers_of_test_sets_that_were_added_later_are_read(sweep):
+    reader = SweepReader(sweep.url)
+    (before,) = [trial for trial in reader.read().trials if trial.id == sweep.confirmed.id]
+    sweep.ledger.add(sweep.confirmed, [sweep.confirmed.row("small", "Fog", "ood", "accuracy", 0.25)])
+    (after,) = [trial for trial in reader.read().trials if trial.id == sweep.confirmed.id]
+    assert after == before._replace(results={**before.results, "accuracy/Fog": 0.25})
+    assert after in SweepReader(sweep.url).read().trials
+
+
 def test_run_twice_it_adds_nothing_twice_and_later_what_is_new(sweep, target, tmp_path, capsys):
     searched = 4 if target.startswith("optuna") else 5  # those that have begun; studies have no confirm trials
     searched += 2 if target.startswith("optuna") else 0  # and those that wait

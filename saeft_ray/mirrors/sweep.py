@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from saeft_ray.errors import UserError
 from saeft_ray.records.course import SPEC, course_of, number_of, numbers_of, scalars
 from saeft_ray.records.folder import RECORD, SweepFolder, read_parquet
-from saeft_ray.records.read import ERROR, ROWS, no_sweep
+from saeft_ray.records.read import ERROR, MORE, ROWS, no_sweep
 from saeft_ray.records.rows import PHASES
 from saeft_ray.records.state import read_state
 from saeft_ray.settings import Choices, Range
@@ -98,6 +98,7 @@ class SweepReader:
         self._folder = SweepFolder(self._files, "")
         self._ended: dict[str, Trial] = {}
         self._asked: dict[str, Mapping[str, Any]] = {}
+        self._added = set[str]()
 
     def read(self) -> Sweep:
         """The sweep as it is now. Raises UserError if there is none at the URL, Damaged as `read_rows`."""
@@ -129,6 +130,7 @@ class SweepReader:
         for path, data in folder.get_many(f"trials/{trial}/{ROWS}" for trial in new).items():
             shown = f"{self._url}/{path}"
             self._ended[path.split("/")[1]] = _ended(read_parquet(data, shown), shown)
+        self._read_added(folder, names)
         still = [trial for trial in names if trial not in self._ended]
         unread = [trial for trial in still if trial not in self._asked and SPEC in names[trial]]
         for path, data in folder.get_many(f"trials/{trial}/{SPEC}" for trial in unread).items():
@@ -144,6 +146,17 @@ class SweepReader:
             if trial in self._asked
         ]
         return [*(self._ended[trial] for trial in names if trial in self._ended), *begun]
+
+    def _read_added(self, folder: SweepFolder, names: Mapping[str, set[str]]) -> None:
+        """Reads the rows of test sets that were added to the sweep after its trials had ended."""
+        paths = (
+            f"trials/{trial}/{name}" for trial in self._ended for name in names.get(trial, ()) if name.startswith(MORE)
+        )
+        for path, data in folder.get_many(set(paths) - self._added).items():
+            trial = self._ended[path.split("/")[1]]
+            more = _results(read_parquet(data, f"{self._url}/{path}").to_pylist())
+            self._ended[trial.id] = trial._replace(results={**trial.results, **more})
+            self._added.add(path)
 
     def _report(self) -> Report | None:
         """None where it was not written yet, or elsewhere."""
@@ -224,17 +237,21 @@ def _ended(table: pa.Table, shown: str) -> Trial:
         first["status"],
         [],
         selection[0] if selection else None,
-        {
-            f"{row['metric']}/{row['dataset']}": row["value"]
-            for row in rows
-            if row["role"] != "train" and row["value"] is not None
-        },
+        _results(rows),
         error=first["error"] or "",
     )
     if course is None:
         return found
     epochs = _epochs(course.epochs, course.began, course.ended)
     return found._replace(epochs=epochs, began=course.began, ended=course.ended, node=course.node, device=course.device)
+
+
+def _results(rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        f"{row['metric']}/{row['dataset']}": row["value"]
+        for row in rows
+        if row["role"] != "train" and row["value"] is not None
+    }
 
 
 def _epochs(history: Iterable[Mapping[str, Any]], began: float, ended: float) -> list[Epoch]:
