@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from saeft_ray import stats
-from saeft_ray.stats.runner_up import Side, Turn, runner_up, side, turn
+from saeft_ray.stats.runner_up import Side, runner_up, side
 
 finite = st.floats(-10, 10)
 labels = st.integers(0, 3)
@@ -174,11 +174,5 @@ def test_a_verdict_turns_where_the_other_interval_lies_elsewhere():
         *(Side.BETTER, Side.WORSE, Side.UNDECIDED, Side.EQUIVALENT)
     ]
     assert side(narrow) == Side.UNDECIDED
-    assert turn(better, (0.2, 0.9)) == Turn.HOLDS
-    assert turn(better, worse) == Turn.REVERSES
-    assert turn(better, wide) == Turn.IS_LOST
-    assert turn(narrow, wide, 0.5) == Turn.IS_LOST
-    assert turn(wide, better) == Turn.CHANGES
-    assert turn(better, narrow, 0.5) == Turn.CHANGES
     with pytest.raises(ValueError, match="not an interval"):
         side((1, 0))

@@ -331,7 +331,7 @@ def test_tags_that_change_nothing_are_read():
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        ("search", 3, "found 3; give a map with any of the keys trials, lag, early_stopping"),
+        ("search", 3, "found 3; give a map with any of the keys trials, repeats, lag, early_stopping"),
         ("train", "fast", "found 'fast'; give a map with any of the keys epochs, batch_size"),
         ("methods", ["ft"], "give a map of methods, such as ft: {}"),
         ("confirm", "five", "confirm: found 'five'"),

@@ -142,7 +142,7 @@ def test_beside_it_stand_another_degree_equal_lambdas_and_the_area():
     assert all(low < mean < high for _, (mean, low, high) in beside.lambdas)
     assert beside.area[0] == pytest.approx(0.01 * (0.9 - 0.8), abs=0.0003)
     (without,) = compared(given(0.01))[0].beside
-    assert without.area == "needs zero_shot and ft"
+    assert without.area == "needs zero_shot, ft and an ID set"
 
 
 def test_order_changes_nothing():

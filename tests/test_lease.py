@@ -154,6 +154,7 @@ def test_of_many_at_once_one_wins_where_the_server_ignores_the_condition(s3, s3_
         assert all(f"process {os.getpid()} on {socket.gethostname()} runs this sweep since 20" in line for line in told)
 
 
+@pytest.mark.slow
 def test_who_wrote_too_late_stands_back_and_the_holder_puts_its_name_back(s3, s3_url, monkeypatch):
     with Faulty(s3.endpoint, rate=0.0, conditions="ignored") as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)

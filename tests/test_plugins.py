@@ -98,6 +98,7 @@ def swept(tmp_path_factory):
     return packages, file, folder / "runs" / "sweeps" / "small"
 
 
+@pytest.mark.slow
 def test_the_record_says_who_brought_what(swept):
     record = read_record(str(swept[2]))
     found = record["methods"]
@@ -117,6 +118,7 @@ def test_the_record_says_who_brought_what(swept):
     assert record["versions"]["their_methods"] == "1.5"
 
 
+@pytest.mark.slow
 def test_the_report_asks_the_same_of_theirs_as_of_ours_and_needs_no_plugin(swept):
     done = run("report", swept[2])
     assert done.returncode == 0, done.stderr

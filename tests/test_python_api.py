@@ -151,6 +151,7 @@ def test_one_driver_a_sweep_and_only_in_the_main_thread(tmp_path):
         sweep.run(local=True, quiet=True)
 
 
+@pytest.mark.slow
 def test_the_example_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples/python_api.py")],

@@ -192,7 +192,9 @@ def test_a_server_that_compares_no_checksum_is_asked_for_the_size(through):
     assert not store.has("sae", "k2")
 
 
-@pytest.mark.parametrize("kind", ["lost answer", "cut", "reset"])
+@pytest.mark.parametrize(
+    "kind", ["cut", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("lost answer", "reset"))]
+)
 def test_a_faulty_way_changes_nothing(s3, s3_url, tmp_path, kind):
     sizes = {"small": SMALL, "middle": BYTES, "large": os.urandom(3 * PART + 5)}
     with Faulty(s3.endpoint, rate=0.25, kinds=(kind,), seed=1) as proxy:

@@ -92,6 +92,7 @@ def test_a_running_trial_ends_at_its_next_step_with_rows_that_say_who_asked(tmp_
     assert _unrecorded(plan, ledger, None) == [f"{one.id} was stopped on purpose and has no record."]
 
 
+@pytest.mark.slow
 def test_what_was_stopped_in_confirm_is_missing_from_its_pairs_and_disclosed(tmp_path):
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}, "confirm": {"seeds": 4}}
     plan, ledger, heard = drive(tmp_path, lambda spec: spec.method == "mse" and spec.number == 1, **sections)

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 import folders
+import pyarrow.compute as pc
 import pytest
 import yaml
 from test_search import outcome, plan
@@ -17,8 +18,11 @@ from saeft_ray.orchestration.choosing import Configuration, chosen_of
 from saeft_ray.orchestration.phases import candidates
 from saeft_ray.orchestration.reopen import reopen
 from saeft_ray.orchestration.search import SearchQueue
+from saeft_ray.records.amendments import Seen, growth
 from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.report import report_sweep
+from saeft_ray.report.build import findings
+from saeft_ray.report.scores import Trials
 from saeft_ray.stats import TunedDifference, tuned_difference
 
 import sweeps
@@ -79,10 +83,10 @@ def test_the_report_speaks_of_the_method_as_tuned(tied):
     (mse,) = [c for c in report.primary if c.method == "mse"]
     assert isinstance(mse.paired, TunedDifference)
     kinds = len({s["lambda_mse"] for s in confirmed(folder, "mse")})
-    assert mse.tuned.configurations == {"mse": kinds}
+    assert mse.tuned.choices == {"mse": kinds}
     assert mse.tuned.chosen.n == -(-SEEDS // kinds)
     assert f"the seeds were dealt over {kinds} configurations of mse." in mse.sentence
-    assert "With the chosen configurations alone the difference is" in mse.sentence
+    assert "The difference with the chosen ones alone " in mse.sentence
     labels = [i % kinds for i in range(SEEDS)]
     order = read_record(folder)["confirm_seeds"]
     points = sorted(mse.points, key=lambda point: order.index(point.seed))
@@ -120,6 +124,37 @@ def test_the_report_tells_the_choice_of_each_repeat(repeated):
     report = report_sweep(folder).report
     assert [each.method for each in report.choices] == ["mse, search 1 of 2", "mse, search 2 of 2"]
     assert all(each.configurations == 3 for each in report.choices)
+    (mse,) = [c for c in report.primary if c.method == "mse"]
+    assert mse.tuned.choices == {"mse": 2}
+    assert "the seeds were dealt over 2 searches of mse." in mse.sentence
+
+
+def test_searches_that_chose_the_same_are_still_two():
+    trials = Trials(
+        method="mse", order=(5, 3, 4), searches=2, seeds={3, 4, 5}, configurations=dict.fromkeys((3, 4, 5), "a")
+    )
+    assert trials.choices == 2
+    assert [trials.choice(seed) for seed in (5, 3, 4)] == [0, 1, 0]
+
+
+def test_an_open_sweep_tells_nothing_of_its_choices(tied):
+    _, folder = tied
+    rows, record = read_rows(folder), read_record(folder)
+    last = record["confirm_seeds"][-1]
+    part = rows.filter(pc.or_kleene(pc.not_equal(rows["phase"], "confirm"), pc.not_equal(rows["seed"], last)))
+    found = findings(part, record)
+    assert found.open
+    assert all(c.tuned is None and "alone" not in c.sentence for c in found.primary)
+
+
+def test_more_seeds_of_dealt_ones_are_refused_once_they_are_registered(tied):
+    _, folder = tied
+    known = read_record(folder)
+    settings = known["config"]
+    more = {**known, "config": {**settings, "confirm": {**settings["confirm"], "seeds": SEEDS + 2}}}
+    (refused,) = growth(known, more, settings, Seen({"confirm": 1}, 0, True)).refused
+    assert "seeds were dealt over several configurations" in refused
+    assert not growth(known, more, settings, Seen({}, 0, False)).refused
 
 
 def test_repeats_are_studies_of_their_own_and_grow_alike():
@@ -131,12 +166,11 @@ def test_repeats_are_studies_of_their_own_and_grow_alike():
             queue.tell(spec, *outcome(spec))
         return found
 
-    three, larger = play(repeats=3, trials=4), play(repeats=3, trials=6)
-    assert len(three) == 2 * 3 * 4
-    assert {number % 3: spec.seed for (_, number), spec in three.items()}.keys() == {0, 1, 2}
-    assert len({spec.seed for spec in three.values()}) == 3
-    assert three.items() <= larger.items()
-    assert len({spec.settings.model_dump_json() for spec in three.values()}) == len(three)
+    two, larger = play(repeats=2, trials=4), play(repeats=2, trials=6)
+    assert len(two) == 2 * 2 * 4  # two methods
+    assert len({(number % 2, spec.seed) for (_, number), spec in two.items()}) == 2
+    assert two.items() <= larger.items()
+    assert len({spec.settings.model_dump_json() for spec in two.values()}) == len(two)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +179,7 @@ def test_repeats_are_studies_of_their_own_and_grow_alike():
         ({"confirm": {"seeds": {"min": 3, "max": 6}, "choices": "tied"}}, "confirm.choices = tied deals the seeds"),
         ({"confirm": {"seeds": {"min": 3, "max": 6}}, "search": {"repeats": 2}}, "search.repeats = 2 deals the seeds"),
         ({"confirm": {"choices": "tied"}, "search": {"repeats": 2}}, "both say over what the seeds"),
+        ({"confirm": {"seeds": 2}, "search": {"repeats": 3}}, "give at least as many seeds as repeats"),
         ({"search": {"repeats": 0}}, "search.repeats"),
         ({"confirm": {"choices": "all"}}, "confirm.choices"),
     ],

@@ -41,7 +41,8 @@ class Search(Section):
     trials: Few = 16
     """Configurations that are tried for each method with open values."""
     repeats: Few = 1
-    """Whole searches of each method, rerank included, that share the seeds of `confirm`: error bars of the tuning."""
+    """Whole searches of each method, rerank included, that share the seeds of `confirm`: error bars of the tuning. What
+    is derived from another method, such as an alpha, is chosen once."""
     lag: Few = 2
     """Trials of each method that can run at once: suggestion n is made from the results of those up to n − lag."""
     early_stopping: Literal["none", "asha"] = "none"
@@ -226,6 +227,11 @@ class SweepConfig(Section):
             raise UserError(
                 f"{self.dealt} deals the seeds of confirm over several configurations, and confirm.seeds is a range; "
                 "the looks of a range hold for one configuration: give confirm.seeds one number"
+            )
+        if self.search.repeats > self.confirm.max_seeds:
+            raise UserError(
+                f"search.repeats = {self.search.repeats} searches take turns over confirm.seeds = "
+                f"{self.confirm.max_seeds}, so that some would have none; give at least as many seeds as repeats"
             )
         if self.search.repeats > 1 and self.confirm.choices == "tied":
             raise UserError(

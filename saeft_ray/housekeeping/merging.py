@@ -26,7 +26,7 @@ from saeft_ray.records.differing import ABSENT, differing
 from saeft_ray.records.folder import RECORD, SweepFolder
 from saeft_ray.records.held import holders
 from saeft_ray.records.lease import Lease
-from saeft_ray.records.ledger import Ledger
+from saeft_ray.records.ledger import Ledger, today
 from saeft_ray.records.merged import KEY
 from saeft_ray.records.read import MORE, ROWS
 from saeft_ray.records.rows import PHASES, Row
@@ -157,10 +157,10 @@ def _check_alike(first: Part, second: Part) -> None:
 def _fixed(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same in `record` as in `other`: the settings but for methods and seeds, and what model and data
     came to, as far as records of their age say it."""
-    settings = {name: value for name, value in record["config"].items() if name not in _FREE | _OWN}
+    settings = {name: value for name, value in today(record["config"]).items() if name not in _FREE | _OWN}
     rules = {name: value for name, value in settings["report"].items() if name != "compare"}
     data = {name: record["data"][name] for name in _FOUND if name in record["data"].keys() & other["data"].keys()}
-    found = {
+    found: dict[str, Any] = {
         name: record[name] for name in ("model", "imported", "preprocessing") if name in record.keys() & other.keys()
     }
     return {**settings, "report": rules, "data": data, **found}

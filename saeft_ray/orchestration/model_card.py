@@ -76,11 +76,11 @@ def model_card(plan: Plan, ledger: Ledger, spec: TrialSpec, why: str, words: boo
 
 
 def _measured(rows: Sequence[Row], of_all: Sequence[Row]) -> str:
-    """A line for each set and metric: of this trial, and the mean over the seeds of its method."""
+    """A line for each set and metric: of this trial, and the mean over the seeds with its settings."""
     if not rows:
         return "Nothing was measured of this trial yet."
     lines = [
-        "| set | role | metric | this model | mean of its method | seeds | images |",
+        "| set | role | metric | this model | mean with these settings | seeds | images |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:

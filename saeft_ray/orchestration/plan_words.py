@@ -49,8 +49,9 @@ def searched_at_once(plan: Plan) -> str:
     most, lag, room = plan.searched_at_once, plan.config.search.lag, plan.config.compute.concurrent or 0
     if not most:
         return ""
-    searched = len(plan.tunable())
-    methods = f"{searched} method{'' if searched == 1 else 's'}"
+    searched, repeats = len(plan.tunable()), plan.config.search.repeats
+    methods = f"{searched} method{'' if searched == 1 else 's'}" + (f" × {repeats} repeats" if repeats > 1 else "")
+    searched *= repeats
     words = f"At most {most} trial{'' if most == 1 else 's'} of the search run{'s' if most == 1 else ''} at once"
     if room <= most or lag >= plan.config.search.trials:
         return f"{words}: {methods} × search.lag {lag}."

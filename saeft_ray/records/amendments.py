@@ -16,6 +16,7 @@ _COUNTS = {"search.trials", "rerank.top", "rerank.seeds", "confirm.seeds", "conf
 _REGISTERED = {"confirm.engine", "confirm.overrun", "confirm.seeds", "confirm.draw", "confirm.choices"}
 _REGISTERED |= {"choose", "curves"}
 _KEPT = ("config", "data", "confirm_seeds", "methods", "arms")
+_DEALT = "seeds were dealt over several configurations, and no test with more of them would hold after a look"
 _COMPARABLE = "what has been trained would not be comparable with what comes"
 
 
@@ -53,10 +54,12 @@ def growth(known: Mapping[str, Any], record: Mapping[str, Any], settings: Mappin
     """What `record` adds to the `known` one, whose settings, with today's defaults, are `settings`."""
     added, refused = list[str](), list[str]()
     changes = list(differing(settings, record["config"]))
+    confirm, search = settings.get("confirm", {}), settings.get("search", {})
+    dealt = seen.registered and (confirm.get("choices") == "tied" or search.get("repeats", 1) > 1)
     in_data = [place for place, _, _ in changes if place.partition(".")[0] == "data"]
     for place, old, new in changes:
         if place not in in_data:
-            why = _why_not(place, old, new, seen)
+            why = _why_not(place, old, new, seen) or (_DEALT if dealt and place == "confirm.seeds" else "")
             (refused if why else added).append(f"{place}: {_from_to(place, old, new)}{f'; {why}' if why else ''}")
     if in_data:
         sets, why = _test_sets(known["data"], record["data"])

@@ -3,6 +3,7 @@
 <storage>/sweeps/<name>/sweep.json                 registered once; a sweep that grows says so in it (amendments.py)
 <storage>/sweeps/<name>/chosen.json                written once, before the confirm phase
 <storage>/sweeps/<name>/chosen/<label>.json        written once, for a method that was added later
+<storage>/sweeps/<name>/chosen/<label>-others.json  written once: what shares its confirm seeds with what was chosen
 <storage>/sweeps/<name>/registration.json          written once, before the first confirm trial
 <storage>/sweeps/<name>/looks/<family>-<n>.json    written once, when a look is taken
 <storage>/sweeps/<name>/cue.json                   written once, before the report: a cue in the training images
@@ -133,7 +134,7 @@ class Ledger:
         known = self.record()
         if made := made_of(known):
             raise UserError(f"{self.url}: is {made}, and does not run; give the sweep another name")
-        grown = growth(known, record, _today(known["config"]), self.seen())
+        grown = growth(known, record, today(known["config"]), self.seen())
         more = list[str]()
         if not self._has_mended_tests(known, record):
             same = not any(place.startswith("data") for place, _, _ in grown.changes)
@@ -412,7 +413,7 @@ def _rows(data: bytes, shown: str) -> list[Row]:
     return [Row(**row) for row in read_parquet(data, shown).to_pylist()]
 
 
-def _today(config: dict[str, Any]) -> dict[str, Any]:
+def today(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of a sweep with the defaults of those that could not be set when it began."""
     try:
         known = SweepConfig.model_validate_json(json.dumps({**config, "storage": {"url": "."}}))

@@ -6,27 +6,20 @@ from dataclasses import dataclass
 from saeft_ray import stats
 from saeft_ray.report.numbers import count, in_list, pp
 from saeft_ray.report.scores import Seed, Trials
-from saeft_ray.stats.runner_up import Turn
-from saeft_ray.stats.runner_up import turn as turned
-
-_TURNS = {
-    Turn.HOLDS: "the verdict would hold",
-    Turn.REVERSES: "the verdict would be reversed",
-    Turn.IS_LOST: "the verdict would be lost",
-    Turn.CHANGES: "the verdict would change",
-}
+from saeft_ray.stats.runner_up import Side, side
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What a comparison of methods as tuned rests on: how many `configurations` the two have, by method, and the
-    difference on the seeds with the `chosen` ones and on those with the `second` of a method, None where one of the two
-    has fewer than two seeds. `turn` is what becomes of the former's verdict with the latter."""
+    """What a comparison of methods as tuned rests on: how many `choices` the two have, by method, each of a search of
+    its own or of tied configurations; and the difference on the seeds with the `chosen` ones and on those with the
+    `second` of a method, None where there are fewer than two such seeds. `sides` is where the two intervals lie."""
 
-    configurations: dict[str, int]
+    choices: dict[str, int]
+    searches: bool
     chosen: stats.Paired | None
     second: stats.Paired | None
-    turn: Turn | None
+    sides: tuple[Side, Side] | None
 
 
 def difference(a: Mapping[Seed, float], b: Mapping[Seed, float], seeds: Sequence[Seed], of: tuple[Trials, Trials],
@@ -41,44 +34,55 @@ def tuned(a: Mapping[Seed, float], b: Mapping[Seed, float], seeds: Sequence[Seed
     """What the chosen configurations, and the second ones, say by themselves."""
 
     def alone(place: int) -> stats.Paired | None:
-        used = [s for s in seeds if all(_place(trials, s) == min(place, trials.choices - 1) for trials in of)]
+        used = [s for s in seeds if all(trials.choice(s) == min(place, trials.choices - 1) for trials in of)]
         if len(used) < 2:
             return None
         return stats.paired([a[s] for s in used], [b[s] for s in used], confidence, floor)
 
     chosen, second = alone(0), alone(1)
-    ends = [(found.lo, found.hi) for found in (chosen, second) if found]
-    known = [(lo, hi) for lo, hi in ends if lo is not None and hi is not None]
-    turn = turned(known[0], known[1], margin) if len(known) == 2 else None
-    many = {trials.method: trials.choices for trials in of if trials.choices > 1}
-    return Tuned(configurations=many, chosen=chosen, second=second, turn=turn)
+    sides = _side(chosen, margin), _side(second, margin)
+    return Tuned(
+        choices={trials.method: trials.choices for trials in of if trials.choices > 1},
+        searches=any(trials.searches for trials in of),
+        chosen=chosen,
+        second=second,
+        sides=(sides[0], sides[1]) if sides[0] and sides[1] else None,
+    )
 
 
 def in_words(found: Tuned) -> str:
     """What a verdict is about, and what its configurations say alone, as sentences."""
-    dealt = in_list([f"{number} configurations of {method}" for method, number in found.configurations.items()])
+    what = "searches" if found.searches else "configurations"
+    dealt = in_list([f"{number} {what} of {method}" for method, number in found.choices.items()])
     text = f" This is about the methods as tuned: the seeds were dealt over {dealt}."
-    if found.chosen is None:
+    alone = [("chosen", found.chosen), ("second", found.second)]
+    said = [f"the {which} ones alone {_interval(d)}" for which, d in alone if d]
+    if not said:
         return f"{text} None of these has seeds enough for an interval of its own."
-    text += f" With the chosen configurations alone the difference is {_interval(found.chosen)}"
-    if found.second is None:
-        return f"{text}."
-    text += f", with the second ones {_interval(found.second)}"
-    return f"{text}: {_TURNS[found.turn]} with these." if found.turn else f"{text}."
+    text += f" The difference with {', with '.join(said)}."
+    if found.sides is None:
+        return text
+    before, after = found.sides
+    turns = "so it would not turn" if before == after else "so it would turn"
+    return f"{text} Uncorrected, the former is {before}, the latter {after}, {turns} with these."
+
+
+def _side(d: stats.Paired | None, margin: float | None) -> Side | None:
+    """Where a difference lies by itself: equivalence is asked with the 90 % interval (docs/statistics.md 4.14)."""
+    if d is None or d.lo is None or d.hi is None:
+        return None
+    found = side((d.lo, d.hi))
+    within = d.interval(0.90) if margin is not None else None
+    return side(within, margin) if found == Side.UNDECIDED and within and side(within) == Side.UNDECIDED else found
 
 
 def mean_as_tuned(trials: Trials, values: Mapping[Seed, float], confidence: float) -> stats.AsTuned:
     """The mean of `values` by seed, with an interval for what other choices would give."""
-    return stats.as_tuned(list(values.values()), [_place(trials, seed) for seed in values], confidence)
+    return stats.as_tuned(list(values.values()), [trials.choice(seed) for seed in values], confidence)
 
 
 def _labels(trials: Trials, seeds: Sequence[Seed]) -> list[int] | None:
-    return [_place(trials, seed) for seed in seeds] if trials.choices > 1 else None
-
-
-def _place(trials: Trials, seed: Seed) -> int:
-    """Which of its configurations the method used with `seed`; 0 is the chosen one."""
-    return trials.dealt.index(trials.configurations[seed]) if seed in trials.configurations else 0
+    return [trials.choice(seed) for seed in seeds] if trials.choices > 1 else None
 
 
 def _interval(d: stats.Paired) -> str:

@@ -119,7 +119,12 @@ def _mean(runs: Sequence[StrengthRun]) -> StrengthPoint:
     def mean(values: Sequence[float]) -> float:
         return math.fsum(values) / len(values)
 
-    return StrengthPoint(kl=mean([r.kl for r in runs]), id=mean([r.id for r in runs]), ood=mean([r.ood for r in runs]))
+    identity = mean([r.id for r in runs])
+    return StrengthPoint(
+        kl=mean([r.kl for r in runs]),
+        id=None if math.isnan(identity) else identity,
+        ood=mean([r.ood for r in runs]),
+    )
 
 
 def _said(found: stats.AtEqualStrength, endpoint: str, alpha: float, margin: float | None) -> EqualStrength:

@@ -1,5 +1,6 @@
 """Beside a comparison at equal strength: reach, equal lambdas, the area above two reference points, another degree."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 from saeft_ray import stats
@@ -34,7 +35,7 @@ def beside_strength(
 def _reference(confirmed: Sequence[StrengthRun]) -> dict[int, tuple[float, float]]:
     """The frozen model's ID and plain fine-tuning's OOD accuracy by seed; empty without either."""
     frozen = next((r.id for r in confirmed if r.type == "zero_shot"), None)
-    if frozen is None:
+    if frozen is None or math.isnan(frozen):
         return {}
     return {r.seed: (frozen, r.ood) for r in confirmed if r.type == "ft" and r.seed is not None}
 
@@ -45,7 +46,7 @@ def _area(
 ) -> tuple[float, float, float] | str:  # fmt: skip
     """The difference of the areas, with its interval; or why there is none."""
     if not reference:
-        return "needs zero_shot and ft"
+        return "needs zero_shot, ft and an ID set"
     found = stats.hypervolume_difference(
         points, [r.id for r in runs], [r.ood for r in runs], reference, pair, confidence
     )

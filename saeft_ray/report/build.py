@@ -24,7 +24,7 @@ from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.method_results import is_derived, methods_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
-from saeft_ray.report.scores import Scores, config, metric_of, read_scores
+from saeft_ray.report.scores import Scores, config, is_dealt, metric_of, read_scores
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.report.strengths import Strengths
 from saeft_ray.spelling import difference, other_spelling
@@ -146,6 +146,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         additions=later,
         extended=tested,
         choices=() if record.get("source") else choices(rows, record),
+        dealt=is_dealt(record),
         strengths=strengths(rows, record, context),
         sharpened=sharpened,
     )
@@ -380,11 +381,12 @@ def _kept_back(c: Comparison) -> Comparison:
     """A comparison of a sweep whose number of seeds is fixed and not reached."""
     c = replace(
         c, paired=None, points=(), p_adjusted=None, p_equivalent=None, interval_90=None, new_images=None, item_se=None,
-        detectable=None, seeds_needed=None, verdict="undecided", refused="the sweep is open: seeds are missing",
+        detectable=None, seeds_needed=None, tuned=None, verdict="undecided",
+        refused="the sweep is open: seeds are missing",
     )  # fmt: skip
     return replace(c, sentence=verdicts.sentence(c, 0.05, False, False))
 
 
 def _waiting(c: Comparison) -> Comparison:
     text = f"{c.method} against {c.against}: the sweep is open, no verdict before the rule says so."
-    return replace(c, verdict="undecided", sentence=f"{text} This is not evidence of equality.")
+    return replace(c, tuned=None, verdict="undecided", sentence=f"{text} This is not evidence of equality.")

@@ -49,16 +49,16 @@ def choices(rows: pa.Table, record: Mapping[str, Any]) -> tuple[Chosen, ...]:
         return ()
     arms = [(label, rules[0], label) for label in declared]
     arms += [(arm, _rule_of(arm, label, rules), label) for arm, label in (record.get("arms") or {}).items()]
-    reranked, seeds = _seeds_of_repeats(record), tuple(record.get("confirm_seeds") or ())
-    out = []
+    everything = _candidates(rows, None)
+    references, repeats = _references(everything, declared), _seeds_of_repeats(record)
+    by_repeat = [everything if used is None else _candidates(rows, used) for used in repeats]
+    seeds, out = tuple(record.get("confirm_seeds") or ()), []
     for arm, rule, label in arms:
-        for repeat, used in enumerate(reranked):
-            found = _candidates(rows, used)
-            if label not in found or not _open(declared[label]):
-                continue
-            name = f"{arm}, search {repeat + 1} of {len(reranked)}" if len(reranked) > 1 else arm
+        ranked = [repeat for repeat, found in enumerate(by_repeat) if label in found and _open(declared[label])]
+        for repeat in ranked:
+            name = f"{arm}, search {repeat + 1} of {len(repeats)}" if len(ranked) > 1 else arm
             ran = _confirmed(rows, arm, seeds[repeat : repeat + 1])
-            out.append(_chosen(name, rule, found[label], declared[label], images, _references(found, declared), ran))
+            out.append(_chosen(name, rule, by_repeat[repeat][label], declared[label], images, references, ran))
     return tuple(out)
 
 
@@ -99,8 +99,9 @@ def _candidates(rows: pa.Table, seeds: set[int] | None) -> dict[str, list[_Candi
         used.setdefault(method, set()).update(seed for _, seed in measured)
     out: dict[str, list[_Candidate]] = {}
     for key, measured in sorted(values.items()):
-        scores, kl = ([measured.get((metric, s)) for s in sorted(used[key[0]], key=str)] for metric in (METRIC, KL))
-        out.setdefault(key[0], []).append(_Candidate(settings[key], mean_of(scores), mean_of(kl), tuple(scores)))
+        score, kl = (mean_of([v for (name, _), v in measured.items() if name == metric]) for metric in (METRIC, KL))
+        scores = tuple(measured.get((METRIC, seed)) for seed in sorted(used[key[0]], key=str))
+        out.setdefault(key[0], []).append(_Candidate(settings[key], score, kl, scores))
     return out
 
 
@@ -132,6 +133,8 @@ def _chosen(
     now = given[what.chosen] if what.chosen is not None else None
     taken = next((each for each in given if each.settings == confirmed), now)
     best = given[what.best] if what.best is not None else None
+    if rule.rule == "best" and taken and best and taken.score == best.score:
+        best = taken  # of equals the sweep took the one that was asked first
     return Chosen(
         method=name,
         rule=rule.in_words,
@@ -142,21 +145,30 @@ def _chosen(
         kl=taken.kl if taken else None,
         best_score=best.score if best else None,
         best_values=_numbers(best.settings, declared) if best else "",
-        is_best=taken is not None and best is not None and taken.score == best.score,
+        is_best=taken is best,
         steady=_steady(rule, given, images, references),
         fallback=what.fallback,
         edges=tuple(_edges(taken.settings, declared)) if taken else (),
-        runner_up=_runner_up(given, what.order, declared, images),
-        alike=len(tied(_by_seed(given), variance_floor=floor(images), to=given.index(taken))) - 1 if taken else 0,
+        runner_up=_runner_up(given, taken, what.order, declared, images),
+        alike=len(tied(_by_seed(given), variance_floor=floor(images), to=given.index(taken))[1:]) if taken else 0,
     )
 
 
 def _runner_up(
-    given: Sequence[_Candidate], order: Sequence[int], declared: Mapping[str, Any], images: int
+    given: Sequence[_Candidate],
+    taken: _Candidate | None,
+    order: Sequence[int],
+    declared: Mapping[str, Any],
+    images: int,
 ) -> Second | None:
-    """What the rule has second, and how far its accuracy over the rerank's seeds is from the first one's."""
-    found = runner_up(_by_seed(given), floor(images), order)
-    return None if found is None else Second(_numbers(given[found.second].settings, declared), -found.lead, found.se)
+    """What the rule has next to `taken`, and how far its accuracy over the rerank's seeds is from that one's."""
+    if taken is None:
+        return None
+    first = given.index(taken)
+    found = runner_up(_by_seed(given), floor(images), [first, *(k for k in order if k != first)])
+    if found is None or found.best != first:
+        return None
+    return Second(_numbers(given[found.second].settings, declared), -found.lead, found.se)
 
 
 def _by_seed(given: Sequence[_Candidate]) -> NDArray[np.float64]:

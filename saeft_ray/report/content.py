@@ -423,6 +423,7 @@ class Report:
     additions: tuple[Addition, ...] = ()
     extended: tuple[Comparison, ...] = ()
     choices: tuple[Chosen, ...] = ()
+    dealt: bool = False
     strengths: Strengths | None = None
     sharpened: tuple[Sharpened, ...] = ()
 

@@ -59,10 +59,12 @@ def _training(record: Mapping[str, Any], tuned: Sequence[SearchSummary]) -> Fact
     yield "augmentation", f"{count(pool, 'view')} of each image, one an epoch. {views}".strip() if pool else None
     search, rerank, confirm = (settings.get(phase) or {} for phase in ("search", "rerank", "confirm"))
     if "trials" in search and any(s.search.trials for s in tuned):
-        yield "search", f"{count(search['trials'], 'trial')} for each method with open values"
+        repeats = f", repeated {search['repeats']} times" if search.get("repeats", 1) > 1 else ""
+        yield "search", f"{count(search['trials'], 'trial')} for each method with open values{repeats}"
     if "seeds" in rerank and any(s.rerank.trials for s in tuned):
         yield "rerank", f"the best {rerank.get('top')} with {count(rerank['seeds'], 'seed')} each"
-    yield "confirm", f"seeds: {confirm.get('seeds')}" if confirm else None
+    dealt = ", dealt over tied configurations" if confirm.get("choices") == "tied" else ""
+    yield "confirm", f"seeds: {confirm.get('seeds')}{dealt}" if confirm else None
     yield "seed of the sweep", settings.get("seed")
 
 

@@ -53,19 +53,26 @@ class Trials:
     configurations: dict[Seed, str] = field(default_factory=dict)
     """By seed; more than one where the seeds were dealt over several."""
     order: tuple[Seed, ...] = ()
-    """The seeds in the order in which configurations were dealt to them."""
-
-    @property
-    def dealt(self) -> list[str]:
-        """The configurations that share the seeds, the chosen one first."""
-        return list(
-            dict.fromkeys(self.configurations[s] for s in (*self.order, *self.seeds) if s in self.configurations)
-        )
+    """The seeds in the order in which they were dealt."""
+    searches: int = 0
+    """Repeats of the method's search that took turns over `order`, whatever each chose; 0 for one search."""
 
     @property
     def choices(self) -> int:
-        """How many configurations share the seeds."""
-        return len(self.dealt)
+        """How many choices share the seeds: searches, or configurations that are tied."""
+        return self.searches or len(self._dealt)
+
+    def choice(self, seed: Seed) -> int:
+        """Which of the choices the method used with `seed`; 0 is the chosen one."""
+        if self.searches:
+            return self.order.index(seed) % self.searches if seed in self.order else 0
+        return self._dealt.index(self.configurations[seed]) if seed in self.configurations else 0
+
+    @property
+    def _dealt(self) -> list[str]:
+        return list(
+            dict.fromkeys(self.configurations[s] for s in (*self.order, *self.seeds) if s in self.configurations)
+        )
 
     @property
     def deterministic(self) -> bool:
@@ -122,7 +129,12 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
     # Rows may arrive in any order, and a report may not depend on it.
     order = [(key, "ascending") for key in ("method", "seed", "dataset", "metric")]
     for row in confirm.sort_by(order).to_pylist():
-        trials = found.setdefault(row["method"], Trials(method=row["method"], elsewhere=elsewhere, order=in_turn))
+        name = row["method"]
+        if name not in found:
+            found[name] = Trials(
+                method=name, elsewhere=elsewhere, order=in_turn, searches=searches_of(name, record)
+            )  # fmt: skip
+        trials = found[name]
         seed: Seed = row["seed"]
         if not trials.seeds or seed in in_turn[:1]:
             trials.settings, trials.configuration = row["settings"], row["configuration"]
@@ -170,6 +182,17 @@ def is_dealt(record: Mapping[str, Any]) -> bool:
     """Whether confirm seeds may have been dealt over several configurations of a method."""
     confirm, search = (config(record).get(section) or {} for section in ("confirm", "search"))
     return confirm.get("choices") == "tied" or search.get("repeats", 1) > 1
+
+
+def searches_of(method: str, record: Mapping[str, Any]) -> int:
+    """How often the search of `method`, or of the one that it is derived from, was repeated; 0 for once or never."""
+    repeats = (config(record).get("search") or {}).get("repeats", 1)
+    declared = config(record).get("methods") or {}
+    label = (record.get("arms") or {}).get(method, method)
+    while (base := (declared.get(label) or {}).get("of")) in declared:
+        label = base
+    is_open = any(isinstance(value, Mapping) for value in (declared.get(label) or {}).values())
+    return repeats if repeats > 1 and is_open else 0
 
 
 def in_order(names: Iterable[str], declared: list[str]) -> list[str]:

@@ -3,15 +3,22 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+ONE_CHOICE = (
+    "Methods as tuned were asked for, and no configuration is tied with a chosen one: one choice tells nothing of how "
+    "choices differ."
+)
+"""What is said where methods as tuned have no choices to compare."""
+
 Verdict = Literal["better", "worse", "equivalent", "identical", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthPoint:
-    """A method at one strength, as means over seeds: KL to the frozen model, ID and OOD accuracy."""
+    """A method at one strength, as means over seeds: KL to the frozen model, ID (None without such a set) and OOD
+    accuracy."""
 
     kl: float
-    id: float
+    id: float | None
     ood: float
 
 

@@ -1,4 +1,4 @@
-"""How close the second-best configuration was, and whether a verdict would turn with it."""
+"""How close the second configuration was, and where an interval lies."""
 
 import math
 from collections.abc import Sequence
@@ -34,15 +34,6 @@ class Side(StrEnum):
     UNDECIDED = "undecided"
 
 
-class Turn(StrEnum):
-    """What becomes of a verdict with another configuration."""
-
-    HOLDS = "holds"
-    REVERSES = "reverses"
-    IS_LOST = "is lost"
-    CHANGES = "changes"
-
-
 def runner_up(scores: ArrayLike, variance_floor: float = 0.0, by: Sequence[int] | None = None) -> RunnerUp | None:
     """The second of `scores` (configurations, seeds), selection accuracies of the rerank, in the order `by` of a rule;
     by its mean over seeds unless given.
@@ -71,16 +62,3 @@ def side(interval: Interval, margin: float | None = None) -> Side:
     if low > 0 or high < 0:
         return Side.BETTER if low > 0 else Side.WORSE
     return Side.EQUIVALENT if margin is not None and -margin < low and high < margin else Side.UNDECIDED
-
-
-def turn(chosen: Interval, other: Interval, margin: float | None = None) -> Turn:
-    """What becomes of the verdict that the `chosen` configuration's interval gives, if the `other`'s is put in place.
-
-    It reverses between better and worse, is lost where the other is undecided, and changes in every other case.
-    """
-    before, after = side(chosen, margin), side(other, margin)
-    if before == after:
-        return Turn.HOLDS
-    if {before, after} == {Side.BETTER, Side.WORSE}:
-        return Turn.REVERSES
-    return Turn.IS_LOST if after == Side.UNDECIDED else Turn.CHANGES

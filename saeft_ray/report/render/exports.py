@@ -54,7 +54,7 @@ def _comparison(c: Comparison) -> dict[str, object]:
     }  # fmt: skip
     if c.paired is not None:
         d = c.paired
-        row["test"] = "Welch t, unpaired" if c.unpaired else "paired t"
+        row["test"] = "Welch t, unpaired" if c.unpaired else "as tuned" if c.tuned else "paired t"
         row |= {"n": d.n, "mean": d.mean, "lo": d.lo, "hi": d.hi, "sd": d.sd, "p": d.p}
     return row
 

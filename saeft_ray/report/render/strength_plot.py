@@ -1,5 +1,7 @@
 """The picture of methods over their strengths: ID against OOD accuracy, and OOD accuracy against strength."""
 
+import math
+
 from matplotlib.figure import Figure
 
 from saeft_ray.report.content import Report
@@ -19,13 +21,16 @@ def draw(report: Report) -> dict[str, Plot]:
             look = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)]}
             ood = [100 * point.ood for point in curve.points]
             plane.plot(
-                [100 * point.id for point in curve.points], ood, markersize=4, linewidth=1.2,
+                [_percent(point.id) for point in curve.points], ood, markersize=4, linewidth=1.2,
                 label=plain(curve.method), **look,
             )  # fmt: skip
             over_kl.plot([max(point.kl, 1e-4) for point in curve.points], ood, markersize=4, linewidth=1.2, **look)
         for name, point in found.ends.items():
-            plane.scatter([100 * point.id], [100 * point.ood], s=40, color=INK, marker="*", zorder=3)
-            plane.annotate(plain(name), (100 * point.id, 100 * point.ood), xytext=(4, 4), textcoords="offset points")
+            if point.id is None:
+                continue
+            at = (100 * point.id, 100 * point.ood)
+            plane.scatter(*at, s=40, color=INK, marker="*", zorder=3)
+            plane.annotate(plain(name), at, xytext=(4, 4), textcoords="offset points")
         plane.set_xlabel(plain(f"ID {report.metric}, %"))
         plane.set_ylabel(plain(f"{report.endpoint}: {report.metric}, %"))
         over_kl.set_xscale("log")
@@ -39,3 +44,8 @@ def draw(report: Report) -> dict[str, Plot]:
             for c in found.curves
         )
         return {"strength": to_svg(figure, "strength", f"Accuracy over strengths: {'; '.join(spoken)}")}
+
+
+def _percent(share: float | None) -> float:
+    """What is not known is not drawn."""
+    return math.nan if share is None else 100 * share

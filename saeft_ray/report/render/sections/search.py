@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from saeft_ray.report.content import PhaseSummary, Report, SearchSummary
 from saeft_ray.report.numbers import MISSING, count, in_list, percent, pp
 from saeft_ray.report.render.blocks import Block, Bullets, Column, Folded, Plot, Section, Text, Words, table
-from saeft_ray.report.strengths import Chosen
+from saeft_ray.report.strengths import ONE_CHOICE, Chosen
 
 ORDER = 110
 HOW_TO_READ_SEARCH = (
@@ -45,12 +45,13 @@ def section(report: Report) -> Section | None:
 
 def _claims(report: Report) -> str:
     """What verdicts are about, the choice of the values included or not."""
-    if not any(c.tuned for c in report.primary):
-        return "Claims are about the chosen configurations, not about the tuning: another search may choose others."
-    return (
-        "Claims are about methods as tuned where several configurations share the seeds: their intervals contain what "
-        "another choice would change."
-    )
+    if any(c.tuned for c in report.primary):
+        return (
+            "Claims are about methods as tuned where several configurations share the seeds: their intervals contain "
+            "what another choice would change."
+        )
+    text = "Claims are about the chosen configurations, not about the tuning: another search may choose others."
+    return f"{text} {ONE_CHOICE}" if report.dealt else text
 
 
 _HEAD = (
@@ -105,7 +106,9 @@ def _runner_up(each: Chosen) -> str:
     if each.runner_up is None:
         return ""
     values, difference, se = each.runner_up
-    off = f"{pp(difference, signed=True)} {'' if se is None else f'± {pp(se)} (standard error) '}points off"
+    error = "" if se is None else f" (standard error {pp(se)})"
+    off = f"{pp(abs(difference))} points {'more' if difference > 0 else 'less'} accurate{error}"
+    off = off if difference else f"as accurate{error}"
     alike = "no other" if not each.alike else count(each.alike, "other")
     return f"{each.method}: the runner-up ({values}) is {off}; the rerank cannot tell {alike} from the chosen one."
 

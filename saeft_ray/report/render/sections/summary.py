@@ -4,6 +4,7 @@ from saeft_ray.report.choices import NOISY
 from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import count, in_list, percent, pp
 from saeft_ray.report.render.blocks import Section, Strong, Text
+from saeft_ray.report.strengths import ONE_CHOICE
 
 ORDER = 0
 
@@ -42,14 +43,17 @@ def how_chosen(report: Report) -> str:
         listed = in_list([f"{each.method} ({percent(each.steady or 0, 0)} %)" for each in noisy])
         text += (
             f" The choice was noisy: with other selection images of that number, the same strength would have been "
-            f"chosen in this share of draws: {listed}. "
-        )
-        text += (
-            "Verdicts are about methods as tuned: their intervals contain the choice."
-            if any(c.tuned for c in report.primary)
-            else "Verdicts are about the chosen configuration; `confirm: {choices: tied}` asks about methods as tuned."
+            f"chosen in this share of draws: {listed}. {_about(report)}"
         )
     return text
+
+
+def _about(report: Report) -> str:
+    if any(c.tuned for c in report.primary):
+        return "Verdicts are about methods as tuned: their intervals contain the choice."
+    if report.dealt:
+        return f"Verdicts are about the chosen configuration. {ONE_CHOICE}"
+    return "Verdicts are about the chosen configuration; `confirm: {choices: tied}` asks about methods as tuned."
 
 
 def how_to_read(report: Report) -> str:
