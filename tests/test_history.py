@@ -12,8 +12,8 @@ from saeft_ray.orchestration.search import SearchQueue
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import findings, write_report
-from saeft_ray.report.content import History
 from saeft_ray.report.render.sections.search import which_value_mattered
+from saeft_ray.report.searched import History
 from saeft_ray.storage.fingerprint import canonical
 
 from report_rows import record, rows

@@ -16,7 +16,7 @@ from saeft_ray.report.added import headline as added_in_words
 from saeft_ray.report.at_equal_strength import at_equal_strength
 from saeft_ray.report.choices import choices
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
-from saeft_ray.report.content import Comparison, Control, Report, SearchSummary, Warning
+from saeft_ray.report.content import Comparison, Control, Report, Warning
 from saeft_ray.report.cue import cue_found
 from saeft_ray.report.headline import headline
 from saeft_ray.report.learning import learning
@@ -25,6 +25,7 @@ from saeft_ray.report.method_results import is_derived, methods_of
 from saeft_ray.report.numbers import in_list
 from saeft_ray.report.recipe import recipe
 from saeft_ray.report.scores import Scores, config, is_dealt, metric_of, read_scores
+from saeft_ray.report.searched import SearchSummary
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.report.strengths import Strengths
 from saeft_ray.spelling import difference, other_spelling

@@ -4,9 +4,9 @@ import math
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from saeft_ray.report.content import SearchSummary
 from saeft_ray.report.numbers import in_list, number, pp
 from saeft_ray.report.scores import Scores, config, metric_of
+from saeft_ray.report.searched import SearchSummary
 from saeft_ray.report.standing import at_chance
 
 RESOLUTION = 0.002

@@ -10,10 +10,11 @@ import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.records.merged import KEY
-from saeft_ray.report.content import Fact, Failures, PhaseSummary, SearchSummary
+from saeft_ray.report.content import Fact, Failures
 from saeft_ray.report.numbers import count, in_list
 from saeft_ray.report.scores import METRIC, Scores, Seed, config
 from saeft_ray.report.search_history import history
+from saeft_ray.report.searched import PhaseSummary, SearchSummary
 from saeft_ray.report.secondary import RESAMPLE_FROM, RESAMPLES
 from saeft_ray.report.warnings import _LISTED
 

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from saeft_ray.report.content import Fact, Recipe, SearchSummary
+from saeft_ray.report.content import Fact, Recipe
 from saeft_ray.report.method_facts import MethodFacts
 from saeft_ray.report.numbers import count
 from saeft_ray.report.scores import config
+from saeft_ray.report.searched import SearchSummary
 
 _SHOWN = 8  # class names and templates; the sweep's record has all of them
 Facts = Iterator[tuple[str, object]]

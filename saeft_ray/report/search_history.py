@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from saeft_ray import stats
-from saeft_ray.report.content import History, Importance, Suggestion
+from saeft_ray.report.searched import History, Importance, Suggestion
 
 ENOUGH = 20
 """Finished trials from which importances are shown: PED-ANOVA wants five above its quantile."""

@@ -12,10 +12,11 @@ from saeft_ray.records.cue import Cue
 from saeft_ray.records.earlier import KEY, in_words
 from saeft_ray.report import noise
 from saeft_ray.report.comparisons import Pair, item_mismatch
-from saeft_ray.report.content import Comparison, SearchSummary, Warning
+from saeft_ray.report.content import Comparison, Warning
 from saeft_ray.report.method_facts import facts_of
 from saeft_ray.report.numbers import count, in_list, number
 from saeft_ray.report.scores import Scores, config, metric_of
+from saeft_ray.report.searched import SearchSummary
 
 _SKEWED = 1.0
 _FEW = 5

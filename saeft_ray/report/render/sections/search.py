@@ -3,9 +3,10 @@
 import json
 from collections.abc import Mapping
 
-from saeft_ray.report.content import PhaseSummary, Report, SearchSummary
+from saeft_ray.report.content import Report
 from saeft_ray.report.numbers import MISSING, count, in_list, percent, pp
 from saeft_ray.report.render.blocks import Block, Bullets, Column, Folded, Plot, Section, Text, Words, table
+from saeft_ray.report.searched import PhaseSummary, SearchSummary
 from saeft_ray.report.strengths import ONE_CHOICE, Chosen
 
 ORDER = 110
