@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from remote import filesystem
 
 from saeft_ray import mirror, mirrors
 from saeft_ray.errors import Unavailable, UserError
@@ -175,6 +176,14 @@ def test_what_has_ended_is_read_once(sweep, monkeypatch):
     monkeypatch.setattr(Files, "read_bytes", lambda files, path: read.append(path) or before(files, path))
     assert reader.read() == first
     assert not [path for path in read if path.endswith(("rows.parquet", "spec.json"))]
+
+
+def test_a_sweep_on_s3_is_read_as_one_in_a_folder(sweep, s3_url):
+    fs, root = filesystem(s3_url)
+    fs.put(f"{sweep.url}/", f"{root}/saeft/sweeps/small/", recursive=True)
+    there, here = SweepReader(f"{s3_url}/saeft/sweeps/small").read(), SweepReader(sweep.url).read()
+    assert there.trials == here.trials
+    assert there.url.startswith("s3://")
 
 
 def test_numbers_of_test_sets_that_were_added_later_are_read(sweep):
