@@ -5,6 +5,7 @@ import json
 import folders
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 from test_choosing import SEARCH
@@ -143,6 +144,20 @@ def test_beside_it_stand_another_degree_equal_lambdas_and_the_area():
     assert beside.area[0] == pytest.approx(0.01 * (0.9 - 0.8), abs=0.0003)
     (without,) = compared(given(0.01))[0].beside
     assert without.area == "needs zero_shot, ft and an ID set"
+
+
+def renamed(rows, end):
+    names = pa.array([f"{name}{end}" for name in rows["method"].to_pylist()])
+    return rows.set_column(rows.schema.get_field_index("method"), rows.schema.field("method"), names)
+
+
+def test_the_method_that_departs_from_the_one_curve_is_named():
+    more = [renamed(given(0.0), "0"), renamed(given(0.0, noise=0.002), "1")]
+    off = given(0.1)
+    off = off.filter(pc.equal(off["method"], "b"))
+    found = at_equal_strength(pa.concat_tables([*more, off]), ("I",), ("O",), [("b", "a0")], 0.05, 0.005, "OOD")
+    assert found.departs[0] == "b"
+    assert found.r2 < 0.5 < 0.9 < found.departs[1]
 
 
 def test_order_changes_nothing():

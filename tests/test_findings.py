@@ -170,6 +170,17 @@ def test_load_bearing_asks_about_every_control_that_differs_in_its_dictionary_al
     assert findings(table(rows()), given).load_bearing == ()
 
 
+def test_load_bearing_does_not_ask_where_terms_weigh_otherwise() -> None:
+    given = record()
+    given["config"]["methods"] |= {
+        "sae_ft": {"type": "sae_ft", "dictionary": "trained", "lambda_add": 200.0, "lambda_resid": 200.0},
+        "random_dictionary": {"type": "random_dictionary", "lambda_add": 600.0, "lambda_resid": 60.0},
+    }
+    assert findings(table(rows()), given).load_bearing == ()
+    given["config"]["methods"]["random_dictionary"] |= {"lambda_resid": 600.0}
+    assert len(findings(table(rows()), given).load_bearing) == 1
+
+
 def test_declared_pairs_are_a_family_of_their_own() -> None:
     got = report(rows(), compare=[["sae_ft", "mse"], ["sae_ft", "random_dictionary"]])
     assert [(c.method, c.against, c.family_size) for c in got.controls] == [

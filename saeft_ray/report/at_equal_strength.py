@@ -60,10 +60,24 @@ def at_equal_strength(
         ends=ends,
         r2=one.r2 if one else None,
         residual=one.residual_sd if one else None,
+        departs=_departs(used, one.r2) if one else None,
         compared=tuple(compared),
         without=tuple(name for name in by_method if name not in arms),
         beside=beside_strength(used, runs["confirm"], pairs, 1 - alpha),
     )
+
+
+def _departs(runs: Sequence[StrengthRun], r2: float) -> tuple[str, float] | None:
+    """The method without which one curve explains most, and R² then; None if that is no more than with it, or where
+    fewer than three methods are left."""
+    names, found = _names(runs), dict[str, float]()
+    for name in names if len(names) > 3 else ():
+        rest = [r for r in runs if r.method != name]
+        points = stats.runs([r.method for r in rest], [r.seed or 0 for r in rest], [r.kl for r in rest])
+        if one := stats.one_curve(points, [r.ood for r in rest]):
+            found[name] = one.r2
+    name = max(found, key=lambda each: found[each], default="")
+    return (name, found[name]) if name and found[name] > r2 else None
 
 
 def _runs(rows: pa.Table, id_sets: Sequence[str], datasets: Sequence[str]) -> dict[str, list[StrengthRun]]:

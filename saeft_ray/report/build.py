@@ -1,5 +1,6 @@
 """Rows and the sweep's record → a `Report`: pure, deterministic, and with no drawing."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -347,7 +348,17 @@ def _questions(facts: Mapping[str, MethodFacts], declared: Mapping[str, Any]) ->
         for a, fact in facts.items()
         for b, other in facts.items()
         if fact.dictionary == "trained" and other.dictionary not in (None, "trained") and forms[a] == forms[b]
+        if _proportional(declared.get(a) or {}, declared.get(b) or {})
     }
+
+
+def _proportional(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether the terms of both weigh alike, as far as the sweep file says it: a search finds weights of its own."""
+    weights = [{key: value for key, value in each.items() if key.startswith("lambda_") and value} for each in (a, b)]
+    if any(isinstance(value, Mapping) for each in weights for value in each.values()):
+        return True
+    shares = [{key: value / sum(each.values()) for key, value in each.items()} for each in weights]
+    return all(math.isclose(share, shares[1][key], rel_tol=1e-6) for key, share in shares[0].items())
 
 
 def _form(settings: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:

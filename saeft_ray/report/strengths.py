@@ -88,14 +88,15 @@ class BesideStrength:
 
 @dataclass(frozen=True, kw_only=True)
 class Strengths:
-    """Everything about strength: the curves, R² and residual of the one curve of all of them on OOD, the comparisons at
-    equal strength on OOD and on ID, and what else is known `beside` them; `ends` are points of methods without
-    strengths, by name."""
+    """Everything about strength: the curves, R² and residual of the one curve of all of them on OOD, the method that
+    `departs` most from it with the R² of the others, the comparisons at equal strength on OOD and on ID, and what else
+    is known `beside` them; `ends` are points of methods without strengths, by name."""
 
     curves: tuple[StrengthCurve, ...]
     ends: dict[str, StrengthPoint]
     r2: float | None
     residual: float | None
+    departs: tuple[str, float] | None
     compared: tuple[EqualStrength, ...]
     without: tuple[str, ...]
     beside: tuple[BesideStrength, ...]

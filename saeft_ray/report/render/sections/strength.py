@@ -27,6 +27,9 @@ _HOW_TO_READ = (
 )
 
 
+_STRENGTH = " So most of what these methods differ by is strength."
+
+
 def section(report: Report) -> Section | None:
     """The picture, the one curve, and each pair in a sentence."""
     found = report.strengths
@@ -40,12 +43,16 @@ def section(report: Report) -> Section | None:
     caption = "Left: every method over its strengths; stars have none. Right: the same accuracy over strength."
     blocks: list[Block] = [Text(words=start), Plot(name="strength", title="Accuracy over strength", caption=caption)]
     if found.r2 is not None and found.residual is not None:
-        what = "So most of what these methods differ by is strength." if found.r2 >= 0.9 else ""
         text = (
             f"One curve of log KL, the same for all methods, explains {number(100 * found.r2, 0)} % of their "
-            f"{report.endpoint} {report.metric} (R² {number(found.r2, 2)}, residual {pp(found.residual)} pp). {what}"
+            f"{report.endpoint} {report.metric} (R² {number(found.r2, 2)}, residual {pp(found.residual)} pp)."
         )
-        blocks.append(Text(words=text.rstrip()))
+        if found.departs:
+            name, without = found.departs
+            text += f" {name} departs most from it: without it R² is {number(without, 2)}."
+        if max(found.r2, found.departs[1] if found.departs else 0) >= 0.9:
+            text += " So most of what the others differ by is strength." if found.r2 < 0.9 else _STRENGTH
+        blocks.append(Text(words=text))
     blocks.append(Bullets(lines=tuple(map(_line, found.compared))))
     if found.without:
         text = f"{in_list(list(found.without))}: one strength alone, so there is nothing to compare at equal strength."
