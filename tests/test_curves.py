@@ -1,6 +1,7 @@
 """Methods over their strengths: what runs, and what the report says at equal strength."""
 
 import json
+from types import SimpleNamespace as Namespace
 
 import folders
 import numpy as np
@@ -19,6 +20,7 @@ from saeft_ray.records.read import read_record, read_rows
 from saeft_ray.records.rows import Row, table
 from saeft_ray.report import report_sweep
 from saeft_ray.report.at_equal_strength import at_equal_strength
+from saeft_ray.report.headline import at_equal_strength as at_equal_strength_in_words
 
 import sweeps
 
@@ -175,3 +177,12 @@ def test_the_strengths_around_a_published_one_are_not_published():
     path = [published.with_values({"lambda_add": published.lambda_add * factor}) for factor in (0.2, 1.0, 5.0)]
     assert [method.preset for method in path] == ["none", "paper", "none"]
     assert path[1] == published
+
+
+def test_the_headline_answers_at_equal_strength_beside_the_chosen_one():
+    found, _ = compared(given(0.0))
+    one, other = (Namespace(comparison=Namespace(method="b", against=against)) for against in ("a", "c"))
+    assert (
+        at_equal_strength_in_words([one, other], found) == " At equal strength: b is equivalent to a within the margin."
+    )
+    assert at_equal_strength_in_words([other], found) == at_equal_strength_in_words([one], None) == ""

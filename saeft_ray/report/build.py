@@ -19,6 +19,7 @@ from saeft_ray.report.choices import choices
 from saeft_ray.report.comparisons import Family, Pair, compare, pairs_of
 from saeft_ray.report.content import Comparison, Control, Report, Warning
 from saeft_ray.report.cue import cue_found
+from saeft_ray.report.headline import at_equal_strength as equal_in_words
 from saeft_ray.report.headline import headline
 from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
@@ -99,6 +100,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     tuned = provenance.searches(rows, scores, record)
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
     lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands, tuned)
+    equal = strengths(rows, record, context)
     later = additions(context.everything, record, context.baseline)
     tested, sharpened = extensions(
         context.everything, record, {"primary": primary.comparisons, "controls": _declared(context, controls)}
@@ -120,6 +122,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         headline=headline(
             primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults), metric
         )
+        + equal_in_words(load_bearing, equal)
         + added_in_words(later, tested),
         standing=stands,
         methods=methods,
@@ -149,7 +152,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         extended=tested,
         choices=() if record.get("source") else choices(rows, record),
         dealt=is_dealt(record),
-        strengths=strengths(rows, record, context),
+        strengths=equal,
         sharpened=sharpened,
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from saeft_ray.report.content import Comparison, Control
 from saeft_ray.report.numbers import in_list, pp, where
 from saeft_ray.report.standing import Standing
+from saeft_ray.report.strengths import EqualStrength, Strengths
 
 _PHRASES = {
     "open": "still open: {m}",
@@ -134,3 +135,22 @@ def _answer(c: Comparison, standing: Standing, open_: bool) -> str:
         return "No answer"
     waiting = open_ and not (c.course and c.course.ended)
     return answers.get(c.verdict) or ("Open" if waiting else "Not shown")
+
+
+def at_equal_strength(load_bearing: Sequence[Control], strengths: Strengths | None) -> str:
+    """The answers to the same question where strengths are equal, on the endpoint of the verdicts; "" without any."""
+    by_pair = dict[tuple[str, str], EqualStrength]()
+    for each in strengths.compared if strengths else ():
+        by_pair.setdefault((each.method, each.against), each)  # the endpoint comes first
+    asked = [(control.comparison.method, control.comparison.against) for control in load_bearing]
+    said = [_EQUAL[by_pair[pair].verdict].format(*pair) for pair in asked if pair in by_pair]
+    return f" At equal strength: {'; '.join(said)}." if said else ""
+
+
+_EQUAL = {
+    "better": "{} beats {}",
+    "worse": "{1} beats {0}",
+    "equivalent": "{} is equivalent to {} within the margin",
+    "identical": "{} and {} have identical scores",
+    "undecided": "{} is not distinguished from {}",
+}

@@ -44,8 +44,9 @@ def section(report: Report) -> Section | None:
     blocks: list[Block] = [Text(words=start), Plot(name="strength", title="Accuracy over strength", caption=caption)]
     if found.r2 is not None and found.residual is not None:
         text = (
-            f"One curve of log KL, the same for all methods, explains {number(100 * found.r2, 0)} % of their "
-            f"{report.endpoint} {report.metric} (R² {number(found.r2, 2)}, residual {pp(found.residual)} pp)."
+            f"One curve of log KL, the same for all methods, explains {number(100 * found.r2, 0)} % of what "
+            f"their {report.metric} differs by on {report.endpoint} (R² {number(found.r2, 2)}, "
+            f"residual {pp(found.residual)} pp)."
         )
         if found.departs:
             name, without = found.departs
