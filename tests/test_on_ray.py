@@ -94,6 +94,7 @@ def test_what_changed_is_found_by_tasks_and_is_that_of_one_process(tmp_path):
     assert there.features(join=True).found == one
 
 
+@pytest.mark.slow
 def test_frozen_features_are_extracted_by_tasks_and_are_those_of_one_process(tmp_path, monkeypatch):
     """The shards beside each other, and what they make the same bytes; a shard that is there is not computed again."""
     sections = {"methods": {"ft": {}, "mse": {"lambda_mse": 300}}}

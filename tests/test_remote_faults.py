@@ -156,6 +156,7 @@ def test_a_lasting_refusal_stops_before_the_first_trial_and_names_the_place(
     assert not (tmp_path / "refused" / "runs" / "sweeps").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patience")
 def test_images_that_are_refused_later_stop_a_sweep_which_continues_when_mended(
     quiet, s3, remote, tmp_path, monkeypatch, capsys

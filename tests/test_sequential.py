@@ -301,6 +301,7 @@ def test_registration_is_a_function_of_the_record() -> None:
     assert (fixed["engine"], fixed["looks"]) == ("fixed", [6])
 
 
+@pytest.mark.slow
 def test_a_sweep_in_a_store_registers_and_logs_its_looks_once(tmp_path: Path) -> None:
     made = config(
         tmp_path, methods={"zero_shot": {}, "ft": {}}, confirm={"seeds": {"min": 3, "max": 4}}, report={"alpha": 0.001}

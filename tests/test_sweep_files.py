@@ -54,6 +54,7 @@ COSTS = {  # trainings of search, rerank, of confirm with the least and the most
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTS)
 @pytest.mark.usefixtures("stranger")
 def test_the_header_counts_as_the_plan_does(name):
