@@ -162,6 +162,9 @@ def test_the_report_says_which_rule_chose_and_what_it_gave_away(both):
     assert "How values were chosen." in page
     assert "the strongest within 2 standard errors of the best selection accuracy" in page
     assert {c.method for c in report.primary} == {"zero_shot", "mse", "mse_strongest_within"}
+    spent = {each.method: each.search.trials for each in report.searches}
+    assert spent["mse_strongest_within"] == spent["mse"] == 4
+    assert not [w for w in report.warnings if "mse_strongest_within and 4 trials" in w.text]
 
 
 def test_the_report_tells_what_was_confirmed_and_not_what_a_larger_search_would_choose(both):

@@ -162,6 +162,14 @@ def test_the_method_that_departs_from_the_one_curve_is_named():
     assert found.r2 < 0.5 < 0.9 < found.departs[1]
 
 
+def test_equal_accuracies_on_few_images_are_no_certainty():
+    rows = given(0.0, noise=0.0).to_pylist()
+    flat = [{**row, "value": 1.0 if row["metric"] == "accuracy" else row["value"], "n": 24} for row in rows]
+    _, said = compared(pa.Table.from_pylist(flat, schema=given(0.0).schema))
+    assert said.lo < -0.005 < 0.005 < said.hi
+    assert said.verdict == "undecided"
+
+
 def test_order_changes_nothing():
     rows = given(0.003)
     backwards = rows.take(list(range(rows.num_rows))[::-1])

@@ -11,7 +11,7 @@ from saeft_ray.config.schema import Until
 from saeft_ray.methods.facts import Facts
 from saeft_ray.orchestration.confirm import SequentialQueue
 from saeft_ray.orchestration.plan import Plan
-from saeft_ray.records.preregistration import preregistration
+from saeft_ray.records.preregistration import preregistration, same_look
 from saeft_ray.records.read import read_record
 from saeft_ray.records.rows import Row
 from saeft_ray.records.trial_spec import TrialSpec
@@ -318,3 +318,13 @@ def test_a_sweep_in_a_store_registers_and_logs_its_looks_once(tmp_path: Path) ->
         ledger.look(other)
     ledger.preregister({"changed": True})
     assert read_record(ledger.url)["registration"] == preregistration(record)
+
+
+def test_the_order_of_hypotheses_makes_no_other_look():
+    look = {
+        "family": "primary",
+        "n": 3,
+        "steps": [{"name": "a against b", "t": 1.0}, {"name": "c against b", "t": 2.0}],
+    }
+    assert same_look(look, {**look, "steps": look["steps"][::-1]})
+    assert not same_look(look, {**look, "steps": [{**step, "t": 1.0} for step in look["steps"]]})

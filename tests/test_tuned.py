@@ -86,7 +86,7 @@ def test_the_report_speaks_of_the_method_as_tuned(tied):
     assert mse.tuned.choices == {"mse": kinds}
     assert mse.tuned.chosen.n == -(-SEEDS // kinds)
     assert f"the seeds were dealt over {kinds} configurations of mse." in mse.sentence
-    assert "The difference with the chosen ones alone " in mse.sentence
+    assert " With the chosen ones alone it is " in mse.sentence
     labels = [i % kinds for i in range(SEEDS)]
     order = read_record(folder)["confirm_seeds"]
     points = sorted(mse.points, key=lambda point: order.index(point.seed))

@@ -121,7 +121,7 @@ class Curves(Section):
     """Every method with lambdas again over a path of strengths: its chosen lambdas times factors on a log scale."""
 
     points: Annotated[Few, Field(ge=3)] = 5
-    """Strengths of each method, the chosen one in the middle."""
+    """Strengths of each method; with an odd number the chosen one is in the middle."""
     seeds: Annotated[Few, Field(ge=2)] = 5
     """Seeds of each strength: the first ones of `confirm`."""
     span: Annotated[float, Field(gt=1, le=1000)] = 10.0

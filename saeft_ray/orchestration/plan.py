@@ -299,7 +299,7 @@ class Plan:
         ]
 
     def _path(self, label: str, method: Method) -> list[Method]:
-        """The settings of a method over its strengths, the chosen one among them."""
+        """The settings of a method over its strengths; with an odd number of points, the chosen one among them."""
         if self.config.curves is None or label in self.arms():
             return []
         if method.base is not None:

@@ -143,8 +143,9 @@ def name_of(method: str, against: str) -> str:
 
 
 def same_look(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two records describe the same look: numbers agree to nine digits, everything else exactly."""
-    return _same(one, other)
+    """Whether two records describe the same look: numbers agree to nine digits, everything else exactly, and the order
+    of its hypotheses does not count."""
+    return _same(*({**look, "steps": sorted(look["steps"], key=lambda step: step["name"])} for look in (one, other)))
 
 
 def _same(a: Any, b: Any) -> bool:

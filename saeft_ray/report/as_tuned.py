@@ -56,10 +56,10 @@ def in_words(found: Tuned) -> str:
     dealt = in_list([f"{number} {what} of {method}" for method, number in found.choices.items()])
     text = f" This is about the methods as tuned: the seeds were dealt over {dealt}."
     alone = [("chosen", found.chosen), ("second", found.second)]
-    said = [f"the {which} ones alone {_interval(d)}" for which, d in alone if d]
+    said = [f"the {which} ones alone it is {_interval(d)}" for which, d in alone if d]
     if not said:
         return f"{text} None of these has seeds enough for an interval of its own."
-    text += f" The difference with {', with '.join(said)}."
+    text += f" With {', with '.join(said)}."
     if found.sides is None:
         return text
     before, after = found.sides

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.records.rows import KL
@@ -47,7 +48,8 @@ def at_equal_strength(
     for where, values in ((endpoint, [r.ood for r in used]), ("ID", [r.id for r in used])):
         if where == "ID" and (endpoint == "ID" or not id_sets):
             continue
-        found = stats.at_equal_strength(points, values, pairs, margin, 1 - alpha)
+        least = _floor(rows, datasets if where == endpoint else id_sets)
+        found = stats.at_equal_strength(points, values, pairs, margin, 1 - alpha, least)
         compared += [_said(each, where, alpha, margin) for each in found]
     one = stats.one_curve(points, [r.ood for r in used])
     ends = {
@@ -63,7 +65,7 @@ def at_equal_strength(
         departs=_departs(used, one.r2) if one else None,
         compared=tuple(compared),
         without=tuple(name for name in by_method if name not in arms),
-        beside=beside_strength(used, runs["confirm"], pairs, 1 - alpha),
+        beside=beside_strength(used, runs["confirm"], pairs, 1 - alpha, _floor(rows, datasets)),
     )
 
 
@@ -104,6 +106,14 @@ def _runs(rows: pa.Table, id_sets: Sequence[str], datasets: Sequence[str]) -> di
                 StrengthRun(method, configuration, seed, found[KL], identity, _share(found, datasets), *kinds[key])
             )
     return out
+
+
+def _floor(rows: pa.Table, sets: Sequence[str]) -> float:
+    """The least variance of a mean accuracy over `sets` (docs/statistics.md 5.2); 0 where a size is not known."""
+    found = rows.filter(pc.equal(rows["metric"], METRIC))
+    sizes = dict(zip(found["dataset"].to_pylist(), found["n"].to_pylist(), strict=True))
+    known = [sizes.get(name) for name in sets]
+    return sum(1 / (12 * n * n) for n in known if n) / len(known) ** 2 if known and all(known) else 0.0
 
 
 def _kind(settings: str) -> tuple[str, tuple[tuple[str, float], ...]]:
@@ -166,9 +176,8 @@ def _sentence(found: stats.AtEqualStrength, endpoint: str, verdict: Verdict, alp
     d: Paired | None = found.comparison
     start = f"On {endpoint} at equal strength, {found.a}"
     if d is None or d.lo is None or d.hi is None:
-        return (
-            f"{start} against {found.b}: no estimate ({found.reason or 'one seed'}). This is not evidence of equality."
-        )
+        why = found.reason or "no spread can be estimated"
+        return f"{start} against {found.b}: no estimate ({why}). This is not evidence of equality."
     ends = f"{pp(d.lo, signed=True)} to {pp(d.hi, signed=True)}"
     facts = f"{pp(d.mean, signed=True)} pp, {round(100 * (1 - alpha))} % CI {ends}, {count(d.n, 'seed')}"
     if found.common is not None:

@@ -13,12 +13,17 @@ STEADIER = 5
 
 
 def beside_strength(
-    runs: Sequence[StrengthRun], confirmed: Sequence[StrengthRun], pairs: Sequence[Pair], confidence: float
+    runs: Sequence[StrengthRun],
+    confirmed: Sequence[StrengthRun],
+    pairs: Sequence[Pair],
+    confidence: float,
+    floor: float,
 ) -> tuple[BesideStrength, ...]:
     """What else is known of `pairs` from `runs`, those of the phase `curves`; the frozen model and plain fine-tuning
-    are among `confirmed`. On the endpoint alone: described, not tested (docs/statistics.md 3.11)."""
+    are among `confirmed`, `floor` is the least variance of an OOD accuracy. On the endpoint alone: described, not
+    tested (docs/statistics.md 3.11)."""
     points = stats.runs([r.method for r in runs], [r.seed or 0 for r in runs], [r.kl for r in runs])
-    again = stats.at_equal_strength(points, [r.ood for r in runs], pairs, None, confidence, degree=STEADIER)
+    again = stats.at_equal_strength(points, [r.ood for r in runs], pairs, None, confidence, floor, STEADIER)
     reference = _reference(confirmed)
     return tuple(
         BesideStrength(
@@ -50,7 +55,7 @@ def _area(
     found = stats.hypervolume_difference(
         points, [r.id for r in runs], [r.ood for r in runs], reference, pair, confidence
     )
-    return _ends(found.comparison) or str(found.reason or "one seed")
+    return _ends(found.comparison) or str(found.reason or "no spread can be estimated")
 
 
 def _at_equal_lambdas(runs: Sequence[StrengthRun], pair: Pair, confidence: float) -> tuple[AtLambdas, ...]:

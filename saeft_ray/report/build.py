@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from saeft_ray import stats
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
-from saeft_ray.records.amendments import as_registered
+from saeft_ray.records.amendments import as_registered, later
 from saeft_ray.report import numbers, provenance, secondary, sequential, verdicts, warnings
 from saeft_ray.report.added import additions, extensions, registered_part
 from saeft_ray.report.added import headline as added_in_words
@@ -101,7 +102,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
     stands = standing(scores, context.facts, (record.get("data") or {}).get("classes"))
     lines, on_id, load_bearing = _lines(context), _id(context), _load_bearing(context, controls, stands, tuned)
     equal = strengths(rows, record, context)
-    later = additions(context.everything, record, context.baseline)
+    additional = additions(context.everything, record, context.baseline)
     tested, sharpened = extensions(
         context.everything, record, {"primary": primary.comparisons, "controls": _declared(context, controls)}
     )
@@ -123,7 +124,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
             primary.comparisons, on_id, load_bearing, stands, context.baseline, is_open, bool(faults), metric
         )
         + equal_in_words(load_bearing, equal)
-        + added_in_words(later, tested),
+        + added_in_words(additional, tested),
         standing=stands,
         methods=methods,
         primary=primary.comparisons,
@@ -148,7 +149,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         what_changed=what_changed,
         learning=learning(record.get("epochs", ())),
         added_sets=context.everything.added_sets,
-        additions=later,
+        additions=additional,
         extended=tested,
         choices=() if record.get("source") else choices(rows, record),
         dealt=is_dealt(record),
@@ -162,6 +163,10 @@ def strengths(rows: pa.Table, record: Mapping[str, Any], context: Context) -> St
     if not config(record).get("curves") or context.open:
         return None
     asked = [(a, b) for a, b in (*context.wanted, *context.questions) if a and b]
+    if later(record):  # what was added came after a look: the registered methods and seeds stay by themselves
+        seeds = pa.array(record["registration"]["seeds"], rows["seed"].type)
+        known = pc.or_(pc.is_null(rows["seed"]), pc.is_in(rows["seed"], seeds))
+        rows = rows.filter(pc.and_(known, pc.is_in(rows["method"], pa.array(list(context.scores.methods)))))
     return at_equal_strength(
         rows, context.scores.id_sets, context.datasets, asked, context.alpha, context.margin, context.endpoint
     )

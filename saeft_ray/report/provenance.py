@@ -29,7 +29,8 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
     declared = config(record).get("methods") or {}
     out = []
     for name, trials in scores.methods.items():
-        mine = [row for row in found if row["method"] == name]
+        searched = (record.get("arms") or {}).get(name, name)  # an arm was chosen from the search of its method
+        mine = [row for row in found if row["method"] == searched]
         phases = {
             phase: _phase(phase, [row for row in mine if row["phase"] == phase], trials.configuration, metric)
             for phase in ("search", "rerank")
@@ -46,7 +47,7 @@ def searches(rows: pa.Table, scores: Scores, record: Mapping[str, Any]) -> tuple
                 history=history(
                     [row for row in mine if row["phase"] == "search"],
                     record.get("suggestions") or {},
-                    declared.get(name) or {},
+                    declared.get(searched) or {},
                     metric,
                 ),
             )

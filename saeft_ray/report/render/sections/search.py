@@ -55,6 +55,11 @@ def _claims(report: Report) -> str:
     return f"{text} {ONE_CHOICE}" if report.dealt else text
 
 
+_GREW = (
+    "The sweep grew after its registration. Where search or rerank grew with it, this table counts their later trials, "
+    "too; what was chosen and confirmed stays what the registration found."
+)
+
 _HEAD = (
     "method",
     Column(title="spent", align="wide"),
@@ -86,7 +91,7 @@ def _choices(report: Report) -> tuple[Block, ...]:
             MISSING if each.threshold is None else percent(each.threshold, 2),
             MISSING if each.score is None else percent(each.score, 2),
             MISSING if each.kl is None else f"{each.kl:.3f}",
-            "the same" if each.is_best else f"{each.best_values} ({percent(each.best_score or 0, 2)})",
+            _best(each),
             MISSING if each.steady is None else f"{percent(each.steady, 0)} %",
         )
         for each in report.choices
@@ -99,7 +104,16 @@ def _choices(report: Report) -> tuple[Block, ...]:
     edges = steady + tuple(f"{each.method}: {words}; a wider range may hold a better one." for each in report.choices
                   for words in each.edges)  # fmt: skip
     found: tuple[Block, ...] = (table(head, lines), Text(words=note, style="note"))
+    if report.additions:
+        found = (*found, Text(words=_GREW, style="note"))
     return (*found, Bullets(lines=edges, style="note")) if edges else found
+
+
+def _best(each: Chosen) -> str:
+    """What the best accuracy would have chosen."""
+    if each.is_best or each.best_score is None:
+        return "the same" if each.score is not None else MISSING
+    return f"{each.best_values} ({percent(each.best_score, 2)})"
 
 
 def _runner_up(each: Chosen) -> str:
@@ -110,8 +124,10 @@ def _runner_up(each: Chosen) -> str:
     error = "" if se is None else f" (standard error {pp(se)})"
     off = f"{pp(abs(difference))} points {'more' if difference > 0 else 'less'} accurate{error}"
     off = off if difference else f"as accurate{error}"
-    alike = "no other" if not each.alike else count(each.alike, "other")
-    return f"{each.method}: the runner-up ({values}) is {off}; the rerank cannot tell {alike} from the chosen one."
+    alike = "tells the chosen one from every other" if not each.alike else (
+        f"cannot tell {count(each.alike, 'other')} from the chosen one"
+    )  # fmt: skip
+    return f"{each.method}: the runner-up ({values}) is {off}; the rerank {alike}."
 
 
 def _line(report: Report, search: SearchSummary) -> tuple[Words, ...]:
