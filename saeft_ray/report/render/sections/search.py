@@ -124,7 +124,7 @@ def _runner_up(each: Chosen) -> str:
     error = "" if se is None else f" (standard error {pp(se)})"
     off = f"{pp(abs(difference))} points {'more' if difference > 0 else 'less'} accurate{error}"
     off = off if difference else f"as accurate{error}"
-    alike = "tells the chosen one from every other" if not each.alike else (
+    alike = "can tell the chosen one from every other" if not each.alike else (
         f"cannot tell {count(each.alike, 'other')} from the chosen one"
     )  # fmt: skip
     return f"{each.method}: the runner-up ({values}) is {off}; the rerank {alike}."
