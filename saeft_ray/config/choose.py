@@ -54,6 +54,13 @@ def _one(value: Any) -> Any:
 Rules = Annotated[tuple[Rule, ...], Field(strict=False, min_length=1), BeforeValidator(_each)]
 
 
+def is_dealt(settings: Mapping[str, Any]) -> bool:
+    """Whether the confirm seeds of a sweep with these settings, as its record has them, are dealt over several
+    configurations of a method."""
+    confirm, search = (settings.get(section) or {} for section in ("confirm", "search"))
+    return confirm.get("choices") == "tied" or search.get("repeats", 1) > 1
+
+
 def arm_of(label: str, rule: Rule) -> str:
     """The name of the configuration that `rule`, not the first one of its sweep, chose for the method `label`."""
     return f"{label}_{rule.rule}"

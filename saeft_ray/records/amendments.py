@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from saeft_ray.config.choose import is_dealt
 from saeft_ray.records.differing import ABSENT, differing
 
 KEY = "amendments"
@@ -54,8 +55,7 @@ def growth(known: Mapping[str, Any], record: Mapping[str, Any], settings: Mappin
     """What `record` adds to the `known` one, whose settings, with today's defaults, are `settings`."""
     added, refused = list[str](), list[str]()
     changes = list(differing(settings, record["config"]))
-    confirm, search = settings.get("confirm", {}), settings.get("search", {})
-    dealt = seen.registered and (confirm.get("choices") == "tied" or search.get("repeats", 1) > 1)
+    dealt = seen.registered and is_dealt(settings)
     in_data = [place for place, _, _ in changes if place.partition(".")[0] == "data"]
     for place, old, new in changes:
         if place not in in_data:

@@ -1,6 +1,5 @@
 """Rows and the sweep's record → a `Report`: pure, deterministic, and with no drawing."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from saeft_ray import stats
+from saeft_ray.config.choose import is_dealt
 from saeft_ray.errors import UserError
 from saeft_ray.features.content import WhatChanged
 from saeft_ray.records.amendments import as_registered, later
@@ -26,8 +26,9 @@ from saeft_ray.report.learning import learning
 from saeft_ray.report.method_facts import MethodFacts, facts_of
 from saeft_ray.report.method_results import is_derived, methods_of
 from saeft_ray.report.numbers import in_list
+from saeft_ray.report.questions import questions
 from saeft_ray.report.recipe import recipe
-from saeft_ray.report.scores import Scores, config, is_dealt, metric_of, read_scores
+from saeft_ray.report.scores import Scores, config, metric_of, read_scores
 from saeft_ray.report.searched import SearchSummary
 from saeft_ray.report.standing import Standing, standing
 from saeft_ray.report.strengths import Strengths
@@ -152,7 +153,7 @@ def findings(rows: pa.Table, record: Mapping[str, Any], what_changed: WhatChange
         additions=additional,
         extended=tested,
         choices=() if record.get("source") else choices(rows, record),
-        dealt=is_dealt(record),
+        dealt=is_dealt(config(record)),
         strengths=equal,
         sharpened=sharpened,
     )
@@ -194,7 +195,7 @@ def _context(rows: pa.Table, record: Mapping[str, Any]) -> Context:
         facts=facts,
         baseline=_known(rules.get("baseline"), known, "the baseline") if known else None,
         wanted=tuple((_known(a, known, "compare"), _known(b, known, "compare")) for a, b in rules.get("compare") or []),
-        questions=_questions({name: facts[name] for name in scores.methods}, declared),
+        questions=questions({name: facts[name] for name in scores.methods}, declared),
         alpha=float(rules.get("alpha") or 0.05),
         margin=rules.get("margin"),
         endpoint=endpoint,
@@ -346,34 +347,6 @@ def _warnings(
             context.baseline,
         ),
     )
-
-
-def _questions(facts: Mapping[str, MethodFacts], declared: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """(trained, control) → the control's dictionary, for methods that pay by the same terms and differ in it alone."""
-    forms = {name: (fact.penalty, *_form(declared.get(name) or {})) for name, fact in facts.items()}
-    return {
-        (a, b): other.dictionary
-        for a, fact in facts.items()
-        for b, other in facts.items()
-        if fact.dictionary == "trained" and other.dictionary not in (None, "trained") and forms[a] == forms[b]
-        if _proportional(declared.get(a) or {}, declared.get(b) or {})
-    }
-
-
-def _proportional(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether the terms of both weigh alike, as far as the sweep file says it: a search finds weights of its own."""
-    weights = [{key: value for key, value in each.items() if key.startswith("lambda_") and value} for each in (a, b)]
-    if any(isinstance(value, Mapping) for each in weights for value in each.values()):
-        return True
-    shares = [{key: value / sum(each.values()) for key, value in each.items()} for each in weights]
-    return all(math.isclose(share, shares[1][key], rel_tol=1e-6) for key, share in shares[0].items())
-
-
-def _form(settings: Mapping[str, Any]) -> tuple[set[str], dict[str, Any]]:
-    """The terms that a penalty has, and how it takes them."""
-    terms = {key for key, value in settings.items() if key.startswith("lambda_") and value}
-    aside = {"type", "dictionary", "preset"}
-    return terms, {k: v for k, v in settings.items() if not k.startswith("lambda_") and k not in aside}
 
 
 def _ordered(scores: Scores, record: Mapping[str, Any], baseline: str | None) -> Scores:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from saeft_ray.report.content import Comparison, Control
 from saeft_ray.report.numbers import in_list, pp, where
 from saeft_ray.report.standing import Standing
-from saeft_ray.report.strengths import EqualStrength, Strengths
+from saeft_ray.report.strengths import Strengths
 
 _PHRASES = {
     "open": "still open: {m}",
@@ -139,11 +139,9 @@ def _answer(c: Comparison, standing: Standing, open_: bool) -> str:
 
 def at_equal_strength(load_bearing: Sequence[Control], strengths: Strengths | None) -> str:
     """The answers to the same question where strengths are equal, on the endpoint of the verdicts; "" without any."""
-    by_pair = dict[tuple[str, str], EqualStrength]()
-    for each in strengths.compared if strengths else ():
-        by_pair.setdefault((each.method, each.against), each)  # the endpoint comes first
-    asked = [(control.comparison.method, control.comparison.against) for control in load_bearing]
-    said = [_EQUAL[by_pair[pair].verdict].format(*pair) for pair in asked if pair in by_pair]
+    pairs = [(control.comparison.method, control.comparison.against) for control in load_bearing]
+    found = [each for pair in pairs if strengths and (each := strengths.answer(*pair))]
+    said = [_EQUAL[each.verdict].format(each.method, each.against) for each in found]
     return f" At equal strength: {'; '.join(said)}." if said else ""
 
 

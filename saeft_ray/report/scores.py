@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from saeft_ray.config.choose import is_dealt
 from saeft_ray.errors import UserError
 from saeft_ray.records.amendments import added_sets
 from saeft_ray.records.rows import unpack
@@ -154,7 +155,7 @@ def read_scores(rows: pa.Table, record: Mapping[str, Any]) -> Scores:
             trials.scores.setdefault(seed, {})[row["dataset"]] = Score(
                 value=value, n=row["n"], examples=row["examples"], packed=row["correct"]
             )
-    if not is_dealt(record):
+    if not is_dealt(config(record)):
         _check_configurations(confirm)
     declared = list((record.get("data") or {}).get("roles") or {})
     ordered, later = in_order(roles, declared), set(added_sets(record))
@@ -176,12 +177,6 @@ def config(record: Mapping[str, Any]) -> Mapping[str, Any]:
 def metric_of(record: Mapping[str, Any]) -> str:
     """The metric that a report is about."""
     return record.get("metric") or METRIC
-
-
-def is_dealt(record: Mapping[str, Any]) -> bool:
-    """Whether confirm seeds may have been dealt over several configurations of a method."""
-    confirm, search = (config(record).get(section) or {} for section in ("confirm", "search"))
-    return confirm.get("choices") == "tied" or search.get("repeats", 1) > 1
 
 
 def searches_of(method: str, record: Mapping[str, Any]) -> int:

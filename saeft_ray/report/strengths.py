@@ -101,6 +101,10 @@ class Strengths:
     without: tuple[str, ...]
     beside: tuple[BesideStrength, ...]
 
+    def answer(self, method: str, against: str) -> EqualStrength | None:
+        """The comparison of the two on the endpoint of the verdicts, which comes first; None if they have none."""
+        return next((each for each in self.compared if (each.method, each.against) == (method, against)), None)
+
 
 class Second(NamedTuple):
     """The configuration that a rule has second: its values, and the difference of its accuracy from that of the first

@@ -1,7 +1,8 @@
 """Whether the trained SAE itself matters, or any dictionary would do."""
 
-from saeft_ray.report.content import Report
+from saeft_ray.report.content import Control, Report
 from saeft_ray.report.render.blocks import Card, Cards, Section
+from saeft_ray.report.strengths import Strengths
 
 ORDER = 30
 
@@ -10,15 +11,17 @@ def section(report: Report) -> Section | None:
     """One card per control: the answer at the strengths that were chosen, then the one at equal strength."""
     if not report.load_bearing:
         return None
-    equal = dict[tuple[str, str], str]()
-    for each in report.strengths.compared if report.strengths else ():
-        equal.setdefault((each.method, each.against), f" {each.sentence}")  # the endpoint of the verdicts comes first
     cards = tuple(
         Card(
             title=f"{control.comparison.method} against {control.comparison.against}",
             verdict=control.comparison.verdict,
-            text=control.answer + equal.get((control.comparison.method, control.comparison.against), ""),
+            text=_both(control, report.strengths),
         )
         for control in report.load_bearing
     )
     return Section(title=report.load_bearing[0].question, blocks=(Cards(cards=cards),))
+
+
+def _both(control: Control, strengths: Strengths | None) -> str:
+    equal = strengths.answer(control.comparison.method, control.comparison.against) if strengths else None
+    return f"{control.answer} {equal.sentence}" if equal else control.answer
